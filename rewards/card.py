@@ -1,0 +1,63 @@
+"""Card: what a person must know of a reward before reading its numbers, without loading it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rewards.errors import UsageError, suggestion
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing that can be chosen about a reward; values are text, as on the command line."""
+
+    name: str
+    default: str
+    choices: tuple[str, ...] | None
+    help: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """Facts of one version of a reward.
+
+    `bounds` are the lowest and highest possible value (None: open). `higher_is_better` None marks a descriptive score,
+    which is reported and never called quality. Training multiplies the raw value by `train_scale`; files never do.
+    `entry` is "module:Class"; the class is called with the RewardSpec and this card.
+    """
+
+    name: str
+    version: int
+    unit: str
+    bounds: tuple[float | None, float | None]
+    higher_is_better: bool | None
+    train_scale: float
+    licence: str
+    extra: str | None
+    summary: str
+    options: tuple[Option, ...]
+    weights: str
+    entry: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    def settle_options(self, given: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """All options with their values, defaults filled in.
+
+        Raises:
+            UsageError: an option this reward does not have, or a value it does not take.
+        """
+        known = {option.name: option for option in self.options}
+        values = {option.name: option.default for option in self.options}
+        for name, value in given:
+            if name not in known:
+                hint = suggestion(name, known) if known else " It has none."
+                raise UsageError(f'The reward {self.name} has no option "{name}".{hint}')
+            choices = known[name].choices
+            if choices is not None and value not in choices:
+                raise UsageError(
+                    f'The option {name} of the reward {self.name} cannot be "{value}".{suggestion(value, choices)}'
+                )
+            values[name] = value
+        return values

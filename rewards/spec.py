@@ -1,0 +1,168 @@
+"""RewardSpec: one reward with its version, options, weights and training weight, as a picklable value."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rewards.errors import UsageError, suggestion
+from rewards.registry import BUNDLES, cards, find_card
+
+_SPEC = re.compile(r"(?P<name>[^@\[\]=]+)(@(?P<version>[^\[\]=]*))?(\[(?P<options>[^\[\]]*)\])?(=(?P<weight>.*))?")
+
+
+@dataclass(frozen=True)
+class RewardSpec:
+    """Says everything needed to build a reward; `options` holds only values that differ from the card's defaults."""
+
+    name: str
+    version: int
+    options: tuple[tuple[str, str], ...] = ()
+    weights: str | None = None
+    train_weight: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """Name of this variant in every table, for instance ocr@1 or ocr@1[weights=v4]."""
+        options = ",".join(f"{name}={value}" for name, value in self.options)
+        return f"{self.name}@{self.version}" + (f"[{options}]" if options else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "version": self.version,
+            "options": dict(self.options),
+            "weights": self.weights,
+            "train_weight": self.train_weight,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "RewardSpec":
+        """The spec that `to_json` wrote; names and options are checked again, as the reward may be of an older release."""
+        options = fields.get("options", {}).items()
+        spec = make_spec(fields["name"], fields["version"], options, float(fields.get("train_weight", 1.0)))
+        return replace(spec, weights=fields.get("weights"))
+
+
+def make_spec(name: str, version: int | None, options: Iterable[tuple[str, str]], train_weight: float) -> RewardSpec:
+    """A checked spec in normal form: newest version unless named, defaults left out, options sorted."""
+    card = find_card(name, version)
+    values = card.settle_options(options)
+    chosen = tuple(sorted((option.name, values[option.name]) for option in card.options if _differs(option, values)))
+    return RewardSpec(card.name, card.version, chosen, None, train_weight)
+
+
+def parse_rewards(texts: Sequence[str], sets: Sequence[str] = (), weights: Sequence[str] = ()) -> list[RewardSpec]:
+    """Specs from the command line's words.
+
+    Args:
+        texts: NAME, NAME@VERSION, NAME[option=value,...] or NAME@1[option=value], each with =WEIGHT behind it if wanted;
+            the name of a bundle stands for its members.
+        sets: NAME.OPTION=VALUE, for every given variant of that reward.
+        weights: NAME=DIR, a local folder of weights for every given variant of that reward.
+
+    Raises:
+        UsageError: an unknown name, version, option or value, a reward given twice, a setting without its reward.
+    """
+    asked = [one for text in texts for one in _parse(text)]
+    settings = [_parse_setting(text) for text in sets]
+    folders = [_parse_folder(text) for text in weights]
+    given = {name for name, *_ in asked}
+    for names, word in [(s[0], s[3]) for s in settings] + [(f[0], f[2]) for f in folders]:
+        if not given.intersection(names):
+            raise UsageError(f'"{word}" is for the reward {names[0]}, which is not among those given.')
+
+    specs: dict[str, RewardSpec] = {}
+    for name, version, options, weight in asked:
+        spec = make_spec(name, version, _merge(name, options, settings).items(), weight)
+        folder = [path for names, path, _ in folders if name in names]
+        spec = replace(spec, weights=folder[-1] if folder else None)
+        if spec.key in specs:
+            raise UsageError(f"The reward {spec.key} is given twice; give it once, with one weight.")
+        specs[spec.key] = spec
+    return list(specs.values())
+
+
+def _differs(option: Any, values: Mapping[str, str]) -> bool:
+    return values[option.name] != option.default
+
+
+def _parse(text: str) -> list[tuple[str, int | None, dict[str, str], float]]:
+    match = _SPEC.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            f'"{text}" does not name a reward; write NAME, NAME@VERSION or NAME[option=value], then =WEIGHT.'
+        )
+    version = _parse_version(text, match["version"]) if match["version"] is not None else None
+    options = _parse_options(text, match["options"])
+    weight = _parse_weight(text, match["weight"]) if match["weight"] is not None else 1.0
+    return [(name, version, options, weight) for name in expand(match["name"].strip())]
+
+
+def expand(name: str) -> tuple[str, ...]:
+    """The rewards that a name stands for: itself, or the members of a bundle."""
+    if name in BUNDLES:
+        return BUNDLES[name]
+    known = {card.name for card in cards()}
+    if name not in known:
+        raise UsageError(f'There is no reward "{name}".{suggestion(name, known | set(BUNDLES))}')
+    return (name,)
+
+
+def _parse_version(text: str, version: str) -> int:
+    if not re.fullmatch(r"[0-9]+", version):
+        raise UsageError(f'"{text}": the version behind @ is a whole number, as in ocr@1.')
+    return int(version)
+
+
+def _parse_weight(text: str, weight: str) -> float:
+    try:
+        value = float(weight)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f'"{text}": the weight behind = is a number, as in ocr=0.8.')
+    return value
+
+
+def _parse_options(text: str, options: str | None) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for part in (options or "").split(","):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if not part.strip():
+            continue
+        if not (name and equals and value):
+            raise UsageError(f'"{text}": an option is written name=value, as in ocr[weights=v4].')
+        if name in values:
+            raise UsageError(f'"{text}": the option {name} is given twice.')
+        values[name] = value
+    return values
+
+
+def _parse_setting(text: str) -> tuple[tuple[str, ...], str, str, str]:
+    target, equals, value = text.partition("=")
+    name, dot, option = target.strip().rpartition(".")
+    if not (equals and dot and name and option and value.strip()):
+        raise UsageError(f'"{text}": a setting is written NAME.OPTION=VALUE, as in ocr.engine=paddleocr.')
+    return expand(name), option, value.strip(), text
+
+
+def _parse_folder(text: str) -> tuple[tuple[str, ...], str, str]:
+    name, equals, folder = text.partition("=")
+    if not (equals and name.strip() and folder.strip()):
+        raise UsageError(f'"{text}": a weights folder is written NAME=DIR, as in ocr=models/ocr.')
+    return expand(name.strip()), folder.strip(), text
+
+
+def _merge(
+    name: str, options: Mapping[str, str], settings: Sequence[tuple[tuple[str, ...], str, str, str]]
+) -> dict[str, str]:
+    merged = dict(options)
+    for names, option, value, text in settings:
+        if name not in names:
+            continue
+        if merged.get(option, value) != value:
+            raise UsageError(f'"{text}": the option {option} of {name} is already given as {merged[option]}.')
+        merged[option] = value
+    return merged
