@@ -24,7 +24,7 @@ class Prompt:
     def __post_init__(self) -> None:
         if "prompt" in self.spec:
             raise UsageError(
-                f'The spec of the prompt "{self.text}" has a field "prompt"; that name is the text\'s own.'
+                f'The spec of the prompt "{self.text}" has a field "prompt", which is the name of the text.'
             )
 
     def __hash__(self) -> int:

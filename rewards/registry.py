@@ -15,8 +15,9 @@ _OCR_OPTIONS = (
     Option("engine", "rapidocr", ("rapidocr", "paddleocr"), "which program reads the image"),
     Option("weights", "v6", ("v6", "v4"), "PP-OCRv6 small or PP-OCRv4 mobile, where no --weights folder is given"),
     Option("detect", "true", ("true", "false"), "find the lines first; false: the whole image is one line of text"),
+    Option("padding", "320", ("320", "none"), "width a short line is filled up to; none: faster, not as released"),
     Option(
-        "channels", "rgb", ("rgb", "bgr"), "array order handed to the engine, which takes it for bgr; rgb as released"
+        "channels", "rgb", ("rgb", "bgr"), "array order handed to the engine, which takes it for bgr (rgb: as released)"
     ),
 )
 _OCR_WEIGHTS = (

@@ -4,11 +4,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
+from rewards.card import Option
 from rewards.errors import UsageError, suggestion
 from rewards.registry import BUNDLES, cards, find_card
 
+_Setting: TypeAlias = tuple[tuple[str, ...], str, str, str]
 _SPEC = re.compile(r"(?P<name>[^@\[\]=]+)(@(?P<version>[^\[\]=]*))?(\[(?P<options>[^\[\]]*)\])?(=(?P<weight>.*))?")
 
 
@@ -39,7 +41,7 @@ class RewardSpec:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "RewardSpec":
-        """The spec that `to_json` wrote; names and options are checked again, as the reward may be of an older release."""
+        """The spec that `to_json` wrote; checked again, as it may come from an older release."""
         options = fields.get("options", {}).items()
         spec = make_spec(fields["name"], fields["version"], options, float(fields.get("train_weight", 1.0)))
         return replace(spec, weights=fields.get("weights"))
@@ -57,8 +59,8 @@ def parse_rewards(texts: Sequence[str], sets: Sequence[str] = (), weights: Seque
     """Specs from the command line's words.
 
     Args:
-        texts: NAME, NAME@VERSION, NAME[option=value,...] or NAME@1[option=value], each with =WEIGHT behind it if wanted;
-            the name of a bundle stands for its members.
+        texts: NAME, NAME@VERSION, NAME[option=value,...] or NAME@1[option=value], =WEIGHT behind it if wanted; the name
+            of a bundle stands for its members.
         sets: NAME.OPTION=VALUE, for every given variant of that reward.
         weights: NAME=DIR, a local folder of weights for every given variant of that reward.
 
@@ -84,16 +86,14 @@ def parse_rewards(texts: Sequence[str], sets: Sequence[str] = (), weights: Seque
     return list(specs.values())
 
 
-def _differs(option: Any, values: Mapping[str, str]) -> bool:
+def _differs(option: Option, values: Mapping[str, str]) -> bool:
     return values[option.name] != option.default
 
 
 def _parse(text: str) -> list[tuple[str, int | None, dict[str, str], float]]:
     match = _SPEC.fullmatch(text.strip())
     if match is None:
-        raise UsageError(
-            f'"{text}" does not name a reward; write NAME, NAME@VERSION or NAME[option=value], then =WEIGHT.'
-        )
+        raise UsageError(f'"{text}" does not name a reward; write NAME, NAME@VERSION or NAME[option=value].')
     version = _parse_version(text, match["version"]) if match["version"] is not None else None
     options = _parse_options(text, match["options"])
     weight = _parse_weight(text, match["weight"]) if match["weight"] is not None else 1.0
@@ -140,7 +140,7 @@ def _parse_options(text: str, options: str | None) -> dict[str, str]:
     return values
 
 
-def _parse_setting(text: str) -> tuple[tuple[str, ...], str, str, str]:
+def _parse_setting(text: str) -> _Setting:
     target, equals, value = text.partition("=")
     name, dot, option = target.strip().rpartition(".")
     if not (equals and dot and name and option and value.strip()):
@@ -155,9 +155,7 @@ def _parse_folder(text: str) -> tuple[tuple[str, ...], str, str]:
     return expand(name.strip()), folder.strip(), text
 
 
-def _merge(
-    name: str, options: Mapping[str, str], settings: Sequence[tuple[tuple[str, ...], str, str, str]]
-) -> dict[str, str]:
+def _merge(name: str, options: Mapping[str, str], settings: Sequence[_Setting]) -> dict[str, str]:
     merged = dict(options)
     for names, option, value, text in settings:
         if name not in names:
