@@ -1,4 +1,4 @@
-"""How well a text that was read matches the text that was asked for (Luo et al. 2025, section 4.1, and its released code).
+"""How well a text that was read matches the wanted one (Luo et al. 2025, section 4.1, and its released code).
 
 Two rules, because they differ: `similarity` is what produced the published numbers, `strict_similarity` is the formula
 that the paper prints. In the first, case and spaces do not count and extra text around the wanted one is free.
