@@ -1,0 +1,212 @@
+"""Where the images of an evaluation come from: drawn by a model, or found in a folder that somebody else made.
+
+Either way the file on disk is what gets scored: a drawn image is written as PNG and read back, so that the score
+belongs to the picture a reader can look at. A cell is one prompt with one seed, and so one image.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from benchmarks.store import replace_file
+from benchmarks.suite import Suite
+from rewards.errors import UsageError
+from rewards.prompt import Prompt
+
+IMAGES_FOLDER = "images"
+METADATA_FILE = "metadata.csv"
+
+CellKey = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One image to be: starting noise is a function of the prompt's id and the seed alone."""
+
+    prompt: Prompt
+    seed: int
+
+    @property
+    def key(self) -> CellKey:
+        return self.prompt.id, self.seed
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.prompt.id}_{self.seed}.png"
+
+
+# One image a cell, in order; None where the model could make none, which becomes a failed row.
+Draw = Callable[[Sequence[Cell]], Sequence[Image.Image | None]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The image file of one cell: its name in scores.csv and its content, or the `problem` that there is none."""
+
+    cell: Cell
+    file: str
+    sha256: str = ""
+    image: Image.Image | None = None
+    problem: str = ""
+    missing: bool = False
+
+
+class ImageSource(Protocol):
+    """Gives the image files of a block of cells, drawing those that are not there if it can."""
+
+    def fetch(self, cells: Sequence[Cell], scored_sha: Mapping[CellKey, Collection[str]]) -> list[Picture]: ...
+
+
+class DrawnImages:
+    """Images drawn into FOLDER/images; those already there are kept, and damaged ones are drawn again."""
+
+    def __init__(self, folder: Path, draw: Draw, note: Callable[[str], None]) -> None:
+        self.folder = folder / IMAGES_FOLDER
+        self.draw = draw
+        self.note = note
+
+    def fetch(self, cells: Sequence[Cell], scored_sha: Mapping[CellKey, Collection[str]]) -> list[Picture]:
+        """The pictures of one block. `scored_sha` holds the hashes of the images that were already scored."""
+        pictures = {cell: self._kept(cell, scored_sha.get(cell.key, ())) for cell in cells}
+        absent = [cell for cell, picture in pictures.items() if picture is None]
+        if absent:
+            images = self.draw(absent)
+            if len(images) != len(absent):
+                raise ValueError(f"the model was asked for {len(absent)} images and gave {len(images)}")
+            for cell, image in zip(absent, images, strict=True):
+                pictures[cell] = self._written(cell, image)
+        return [picture for picture in pictures.values() if picture is not None]
+
+    def _kept(self, cell: Cell, scored_sha: Collection[str]) -> Picture | None:
+        path = self.folder / cell.file_name
+        if not path.exists():
+            return None
+        picture = _read_picture(cell, path, f"{IMAGES_FOLDER}/{cell.file_name}")
+        if picture.problem:
+            self.note(f"{path}: {picture.problem}; it is drawn again.")
+            return None
+        if scored_sha and picture.sha256 not in scored_sha:
+            self.note(f"{path} is not the image that was scored (its SHA-256 changed); it is drawn again.")
+            return None
+        return picture
+
+    def _written(self, cell: Cell, image: Image.Image | None) -> Picture:
+        path = self.folder / cell.file_name
+        file = f"{IMAGES_FOLDER}/{cell.file_name}"
+        if image is None:
+            return Picture(cell, file, problem="the model could not make this image")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        data = io.BytesIO()
+        image.save(data, format="PNG")
+        replace_file(path, data.getvalue())
+        return _read_picture(cell, path, file)
+
+
+class FoundImages:
+    """Images of a folder made elsewhere, named PROMPTID_SEED.png or listed in metadata.csv (file_name,prompt[,seed]).
+
+    Where metadata.csv has no seeds, the images of one prompt are numbered from 0 in the order of its rows.
+    """
+
+    def __init__(self, folder: Path, suite: Suite, note: Callable[[str], None] = lambda _: None) -> None:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is not a folder of images.")
+        self.folder = folder
+        listed = (folder / METADATA_FILE).is_file()
+        self.paths, strangers = self._listed(suite) if listed else self._named(suite)
+        if not self.paths:
+            raise UsageError(
+                f"No image in {folder} belongs to the suite {suite.name}: expected files named PROMPTID_SEED.png, or a"
+                f" {METADATA_FILE} with the columns file_name,prompt[,seed] and the suite's prompts word for word."
+            )
+        if strangers:
+            note(f"{folder}: {strangers} images belong to no prompt of the suite {suite.name} and are not scored.")
+
+    @property
+    def seeds(self) -> list[int]:
+        """Every seed for which at least one image was found."""
+        return sorted({seed for _, seed in self.paths})
+
+    def fetch(self, cells: Sequence[Cell], scored_sha: Mapping[CellKey, Collection[str]]) -> list[Picture]:
+        """The pictures of one block; `scored_sha` is not needed, since these images cannot be made again."""
+        return [self._found(cell) for cell in cells]
+
+    def _found(self, cell: Cell) -> Picture:
+        path = self.paths.get(cell.key)
+        if path is None or not path.is_file():
+            wanted = path or self.folder / cell.file_name
+            return Picture(cell, str(wanted), problem=f"there is no image {wanted}", missing=True)
+        return _read_picture(cell, path, str(path.resolve()))
+
+    def _named(self, suite: Suite) -> tuple[dict[CellKey, Path], int]:
+        known = {prompt.id for prompt in suite.prompts}
+        paths, strangers = {}, 0
+        for path in sorted(self.folder.glob("*.png")):
+            prompt_id, _, seed = path.stem.rpartition("_")
+            if prompt_id in known and seed.isdecimal():
+                paths[prompt_id, int(seed)] = path
+            else:
+                strangers += 1
+        return paths, strangers
+
+    def _listed(self, suite: Suite) -> tuple[dict[CellKey, Path], int]:
+        ids_by_text: dict[str, list[str]] = {}
+        for prompt in suite.prompts:
+            ids_by_text.setdefault(prompt.text, []).append(prompt.id)
+        metadata = self.folder / METADATA_FILE
+        paths: dict[CellKey, Path] = {}
+        strangers = 0
+        for line, file_name, text, seed in _read_metadata(metadata):
+            ids = ids_by_text.get(text.strip(), [])
+            strangers += not ids
+            for prompt_id in ids:
+                number = seed if seed is not None else sum(1 for other, _ in paths if other == prompt_id)
+                if (prompt_id, number) in paths:
+                    raise UsageError(f'{metadata}, line {line}: the prompt "{text}" has two images of seed {number}.')
+                paths[prompt_id, number] = self.folder / file_name
+        return paths, strangers
+
+
+def cells_of(suite: Suite, seeds: Iterable[int]) -> list[list[Cell]]:
+    """The cells of a suite, one list a seed: more seeds later add lists and change none."""
+    return [[Cell(prompt, seed) for prompt in suite.prompts] for seed in seeds]
+
+
+def _read_metadata(path: Path) -> list[tuple[int, str, str, int | None]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        absent = [name for name in ("file_name", "prompt") if name not in (reader.fieldnames or [])]
+        if absent:
+            raise UsageError(
+                f"{path} has no column {' and no column '.join(absent)}; it needs file_name,prompt[,seed]."
+            )
+        rows = []
+        for row in reader:
+            if not row["file_name"] or row["prompt"] is None:
+                raise UsageError(f"{path}, line {reader.line_num}: a row needs a file name and a prompt.")
+            seed = row.get("seed")
+            if seed and not seed.strip().isdecimal():
+                raise UsageError(f'{path}, line {reader.line_num}: the seed "{seed}" is not a whole number from 0 up.')
+            rows.append((reader.line_num, row["file_name"], row["prompt"], int(seed) if seed else None))
+    return rows
+
+
+def _read_picture(cell: Cell, path: Path, file: str) -> Picture:
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        # `verify` checks the checksums of a PNG, which `load` does not, but leaves the object unusable.
+        Image.open(io.BytesIO(data)).verify()
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return Picture(cell, file, digest, problem=f"the image file is damaged ({error})")
+    return Picture(cell, file, digest, image)

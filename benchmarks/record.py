@@ -1,0 +1,157 @@
+"""run.json: what made the scores of a folder, kept so that two folders are compared only where that is fair.
+
+Our fields: schema, kind ("evaluation"), run, suite (name, sha256, source, prompts), seeds, images (where the images
+came from), trained_on (reward keys of the training mix; null for base models and foreign images), rewards (by key: what
+the card says, and the engine and weights that scored), finished. Whatever the caller knows (program, packages,
+hardware, `model`, `sampler`, command line) stands beside them under the caller's own names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.store import replace_file
+from benchmarks.suite import Suite
+from rewards.errors import UsageError
+from rewards.reward import Reward
+
+RECORD_FILE = "run.json"
+SCHEMA = 1
+DRAWN = "images"
+
+Record = dict[str, Any]
+
+
+def describe_run(
+    suite: Suite,
+    *,
+    run_name: str,
+    seeds: Sequence[int],
+    images: Path | None,
+    trained_on: Collection[str] | None,
+    rewards: Iterable[Reward],
+    provenance: Mapping[str, Any],
+) -> Record:
+    """The record of one evaluation that is about to start, as plain JSON values."""
+    record = {
+        **provenance,
+        "schema": SCHEMA,
+        "kind": "evaluation",
+        "run": run_name,
+        "suite": {
+            "name": suite.name,
+            "sha256": suite.sha256,
+            "source": suite.source,
+            "prompts": len(suite.prompts),
+        },
+        "seeds": list(seeds),
+        "images": DRAWN if images is None else str(images.resolve()),
+        "trained_on": None if trained_on is None else sorted(trained_on),
+        "rewards": {reward.spec.key: describe_reward(reward) for reward in rewards},
+        "finished": False,
+    }
+    return json.loads(json.dumps(record, default=str))
+
+
+def describe_reward(reward: Reward) -> Record:
+    """What a reader of the scores has to know of a reward: its unit, its direction, and what exactly scored."""
+    card = reward.card
+    return {
+        "name": card.name,
+        "version": card.version,
+        "summary": card.summary,
+        "unit": card.unit,
+        "bounds": list(card.bounds),
+        "higher_is_better": card.higher_is_better,
+        "train_scale": card.train_scale,
+        "licence": card.licence,
+        "spec": reward.spec.to_json(),
+        "provenance": reward.provenance(),
+    }
+
+
+def read_record(folder: Path) -> Record:
+    """run.json of a results folder; UsageError where there is none, or one of something else than an evaluation."""
+    path = folder / RECORD_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{folder} holds no {RECORD_FILE}; name a folder that `dgpo eval --output` has written."
+        ) from None
+    except ValueError as error:
+        raise UsageError(f"{path} is not readable as JSON ({error}); evaluate again into another folder.") from error
+    if not isinstance(record, dict) or record.get("kind") != "evaluation":
+        raise UsageError(
+            f"{folder} is not a folder of evaluation results: its {RECORD_FILE} belongs to something else."
+        )
+    if record.get("schema") != SCHEMA:
+        raise UsageError(
+            f"{path} has schema {record.get('schema')}, and this version reads schema {SCHEMA}; evaluate again into"
+            " another folder."
+        )
+    return record
+
+
+def write_record(folder: Path, record: Record) -> None:
+    replace_file(folder / RECORD_FILE, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def amend_record(old: Record, new: Record) -> Record:
+    """The new record, with the seeds and rewards that the folder already holds kept beside its own."""
+    return {
+        **new,
+        "seeds": sorted({*old["seeds"], *new["seeds"]}),
+        "rewards": {**old["rewards"], **new["rewards"]},
+    }
+
+
+def refuse_other_run(folder: Path, old: Record, new: Record) -> None:
+    """UsageError if a folder's results were made by another model, suite, sampler or source of images."""
+    differences = [
+        f"its {what} is {_brief(theirs)}, and this run's is {_brief(ours)}"
+        for (what, theirs), ours in zip(_identity(old).items(), _identity(new).values(), strict=True)
+        if theirs != ours
+    ]
+    if differences:
+        raise UsageError(
+            f"{folder} holds the results of another run: {'; '.join(differences)}."
+            " Choose another --output, or delete that folder first."
+        )
+
+
+def rescored_rewards(old: Record, new: Record) -> dict[str, str]:
+    """The rewards whose engine or weights changed since the folder was written, each with a sentence about it."""
+    changed = {}
+    for key, reward in new["rewards"].items():
+        before = old["rewards"].get(key)
+        if before is not None and before["provenance"] != reward["provenance"]:
+            changed[key] = (
+                f"{key} is now scored by {_brief(reward['provenance'])}; the folder's scores of it came from"
+                f" {_brief(before['provenance'])} and are made again."
+            )
+    return changed
+
+
+def domain_of(reward_key: str, trained_on: Collection[str] | None) -> str:
+    """`in` if this reward was part of the training mix, `out` if not, `none` for a model that no reward trained."""
+    if trained_on is None:
+        return "none"
+    return "in" if reward_key in trained_on else "out"
+
+
+def _identity(record: Record) -> dict[str, Any]:
+    return {
+        "name": record["run"],
+        "suite": f"{record['suite']['name']} ({record['suite']['sha256'][:12]})",
+        "folder of images": record["images"],
+        "model": record.get("model"),
+        "sampler": record.get("sampler"),
+    }
+
+
+def _brief(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,158 @@
+"""Results folders as they are read back, and the rules under which two of them may be put side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks.generate import CellKey
+from benchmarks.record import Record, read_record
+from benchmarks.store import Row, read_rows
+from rewards.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Results:
+    """One results folder: its record and the scores of each reward by cell (prompt id and seed)."""
+
+    folder: Path
+    name: str
+    record: Record
+    scores: dict[str, dict[CellKey, Row]]
+
+    @property
+    def suite(self) -> str:
+        return self.record["suite"]["name"]
+
+    @property
+    def trained_on(self) -> list[str] | None:
+        return self.record["trained_on"]
+
+    def card(self, reward: str) -> dict[str, Any]:
+        """What run.json says of a reward: unit, direction, provenance."""
+        return self.record["rewards"][reward]
+
+    @cached_property
+    def variants(self) -> dict[str, set[str]]:
+        """For each reward name the keys (versions and options) it was scored with."""
+        found: dict[str, set[str]] = {}
+        for key in self.scores:
+            found.setdefault(self.card(key)["name"], set()).add(key)
+        return found
+
+
+def read_results(folders: Sequence[Path]) -> list[Results]:
+    """The folders with their scores; runs of the same name are told apart by their folders."""
+    read = [(folder, read_record(folder), _by_reward(folder)) for folder in folders]
+    names = [record["run"] for _, record, _ in read]
+    return [
+        Results(folder, str(folder) if names.count(record["run"]) > 1 else record["run"], record, scores)
+        for folder, record, scores in read
+    ]
+
+
+def shared_rewards(base: Results, run: Results) -> list[str]:
+    """The rewards by which two runs may be compared, in the base's order.
+
+    Raises UsageError with how to mend it if the two were not measured alike: other suites or samplers, other versions
+    or engines of a reward, other seeds, or an evaluation that was not finished.
+    """
+    _refuse_other_protocol(base, run)
+    _refuse_other_versions(base, run)
+    shared = [key for key in base.scores if key in run.scores]
+    if not shared:
+        raise UsageError(
+            f"{base.folder} and {run.folder} have no reward in common ({', '.join(base.scores)} there,"
+            f" {', '.join(run.scores)} here). {_again(run, '--reward ' + next(iter(base.scores)))}"
+        )
+    for key in shared:
+        _refuse_other_cells(base, run, key)
+    return shared
+
+
+def _by_reward(folder: Path) -> dict[str, dict[CellKey, Row]]:
+    scores: dict[str, dict[CellKey, Row]] = {}
+    for row in read_rows(folder):
+        scores.setdefault(row.reward, {})[row.prompt_id, row.seed] = row
+    if not scores:
+        raise UsageError(f"{folder} holds no scores yet; run its `dgpo eval` to the end first.")
+    return scores
+
+
+def _refuse_other_protocol(base: Results, run: Results) -> None:
+    if base.record["suite"]["sha256"] != run.record["suite"]["sha256"]:
+        raise UsageError(
+            f"{base.folder} and {run.folder} answer other prompts: the suite {_suite(base)} there, {_suite(run)} here."
+            f" Evaluate both with the same --suite."
+        )
+    theirs, ours = base.record.get("sampler"), run.record.get("sampler")
+    if theirs is not None and ours is not None and theirs != ours:
+        names = sorted({*theirs, *ours}) if isinstance(theirs, dict) and isinstance(ours, dict) else []
+        differing = [f"{name} {theirs.get(name)} and {ours.get(name)}" for name in names if _differ(theirs, ours, name)]
+        raise UsageError(
+            f"{base.folder} and {run.folder} were drawn by other sampler settings"
+            f" ({', '.join(differing) or f'{theirs} and {ours}'}), so a difference would not be the model's."
+            " Evaluate both with the same settings."
+        )
+
+
+def _differ(theirs: dict[str, Any], ours: dict[str, Any], name: str) -> bool:
+    return theirs.get(name) != ours.get(name)
+
+
+def _refuse_other_versions(base: Results, run: Results) -> None:
+    for name in sorted(base.variants.keys() & run.variants.keys()):
+        keys, others = base.variants[name], run.variants[name]
+        if not keys & others:
+            wanted = min(keys)
+            raise UsageError(
+                f"{name} was scored as {', '.join(sorted(keys))} in {base.folder} and as {', '.join(sorted(others))} in"
+                f" {run.folder}, which are different measures. {_again(run, f'--reward {wanted!r}')}"
+            )
+        for key in sorted(keys & others):
+            _refuse_other_engine(base, run, key)
+
+
+def _refuse_other_engine(base: Results, run: Results, key: str) -> None:
+    there, here = base.card(key)["provenance"], run.card(key)["provenance"]
+    parts = sorted(part for part in {*there, *here} if there.get(part) != here.get(part))
+    if parts:
+        differing = "; ".join(f"{part}: {there.get(part)} and {here.get(part)}" for part in parts)
+        raise UsageError(
+            f"{key} was made by different engines or weights in {base.folder} and {run.folder} ({differing})."
+            f" {_again(run, f'--reward {key!r} in the installation that scored {base.folder}')}"
+        )
+
+
+def _refuse_other_cells(base: Results, run: Results, key: str) -> None:
+    there, here = base.scores[key].keys(), run.scores[key].keys()
+    if there == here:
+        return
+    seeds_there, seeds_here = ({seed for _, seed in cells} for cells in (there, here))
+    if seeds_there != seeds_here:
+        short, count = (run, len(seeds_there)) if len(seeds_here) < len(seeds_there) else (base, len(seeds_here))
+        raise UsageError(
+            f"{key} has the seeds {_list(seeds_there)} in {base.folder} and {_list(seeds_here)} in {run.folder};"
+            f" only the same starting noise can be compared. {_again(short, f'--seeds {count}')}"
+        )
+    short = base if len(there) < len(here) else run
+    raise UsageError(
+        f"{key} has {len(there)} images in {base.folder} and {len(here)} in {run.folder}: an evaluation was not"
+        f" finished. {_again(short, '')}"
+    )
+
+
+def _suite(results: Results) -> str:
+    return f"{results.suite} ({results.record['suite']['sha256'][:12]})"
+
+
+def _again(results: Results, words: str) -> str:
+    added = f" with {words}" if words else ""
+    return f"Run the `dgpo eval` of {results.folder} again{added}; its images are kept."
+
+
+def _list(seeds: set[int]) -> str:
+    return ", ".join(map(str, sorted(seeds)))

@@ -1,0 +1,186 @@
+"""scores.csv: one row a score, and the state from which a killed evaluation goes on.
+
+Rows are appended as blocks of images are finished, one write a block. A process killed in the middle of a write leaves
+a torn last row; it is recognised (the file must end with a complete record) and dropped. A later row of the same
+prompt, seed and reward replaces an earlier one, so a score that is made again is simply appended; `rewrite` then brings
+the file into one order.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rewards.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas
+
+SCORES_FILE = "scores.csv"
+OK, FAILED, MISSING = "ok", "failed", "missing"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One score of one image, or the reason in `detail` why there is none.
+
+    `score` is in the reward's raw unit and None unless `status` is ok; `missing` is a failure whose image was not
+    there. `image` is relative to the results folder if it lies inside. `seconds` is the time of scoring this image.
+    """
+
+    run: str
+    suite: str
+    suite_sha: str
+    prompt_id: str
+    prompt: str
+    seed: int
+    image: str
+    image_sha: str
+    reward: str
+    score: float | None
+    status: str
+    detail: str
+    seconds: float | None
+
+    def __post_init__(self) -> None:
+        assert self.status in (OK, FAILED, MISSING), self.status
+        assert (self.score is not None and math.isfinite(self.score)) == (self.status == OK), (
+            "only an ok row has a score"
+        )
+
+    @property
+    def key(self) -> Key:
+        return self.prompt_id, self.seed, self.reward
+
+
+Key = tuple[str, int, str]
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+class ScoreStore:
+    """The scores of one results folder, in memory and on disk; what is in `rows` is also in the file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / SCORES_FILE
+        self.rows: dict[Key, Row] = {}
+        self.torn = False
+        if not self.path.exists():
+            return
+        data = self.path.read_bytes()
+        complete = _complete_records(data)
+        self.rows = {row.key: row for row in _parse(self.path, complete)}
+        if len(complete) < len(data):
+            self.torn = True
+            replace_file(self.path, complete)
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Add finished scores with one write, on disk when this returns."""
+        rows = list(rows)
+        if not rows:
+            return
+        new = not self.path.exists() or self.path.stat().st_size == 0
+        with self.path.open("ab") as file:
+            file.write(_format(rows, header=new))
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.update((row.key, row) for row in rows)
+
+    def rewrite(self, rows: Iterable[Row]) -> None:
+        """Replace the whole file by these rows, in this order; a kill leaves either the old file or the new one."""
+        rows = list(rows)
+        replace_file(self.path, _format(rows, header=True))
+        self.rows = {row.key: row for row in rows}
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The scores in a results folder, the latest of each prompt, seed and reward; the file is left as it is."""
+    path = folder / SCORES_FILE
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no {SCORES_FILE}; name a folder that `dgpo eval --output` has written.")
+    return list({row.key: row for row in _parse(path, _complete_records(path.read_bytes()))}.values())
+
+
+def load_scores(folder: Path | str) -> pandas.DataFrame:
+    """scores.csv as a typed table: text columns are never NaN, and a score that could not be made is NaN."""
+    import pandas
+
+    rows = read_rows(Path(folder))
+    table = pandas.DataFrame([[getattr(row, name) for name in COLUMNS] for row in rows], columns=list(COLUMNS))
+    return table.astype({"seed": "int64", "score": "float64", "seconds": "float64"})
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a kill at any moment, sees the old content or the new, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _complete_records(data: bytes) -> bytes:
+    """The part of a CSV file up to the end of its last complete record.
+
+    A record ends at a newline outside quotes, that is one with an even number of quote characters before it.
+    """
+    end = data.rfind(b"\n")
+    while end >= 0 and data.count(b'"', 0, end) % 2:
+        end = data.rfind(b"\n", 0, end)
+    return data[: end + 1]
+
+
+def _format(rows: Iterable[Row], *, header: bool) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if header:
+        writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([_cell(getattr(row, name)) for name in COLUMNS])
+    return text.getvalue().encode("utf-8", errors="replace")
+
+
+def _cell(value: str | int | float | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        # The csv module of Python 3.11 does not quote a lone carriage return, yet reads it as the end of a row.
+        return value.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+    return repr(value)
+
+
+def _parse(path: Path, data: bytes) -> list[Row]:
+    reader = csv.reader(io.StringIO(data.decode("utf-8"), newline=""))
+    header = next(reader, None)
+    if header is None:
+        return []
+    if tuple(header) != COLUMNS:
+        raise UsageError(
+            f"{path} does not begin with the columns {','.join(COLUMNS)}; it is not a file of `dgpo eval`."
+        )
+    rows = []
+    for values in reader:
+        try:
+            rows.append(_row(dict(zip(COLUMNS, values, strict=True))))
+        except (ValueError, AssertionError) as error:
+            raise UsageError(
+                f"{path}, line {reader.line_num}: this row is damaged ({error}). Delete the row, and run the same"
+                " `dgpo eval` again: it makes only what is missing."
+            ) from error
+    return rows
+
+
+def _row(cell: dict[str, str]) -> Row:
+    text = {name: cell[name] for name in COLUMNS if name not in ("seed", "score", "seconds")}
+    return Row(
+        **text,
+        seed=int(cell["seed"]),
+        score=float(cell["score"]) if cell["score"] else None,
+        seconds=float(cell["seconds"]) if cell["seconds"] else None,
+    )

@@ -1,0 +1,111 @@
+"""summary.csv: one row a reward, from the scores alone; failed scores are left out of the mean and counted."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from benchmarks.record import domain_of
+from benchmarks.stats import estimate
+from benchmarks.store import OK, Row, replace_file
+
+SUMMARY_FILE = "summary.csv"
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One reward over the suite, in its raw unit; the numbers are None where they cannot be known.
+
+    `prompts` and `seeds` count those with at least one score; `failed` counts the scores that could not be made.
+    """
+
+    run: str
+    suite: str
+    reward: str
+    unit: str
+    domain: str
+    prompts: int
+    seeds: int
+    failed: int
+    mean: float | None
+    stderr: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an evaluation says when it is done.
+
+    `images` and `failed` count the images that were asked for, and those of them without a score of every reward;
+    `failed` above what is allowed is exit code 5. `reasons` counts why. `notes` are sentences for a person: redrawn
+    images, a reward without any score.
+    """
+
+    folder: Path
+    rows: tuple[SummaryRow, ...]
+    images: int
+    failed: int
+    reasons: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def summarise(
+    rows: Iterable[Row], units: Mapping[str, str], trained_on: Collection[str] | None
+) -> tuple[list[SummaryRow], list[str]]:
+    """A summary row for each reward in `units`, in that order, and a note for each that has no score at all."""
+    by_reward: dict[str, list[Row]] = {key: [] for key in units}
+    for row in rows:
+        by_reward[row.reward].append(row)
+    table, notes = [], []
+    for key, unit in units.items():
+        scored = by_reward[key]
+        if not scored:
+            continue
+        table.append(_summarise_one(scored, unit, domain_of(key, trained_on)))
+        if table[-1].mean is None:
+            notes.append(f"{key}: none of {len(scored)} images could be scored, so there is no mean.")
+    return table, notes
+
+
+def count_failures(rows: Iterable[Row]) -> tuple[int, dict[str, int]]:
+    """How many images lack a score, and how often each reason was given, most frequent first."""
+    failed = [row for row in rows if row.status != OK]
+    images = {(row.prompt_id, row.seed) for row in failed}
+    return len(images), dict(Counter(row.detail for row in failed).most_common())
+
+
+def write_summary(folder: Path, table: Sequence[SummaryRow]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in fields(SummaryRow)])
+    writer.writerows(["" if value is None else value for value in astuple(row)] for row in table)
+    replace_file(folder / SUMMARY_FILE, text.getvalue().encode("utf-8"))
+
+
+def _summarise_one(rows: Sequence[Row], unit: str, domain: str) -> SummaryRow:
+    scored = [row for row in rows if row.status == OK]
+    numbers = dict.fromkeys(("mean", "stderr", "ci_low", "ci_high"))
+    if scored:
+        result = estimate([row.score for row in scored if row.score is not None], [row.prompt_id for row in scored])
+        numbers = {name: _known(getattr(result, name)) for name in numbers}
+    return SummaryRow(
+        run=rows[0].run,
+        suite=rows[0].suite,
+        reward=rows[0].reward,
+        unit=unit,
+        domain=domain,
+        prompts=len({row.prompt_id for row in scored}),
+        seeds=len({row.seed for row in scored}),
+        failed=len(rows) - len(scored),
+        **numbers,
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

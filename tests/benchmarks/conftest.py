@@ -1,0 +1,138 @@
+"""Results folders and suites small enough to work out by hand, made by the real writers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.record import describe_run, write_record
+from benchmarks.store import FAILED, OK, Row, ScoreStore
+from benchmarks.suite import Suite
+from rewards.card import Card
+from rewards.prompt import Prompt
+from rewards.score import Score
+from rewards.spec import RewardSpec
+
+SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The folder of published prompt files, or a skip where this machine has none."""
+    folder = Path(os.environ.get("DGPO_DATA_DIR", SHARED_DATA))
+    if not (folder / "drawbench_test.txt").is_file():
+        pytest.skip("no published prompt files here; name their folder with DGPO_DATA_DIR")
+    return folder
+
+
+@pytest.fixture
+def suite() -> Suite:
+    return Suite("small", tuple(Prompt(text) for text in ("a cat", "a dog", 'a sign that says "OPEN"')), "by hand")
+
+
+class Judge:
+    """A reward that exists only in run.json: what a results folder says of it."""
+
+    def __init__(self, name: str, version: int, higher_is_better: bool | None, engine: str) -> None:
+        self.spec = RewardSpec(name, version)
+        self.card = Card(
+            name,
+            version,
+            "points",
+            (None, None),
+            higher_is_better,
+            1.0,
+            "Apache-2.0",
+            None,
+            "",
+            (),
+            "none",
+            "none:None",
+        )
+        self.engine = engine
+
+    def check(self, prompt: Prompt) -> None: ...
+
+    def score(self, images: object, prompts: object) -> list[Score]:
+        raise NotImplementedError("only its card is wanted")
+
+    def provenance(self) -> dict[str, str]:
+        return {"engine": self.engine}
+
+
+Scores = Mapping[str, Mapping[tuple[int, int], float | None]]
+WriteResults = Callable[..., Path]
+
+
+@pytest.fixture
+def write_results(tmp_path: Path, suite: Suite) -> WriteResults:
+    """Write a results folder; `scores` maps "name@version" to {(number of the prompt, seed): score or None}."""
+
+    def write(
+        name: str,
+        scores: Scores,
+        *,
+        of: Suite = suite,
+        folder: str | None = None,
+        trained_on: list[str] | None = None,
+        direction: Mapping[str, bool | None] | None = None,
+        engine: str = "brass 1.0",
+        **provenance: Any,
+    ) -> Path:
+        path = tmp_path / (folder or name)
+        path.mkdir()
+        judges = []
+        for key in scores:
+            reward, _, version = key.partition("@")
+            judges.append(Judge(reward, int(version), (direction or {}).get(reward, True), engine))
+        cells = sorted({cell for cells in scores.values() for cell in cells})
+        write_record(
+            path,
+            describe_run(
+                of,
+                run_name=name,
+                seeds=sorted({seed for _, seed in cells}),
+                images=None,
+                trained_on=trained_on,
+                rewards=judges,
+                provenance={"model": name, "sampler": {"steps": 10}, **provenance},
+            ),
+        )
+        ScoreStore(path).append(
+            _make_row(of, number, seed, reward, score, run=name)
+            for reward, cells in scores.items()
+            for (number, seed), score in cells.items()
+        )
+        return path
+
+    return write
+
+
+def _make_row(
+    suite: Suite, number: int, seed: int, reward: str = "taste@1", score: float | None = 0.5, run: str = "base"
+) -> Row:
+    prompt = suite.prompts[number]
+    return Row(
+        run=run,
+        suite=suite.name,
+        suite_sha=suite.sha256,
+        prompt_id=prompt.id,
+        prompt=prompt.text,
+        seed=seed,
+        image=f"images/{prompt.id}_{seed}.png",
+        image_sha="0" * 64,
+        reward=reward,
+        score=score,
+        status=FAILED if score is None else OK,
+        detail="the engine gave up" if score is None else "",
+        seconds=0.25,
+    )
+
+
+@pytest.fixture
+def make_row() -> Callable[..., Row]:
+    return _make_row

@@ -1,0 +1,167 @@
+"""Images on disk: what is kept, what is drawn again, and what a folder made elsewhere holds."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.generate import Cell, DrawnImages, FoundImages, cells_of
+from benchmarks.suite import Suite
+from rewards.errors import UsageError
+from rewards.prompt import Prompt
+
+
+def paint(cell: Cell) -> Image.Image:
+    """An image that is a function of prompt and seed alone, as real starting noise is."""
+    generator = np.random.default_rng([int(cell.prompt.id, 16), cell.seed])
+    return Image.fromarray(generator.integers(0, 256, size=(16, 24, 3), dtype=np.uint8))
+
+
+class Painter:
+    """Draws, and remembers what it was asked for."""
+
+    def __init__(self):
+        self.asked: list[Cell] = []
+
+    def __call__(self, cells):
+        self.asked += cells
+        return [paint(cell) for cell in cells]
+
+
+@pytest.fixture
+def painter():
+    return Painter()
+
+
+@pytest.fixture
+def cells(suite):
+    return cells_of(suite, [0])[0]
+
+
+def test_names_and_order_of_cells(suite):
+    blocks = cells_of(suite, [4, 5])
+    assert [[cell.seed for cell in block] for block in blocks] == [[4] * 3, [5] * 3]
+    assert blocks[0][1].file_name == f"{suite.prompts[1].id}_4.png"
+
+
+def test_what_is_scored_is_the_file(tmp_path, cells, painter):
+    pictures = DrawnImages(tmp_path, painter, print).fetch(cells, {})
+    for cell, picture in zip(cells, pictures, strict=True):
+        path = tmp_path / picture.file
+        assert path == tmp_path / "images" / cell.file_name
+        assert picture.image is not None
+        assert np.array_equal(np.asarray(picture.image), np.asarray(paint(cell)))
+        assert np.array_equal(np.asarray(Image.open(path)), np.asarray(paint(cell)))
+
+
+def test_images_on_disk_are_not_drawn_again(tmp_path, cells, painter):
+    first = DrawnImages(tmp_path, painter, print).fetch(cells[:2], {})
+    again = DrawnImages(tmp_path, painter, print).fetch(cells, {})
+    assert painter.asked == cells
+    assert [picture.sha256 for picture in again[:2]] == [picture.sha256 for picture in first]
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "empty", "text"])
+def test_a_damaged_image_is_drawn_again_and_said(tmp_path, cells, painter, damage):
+    notes = []
+    before = DrawnImages(tmp_path, painter, notes.append).fetch(cells, {})
+    path = tmp_path / before[1].file
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.write_bytes(
+        {
+            "torn": data[:middle],
+            "flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+            "empty": b"",
+            "text": b"not an image",
+        }[damage]
+    )
+    painter.asked.clear()
+    after = DrawnImages(tmp_path, painter, notes.append).fetch(cells, {})
+    assert painter.asked == [cells[1]]
+    assert path.read_bytes() == data
+    assert [picture.sha256 for picture in after] == [picture.sha256 for picture in before]
+    assert len(notes) == 1
+    assert str(path) in notes[0]
+    assert "drawn again" in notes[0]
+
+
+def test_an_image_swapped_after_scoring_is_drawn_again(tmp_path, cells, painter):
+    notes = []
+    source = DrawnImages(tmp_path, painter, notes.append)
+    scored = {picture.cell.key: {picture.sha256} for picture in source.fetch(cells, {})}
+    paint(cells[1]).save(tmp_path / "images" / cells[0].file_name)
+    painter.asked.clear()
+    pictures = source.fetch(cells, scored)
+    assert painter.asked == [cells[0]]
+    assert {pictures[0].sha256} == scored[cells[0].key]
+    assert "SHA-256 changed" in notes[0]
+
+
+def test_a_generation_that_failed_has_no_image(tmp_path, cells):
+    pictures = DrawnImages(tmp_path, lambda asked: [None, *map(paint, asked[1:])], print).fetch(cells, {})
+    assert pictures[0].image is None
+    assert pictures[0].problem == "the model could not make this image"
+    assert not pictures[0].missing
+    assert not (tmp_path / pictures[0].file).exists()
+
+
+def test_a_model_that_gives_too_few_images_is_a_bug(tmp_path, cells):
+    with pytest.raises(ValueError, match="asked for 3 images and gave 1"):
+        DrawnImages(tmp_path, lambda asked: [paint(asked[0])], print).fetch(cells, {})
+
+
+def test_named_images_of_others(tmp_path, suite, cells):
+    for cell in [*cells[:2], Cell(cells[0].prompt, 7)]:
+        paint(cell).save(tmp_path / cell.file_name)
+    paint(cells[0]).save(tmp_path / "somebody_0.png")
+    notes = []
+    found = FoundImages(tmp_path, suite, notes.append)
+    assert found.seeds == [0, 7]
+    pictures = found.fetch(cells, {})
+    assert [picture.missing for picture in pictures] == [False, False, True]
+    assert cells[2].file_name in pictures[2].problem
+    assert notes == [f"{tmp_path}: 1 images belong to no prompt of the suite small and are not scored."]
+
+
+def test_listed_images_with_and_without_seeds(tmp_path, suite):
+    for name in ("x.png", "y.jpg", "z.png"):
+        paint(Cell(suite.prompts[0], 0)).save(tmp_path / name)
+    metadata = tmp_path / "metadata.csv"
+    metadata.write_text('file_name,prompt\nx.png,a cat\ny.jpg,"a sign that says ""OPEN"""\nz.png,a cat\n')
+    found = FoundImages(tmp_path, suite)
+    ids = [prompt.id for prompt in suite.prompts]
+    assert found.paths == {
+        (ids[0], 0): tmp_path / "x.png",
+        (ids[2], 0): tmp_path / "y.jpg",
+        (ids[0], 1): tmp_path / "z.png",
+    }
+    metadata.write_text("file_name,prompt,seed\nx.png,a cat,3\nz.png,a cat,1\n")
+    assert FoundImages(tmp_path, suite).seeds == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name,prompt\nx.png,a cat\n", "has no column file_name"),
+        ("file_name\nx.png\n", "has no column prompt"),
+        ("file_name,prompt,seed\nx.png,a cat,one\n", 'line 2: the seed "one"'),
+        ("file_name,prompt,seed\nx.png,a cat,1\ny.png,a cat,1\n", "line 3: .* two images of seed 1"),
+        ("file_name,prompt\n,a cat\n", "line 2: a row needs a file name"),
+        ("file_name,prompt\nx.png,a horse\n", "No image in .* belongs to the suite small"),
+    ],
+)
+def test_wrong_lists_are_refused(tmp_path, suite, text, sentence):
+    (tmp_path / "metadata.csv").write_text(text)
+    with pytest.raises(UsageError, match=sentence):
+        FoundImages(tmp_path, suite)
+
+
+def test_a_folder_that_is_none(tmp_path, suite):
+    with pytest.raises(UsageError, match="is not a folder of images"):
+        FoundImages(tmp_path / "nowhere", suite)
+
+
+def test_one_image_serves_prompts_of_equal_text(tmp_path):
+    twins = Suite("twins", (Prompt("a cat", {"count": 1}), Prompt("a cat", {"count": 2})), "")
+    (tmp_path / "metadata.csv").write_text("file_name,prompt\nx.png,a cat\n")
+    assert FoundImages(tmp_path, twins).paths == {(prompt.id, 0): tmp_path / "x.png" for prompt in twins.prompts}

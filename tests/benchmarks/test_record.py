@@ -1,0 +1,67 @@
+"""run.json: whose results a folder holds, and which of them may stand."""
+
+import json
+
+import pytest
+
+from benchmarks.record import amend_record, domain_of, read_record, refuse_other_run, rescored_rewards
+from rewards.errors import UsageError
+
+RECORD = {
+    "run": "a", "suite": {"name": "s", "sha256": "0" * 64}, "images": "images", "model": "m", "seeds": [0, 1],
+    "rewards": {"taste@1": {"provenance": {"engine": "1"}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "domain"), [(None, "none"), ([], "out"), (["ocr@1"], "in"), (["ocr@1[weights=v4]", "ocr@2"], "out")]
+)
+def test_domain_is_of_the_very_reward(trained_on, domain):
+    assert domain_of("ocr@1", trained_on) == domain
+
+
+def test_amending_keeps_earlier_seeds_and_rewards():
+    new = {**RECORD, "seeds": [1, 4], "rewards": {"depth@1": {}}}
+    amended = amend_record(RECORD, new)
+    assert amended["seeds"] == [0, 1, 4]
+    assert list(amended["rewards"]) == ["taste@1", "depth@1"]
+
+
+def test_all_differences_are_told_at_once(tmp_path):
+    refuse_other_run(tmp_path, RECORD, {**RECORD, "seeds": [5]})
+    with pytest.raises(UsageError) as error:
+        refuse_other_run(tmp_path, RECORD, {**RECORD, "model": {"name": "m", "lora": "b1"}, "images": "/elsewhere"})
+    assert "its folder of images is images, and this run's is /elsewhere" in str(error.value)
+    assert 'its model is m, and this run\'s is {"lora": "b1", "name": "m"}' in str(error.value)
+
+
+def test_a_changed_engine_is_noticed():
+    new = {**RECORD, "rewards": {"taste@1": {"provenance": {"engine": "2"}}, "depth@1": {"provenance": {}}}}
+    assert list(rescored_rewards(RECORD, new)) == ["taste@1"]
+    assert rescored_rewards(RECORD, RECORD) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "not readable as JSON"),
+        ("[]", "belongs to something else"),
+        ('{"kind": "evaluation", "schema": 99}', "has schema 99, and this version reads schema 1"),
+    ],
+)
+def test_unreadable_records_are_refused(tmp_path, text, sentence):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UsageError, match=sentence):
+        read_record(tmp_path)
+
+
+def test_a_folder_without_a_record(tmp_path):
+    with pytest.raises(UsageError, match=r"holds no run\.json"):
+        read_record(tmp_path)
+
+
+def test_the_caller_cannot_overwrite_our_fields(write_results):
+    folder = write_results("a", {"taste@1": {(0, 0): 1.0}}, seeds="nonsense", packages={"numpy": "2"})
+    record = json.loads((folder / "run.json").read_text())
+    assert record["seeds"] == [0]
+    assert record["packages"] == {"numpy": "2"}

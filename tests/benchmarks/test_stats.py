@@ -1,0 +1,151 @@
+"""Worked values, and simulations that show what the intervals and tests are worth."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks import stats
+
+
+def test_the_mean_is_over_prompts_not_over_images():
+    # Prompt a: (0 + 1) / 2 = 0.5; prompt b: 2; prompt c: 3.5. Mean 2.0, sd of (0.5, 2, 3.5) = 1.5.
+    result = stats.estimate([0.0, 1.0, 2.0, 3.5], ["a", "a", "b", "c"])
+    assert result.mean == pytest.approx(2.0)
+    assert result.stderr == pytest.approx(1.5 / math.sqrt(3))
+    assert result.prompts == 3
+    assert result.ci_low < 2.0 < result.ci_high
+
+
+def test_the_mean_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="no scores"):
+        stats.estimate([], [])
+    for function in (stats.bootstrap_interval, stats.sign_flip_p, stats.win_rate):
+        with pytest.raises(ValueError, match="no prompts"):
+            function([])
+
+
+def test_a_score_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        stats.estimate([1.0, math.nan], ["a", "b"])
+    with pytest.raises(ValueError, match="do not go with"):
+        stats.estimate([1.0, 2.0], ["a"])
+
+
+def test_one_prompt_claims_no_certainty():
+    result = stats.compare_pairs([0.0, 0.0], [1.0, 1.0], ["a", "a"])
+    assert result.delta == 1.0
+    assert math.isnan(result.stderr)
+    assert math.isnan(result.ci_low)
+    assert math.isnan(result.ci_high)
+    assert result.p == 1.0  # both signs of one number are equally far from zero
+
+
+def test_nothing_depends_on_the_order_of_rows():
+    generator = np.random.default_rng(3)
+    scores = generator.normal(size=60)
+    prompts = [f"p{i % 12}" for i in range(60)]
+    order = generator.permutation(60)
+    assert stats.estimate(scores, prompts) == stats.estimate(scores[order], [prompts[i] for i in order])
+
+
+def test_bootstrap_of_two_prompts_by_hand():
+    # Resampled means of (0, 1) are 0, 0.5, 1 with probabilities 1/4, 1/2, 1/4: the 2.5 % and 97.5 % points are 0 and 1.
+    assert stats.bootstrap_interval([0.0, 1.0]) == (0.0, 1.0)
+    # At level 0.4 the points are at 30 % and 70 %, both inside the half that sits on 0.5.
+    assert stats.bootstrap_interval([0.0, 1.0], level=0.4) == (0.5, 0.5)
+
+
+def test_bootstrap_interval_is_that_of_the_normal_for_many_prompts():
+    values = np.random.default_rng(0).normal(size=4000)
+    low, high = stats.bootstrap_interval(values, resamples=2000)
+    half = 1.96 * values.std(ddof=1) / math.sqrt(4000)
+    assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_memory_bound_changes_no_number(monkeypatch):
+    values = np.random.default_rng(1).normal(size=37)
+    whole = (*stats.bootstrap_interval(values), stats.sign_flip_p(values))
+    assert list(stats._chunks(stats.RESAMPLES, 37)) == [10_000]
+    monkeypatch.setattr(stats, "CHUNK_ELEMENTS", 37 * 64)
+    assert len(list(stats._chunks(stats.RESAMPLES, 37))) == 157
+    assert (*stats.bootstrap_interval(values), stats.sign_flip_p(values)) == whole
+
+
+def test_sign_flip_by_hand():
+    # Four equal differences: |sum| is as large as observed only if all four signs agree, 2 of 16 ways.
+    assert stats.sign_flip_p([1.0, 1.0, 1.0, 1.0]) == pytest.approx(2 / 16, abs=0.01)
+    # (3, 1): all four sign patterns give |4| or |2|; 2 of 4 reach 4.
+    assert stats.sign_flip_p([3.0, 1.0]) == pytest.approx(0.5, abs=0.02)
+    # Equal despite rounding: 0.1 + 0.2 - 0.3 is not exactly 0, yet every flip must count as at least as extreme.
+    assert stats.sign_flip_p([0.1, 0.2, -0.3]) == 1.0
+    assert stats.sign_flip_p([0.0, 0.0]) == 1.0
+
+
+def test_p_is_never_zero():
+    assert stats.sign_flip_p(np.ones(100)) == pytest.approx(1 / 10_001)
+
+
+def test_holm_by_hand():
+    # Sorted 0.01 * 3 = 0.03, 0.03 * 2 = 0.06, 0.04 * 1 = 0.04 but never below its predecessor: 0.06.
+    assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert stats.holm([0.5, 0.9]) == [1.0, 1.0]
+    assert stats.holm([0.2]) == [0.2]
+    assert stats.holm([]) == []
+
+
+def test_win_rate_counts_ties_half():
+    assert stats.win_rate([0.5, 0.0, -1.0, 2.0]) == 0.625
+    assert stats.win_rate([0.0, 0.0]) == 0.5
+    assert stats.win_rate([0.1 + 0.2 - 0.3, 1.0]) == 0.75  # 5.6e-17 is a tie
+
+
+def test_a_pair_by_hand():
+    # Prompt a: base (0, 1), run (1, 1): +0.5. Prompt b: base 0.2, run 0.4: +0.2. Prompt c: no change.
+    result = stats.compare_pairs([0.0, 1.0, 0.2, 0.7], [1.0, 1.0, 0.4, 0.7], ["a", "a", "b", "c"])
+    assert result.base_mean == pytest.approx((0.5 + 0.2 + 0.7) / 3)
+    assert result.run_mean == pytest.approx((1.0 + 0.4 + 0.7) / 3)
+    assert result.delta == pytest.approx(0.7 / 3)
+    deviations = [0.5 - 0.7 / 3, 0.2 - 0.7 / 3, 0.0 - 0.7 / 3]
+    assert result.stderr == pytest.approx(math.sqrt(sum(d * d for d in deviations) / 2 / 3))
+    assert result.win_rate == pytest.approx(2.5 / 3)
+    assert result.detectable == pytest.approx(2.8 * result.stderr)
+
+
+def test_power_line_of_the_specification():
+    assert stats.detectable_difference(0.027) == pytest.approx(0.076, abs=0.0005)
+
+
+def test_coverage_of_the_interval():
+    """Skewed scores with a shared prompt effect, 60 prompts x 3 seeds: the truth is inside about 95 times in 100."""
+    generator = np.random.default_rng(11)
+    trials, prompts, seeds = 500, 60, 3
+    names = [f"p{i}" for i in range(prompts) for _ in range(seeds)]
+    held = 0
+    for _ in range(trials):
+        difficulty = generator.gamma(2.0, 0.5, size=(prompts, 1))  # mean 1
+        scores = (difficulty + generator.normal(0, 0.5, size=(prompts, seeds))).ravel()
+        low, high = stats.bootstrap_interval(stats.prompt_means(scores, names), resamples=1000)
+        held += low <= 1.0 <= high
+    assert 0.91 <= held / trials <= 0.97
+
+
+def test_false_positive_rate_of_the_paired_test():
+    generator = np.random.default_rng(12)
+    trials = 800
+    rejected = sum(stats.sign_flip_p(generator.normal(size=50), flips=999) < 0.05 for _ in range(trials))
+    assert 0.03 <= rejected / trials <= 0.07
+
+
+def test_pairing_finds_what_unpaired_means_hide():
+    """A gain of 0.05 under a prompt spread of 1.2, as in the specification: the paired stderr is about a third."""
+    generator = np.random.default_rng(13)
+    difficulty = generator.normal(0, 1.2, size=(200, 1))
+    noise = generator.normal(0, 0.5, size=(200, 5))
+    base = difficulty + noise
+    run = base + 0.05 + generator.normal(0, 0.8, size=(200, 5))
+    names = [f"p{i}" for i in range(200) for _ in range(5)]
+    paired = stats.compare_pairs(base.ravel(), run.ravel(), names)
+    unpaired = math.hypot(stats.estimate(base.ravel(), names).stderr, stats.estimate(run.ravel(), names).stderr)
+    assert paired.stderr < unpaired / 3
