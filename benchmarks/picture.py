@@ -45,7 +45,9 @@ def before_after(folders: Sequence[Path], path: Path, prompts: int = 8, reward: 
     captions = [runs[0].scores[key][cell].prompt for cell in cells]
     marks = [[_score_text(run.scores[key][cell]) for run in runs] for cell in cells]
     data = io.BytesIO()
-    _paste_sheet([run.name for run in runs], key, captions, tiles, marks).save(data, format="PNG")
+    shared = "same prompt, same noise" if all(run.record.get("sampler") for run in runs) else "same prompt"
+    title = f"{shared}; scores of {key}"
+    _paste_sheet(title, [run.name for run in runs], captions, tiles, marks).save(data, format="PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, data.getvalue())
     return path
@@ -100,8 +102,8 @@ def _score_text(row: Row) -> str:
 
 
 def _paste_sheet(
+    title: str,
     names: Sequence[str],
-    reward: str,
     captions: Sequence[str],
     tiles: Sequence[Sequence[Image.Image]],
     marks: Sequence[Sequence[str]],
@@ -116,7 +118,7 @@ def _paste_sheet(
     sheet = Image.new("RGB", (width, MARGIN + 2 * LINE + MARGIN + sum(heights)), PAPER)
     pen = ImageDraw.Draw(sheet)
     lefts = [MARGIN + column * (TILE + MARGIN) for column in range(len(names))]
-    _write(pen, (MARGIN, MARGIN), f"same prompt, same noise; scores of {reward}", font, PALE, width - 2 * MARGIN)
+    _write(pen, (MARGIN, MARGIN), title, font, PALE, width - 2 * MARGIN)
     for left, name in zip(lefts, names, strict=True):
         _write(pen, (left, MARGIN + LINE), name, font, INK, TILE)
     top = MARGIN + 2 * LINE + MARGIN
