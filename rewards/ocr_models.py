@@ -19,6 +19,7 @@ _BUNDLES = {
     "v4": ("rapidocr_onnxruntime", "pip install 'dgpo[demo]'"),
 }
 _PADDLE_WEIGHTS = "inference.pdiparams"
+_PADDLE_FILES = ("inference.json", "inference.pdmodel", _PADDLE_WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Model:
     @property
     def files(self) -> list[Path]:
         """What determines the output, for checksums."""
-        weights = [self.path] if self.onnx else sorted(self.path.glob("inference.pd*"))
+        weights = [self.path] if self.onnx else [self.path / name for name in _PADDLE_FILES]
+        weights = [file for file in weights if file.is_file()]
         return weights + [self.settings_file] * self.settings_file.is_file()
 
     @property

@@ -104,10 +104,17 @@ def _write_characters(stack: ExitStack, characters: list[str]) -> str:
     return str(path)
 
 
+_OWN_FAILURES = (
+    ("rapidocr.inference_engine.onnxruntime.main", "ONNXRuntimeError"),
+    ("rapidocr.ch_ppocr_det.utils", "ResizeImgError"),
+    ("rapidocr.utils.load_image", "LoadImageError"),
+)
+
+
 def _rapidocr_failures() -> tuple[type[Exception], ...]:
-    cv2 = load_extra("cv2", "ocr")
-    session = load_extra("rapidocr.inference_engine.onnxruntime.main", "ocr")
-    return cv2.error, session.ONNXRuntimeError
+    """RapidOCR's exceptions, which share no base class but Exception."""
+    own = (getattr(load_extra(module, "ocr"), name) for module, name in _OWN_FAILURES)
+    return (load_extra("cv2", "ocr").error, *own)
 
 
 def _last_line(error: Exception) -> str:
