@@ -22,8 +22,8 @@ _OCR_OPTIONS = (
 )
 _OCR_WEIGHTS = (
     "v6: in the wheel of rapidocr. v4: in the wheel of rapidocr_onnxruntime, pip install 'dgpo[demo]'. "
-    "--weights ocr=DIR: a folder with a detection and a recognition model (.onnx, or Paddle with inference.yml). "
-    "paddleocr needs such a folder."
+    "--weights ocr=DIR: a folder with a detection and a recognition model (files *det*.onnx and *rec*.onnx, or folders "
+    "*det* and *rec* with one .onnx each or, for engine=paddleocr, Paddle's files with inference.yml)."
 )
 _OCR_LICENCE = "Apache-2.0 (engines and weights)"
 
