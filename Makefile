@@ -1,0 +1,44 @@
+# `make demo` and `make test` do all of their own set-up in .venv; they need Python 3.11 or newer with pip, nothing else.
+PYTHON ?= python3
+ENV = .venv
+BIN = $(ENV)/bin
+DGPO = $(BIN)/dgpo
+
+OUT ?= runs/demo
+STEPS ?= 100
+SEEDS ?= 4
+PROCESSES ?= 2
+JUDGES = --reward ocr --reward 'ocr[weights=v4,detect=false]' --reward imagestats
+
+.PHONY: demo test slow check lint clean
+
+demo: $(ENV)/ready
+	$(DGPO) eval --suite signs --model tiny $(JUDGES) --seeds $(SEEDS) --output $(OUT)/before
+	$(DGPO) train --reward ocr --steps $(STEPS) --num-processes $(PROCESSES) --output $(OUT)/run
+	$(DGPO) eval --suite signs --model $(OUT)/run $(JUDGES) --seeds $(SEEDS) --output $(OUT)/after
+	$(DGPO) compare $(OUT)/before $(OUT)/after --output $(OUT)/compare.csv --picture $(OUT)/before_after.png
+	@echo "The comparison: $(OUT)/compare.csv. The curve: $(OUT)/run/curve.png. Before and after: $(OUT)/before_after.png."
+
+test: $(ENV)/ready
+	$(BIN)/python -m pytest -q
+
+slow: $(ENV)/ready
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(ENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+check: lint test
+
+# The second OCR engine's package is wanted for its weights only; its own requirements would bring an opencv that needs libGL.
+$(ENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(ENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ocr,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps rapidocr_onnxruntime
+	touch $@
+
+clean:
+	rm -rf $(ENV)

@@ -1,0 +1,85 @@
+"""`--num-processes N`: start N copies of the command that find each other, and end as they end.
+
+They get the variables that accelerate and torch.distributed read, so `accelerate launch -m cli.main train ...` on several
+machines is the same path.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+GRACE_S = 60.0
+
+
+def launched() -> bool:
+    """Whether this process is already one of several."""
+    return "WORLD_SIZE" in os.environ
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run `dgpo ARGUMENTS` in N processes; the exit code of the first that did not end with 0.
+
+    Ctrl-C reaches every process by the terminal; this one only waits for them. When one fails, the others, which would
+    wait for it for ever, are ended.
+    """
+    port = _free_port()
+    children = [_start(rank, processes, port, arguments) for rank in range(processes)]
+    forward = [signal.SIGINT, signal.SIGTERM]
+    before = {number: signal.signal(number, lambda got, _: _pass_on(children, got)) for number in forward}
+    try:
+        return _wait(children)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(rank: int, processes: int, port: int, arguments: Sequence[str]) -> subprocess.Popen:
+    environment = {
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    return subprocess.Popen([sys.executable, "-m", "cli.main", *arguments], env=environment, start_new_session=True)
+
+
+def _pass_on(children: Sequence[subprocess.Popen], number: int) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(number)
+
+
+def _wait(children: Sequence[subprocess.Popen]) -> int:
+    ended: int | None = None
+    while any(child.poll() is None for child in children):
+        time.sleep(0.2)
+        codes = [child.poll() for child in children]
+        if ended is None and any(codes):
+            ended = next(code for code in codes if code)
+            _end(children)
+    codes = [child.returncode for child in children]
+    first = ended if ended is not None else next((code for code in codes if code), 0)
+    return 128 - first if first < 0 else first
+
+
+def _end(children: Sequence[subprocess.Popen]) -> None:
+    """Give the others a moment to end by themselves (they may be saving), then end them."""
+    deadline = time.monotonic() + GRACE_S / 10
+    while any(child.poll() is None for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for child in children:
+        if child.poll() is None:
+            child.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,1 @@
+"""One published algorithm a file, each with the same signature."""

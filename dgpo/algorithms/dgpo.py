@@ -1,0 +1,172 @@
+"""DGPO's update (Luo et al. 2025, Algorithm 1): one rollout's groups, M times, one gradient.
+
+Shapes: K prompts, G images of each; B images of this rank in hand; C, H, W of the latent.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from dgpo.config import Config
+from dgpo.flow import add_noise, seeded_noise, velocity_error
+from dgpo.models.attention import training_attention
+from dgpo.models.sd3 import Conditioning
+from dgpo.objective import group_margins, image_weights, preference_loss, reported_loss, unclipped
+from dgpo.parallel import Ranks
+from dgpo.policy import Policy
+from dgpo.rollout import Groups
+
+
+@dataclass
+class Tally:
+    """Sums over images, groups and times of one iteration, to be added over ranks and divided."""
+
+    images: float = 0.0
+    kl: float = 0.0
+    clipped: float = 0.0
+    losses: list[float] = field(default_factory=list)
+
+    def averages(self, ranks: Ranks) -> dict[str, float]:
+        total = ranks.sum(torch.tensor([self.images, self.kl, self.clipped], dtype=torch.float64, device=ranks.device))
+        images = max(1.0, total[0].item())
+        loss = sum(self.losses) / max(1, len(self.losses))
+        return {"loss": loss, "kl": total[1].item() / images, "clipped": total[2].item() / images}
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Images at one training time, with what is needed to take their errors."""
+
+    x0_BCHW: torch.Tensor
+    noise_BCHW: torch.Tensor
+    x_BCHW: torch.Tensor
+    sigma_B: torch.Tensor
+    conditioning: Conditioning
+    group_B: torch.Tensor
+    advantage_B: torch.Tensor
+
+    def part(self, rows: slice) -> "Noised":
+        fields = (self.x0_BCHW, self.noise_BCHW, self.x_BCHW, self.sigma_B)
+        index = torch.arange(len(self.group_B), device=self.group_B.device)[rows]
+        return Noised(*(f[rows] for f in fields), self.conditioning.take(index), self.group_B[rows], self.advantage_B[rows])
+
+
+class DGPO:
+    """Learns from groups of scored images; `update` makes an optimiser step out of the gradients it left."""
+
+    def __init__(self, policy: Policy, config: Config, ranks: Ranks):
+        self.policy, self.config, self.ranks = policy, config, ranks
+
+    def learn(self, groups: Groups, advantage_KG: torch.Tensor, step: int, update: Callable[[], None]) -> dict[str, float]:
+        """Accumulate the gradient of every trained time and update; loss, KL and share of clipped images.
+
+        Groups without a non-zero advantage teach nothing and are skipped, here and in the KL term.
+        """
+        tally = Tally()
+        times = choose_times(groups.times, self.config, step)
+        for place, sigma in enumerate(times):
+            for images in self._chunks(groups, advantage_KG):
+                self._accumulate(self._noise(groups, advantage_KG, images, sigma, place, step), len(times), tally)
+            if not self.config.times.one_update or place + 1 == len(times):
+                update()
+        return tally.averages(self.ranks)
+
+    def _chunks(self, groups: Groups, advantage_KG: torch.Tensor) -> Iterator[torch.Tensor]:
+        """This rank's rows of as many whole groups as fit a micro-batch; all ranks walk the same groups together."""
+        live = advantage_KG.ne(0).any(dim=1).nonzero().flatten().tolist()
+        together = max(1, self.config.optimizer.micro_batch * self.ranks.size // groups.group_size)
+        for start in range(0, len(live), together):
+            chosen = torch.tensor(live[start : start + together], device=groups.group_B.device)
+            yield torch.isin(groups.group_B, chosen).nonzero().flatten()
+
+    def _noise(self, groups: Groups, advantage_KG: torch.Tensor, rows: torch.Tensor, sigma: float, place: int, step: int) -> Noised:
+        """The chosen images at `sigma`, with one noise a group, fresh for every time."""
+        group_B = groups.group_B[rows]
+        x0 = groups.x0_BCHW[rows]
+        kinds = {
+            group: seeded_noise(x0.shape[1:], "time", self.config.seed, step, place, groups.prompts[group].id, group)
+            for group in set(group_B.tolist())
+        }
+        noise = torch.stack([kinds[group] for group in group_B.tolist()]).to(x0) if kinds else torch.empty_like(x0)
+        advantage_B = advantage_KG.to(x0.device).flatten()[groups.image_B[rows]]
+        sigma_B = torch.full((len(rows),), sigma, device=x0.device)
+        return Noised(x0, noise, add_noise(x0, noise, sigma), sigma_B, groups.conditioning.take(group_B), group_B, advantage_B)
+
+    def _accumulate(self, batch: Noised, times: int, tally: Tally) -> None:
+        """Add this time's gradient for these groups.
+
+        A rank whose share of one group is larger than a micro-batch first takes the errors without gradient, in parts, since
+        every weight needs its whole group's margin; that costs one more forward, and the passes say so.
+        """
+        objective, images = self.config.objective, len(batch.group_B)
+        size = self.config.optimizer.micro_batch
+        reference, reference_error, old_error = self._compare(batch, size)
+        parts = [slice(start, start + size) for start in range(0, images, size)]
+        whole = self._error(batch) if len(parts) <= 1 else None
+        if whole is None:
+            with torch.no_grad():
+                error = torch.cat([self._error(batch.part(rows))[1] for rows in parts])
+        else:
+            error = whole[1].detach()
+        margin_K = group_margins(
+            error,
+            reference_error,
+            batch.advantage_B,
+            batch.group_B,
+            groups=self.config.groups,
+            group_size=self.config.group_size,
+            beta=objective.beta,
+            sum_over_ranks=self.ranks.sum,
+        )
+        weight_B = image_weights(margin_K, batch.advantage_B, batch.group_B)
+        if objective.clip is not None:
+            counts = unclipped(error, old_error, batch.advantage_B, objective.clip)
+            tally.clipped += (~counts).sum().item()
+            weight_B = weight_B * counts
+        for rows in parts:
+            velocity, part_error = whole or self._error(batch.part(rows))
+            drift_B = (velocity - reference[rows]).square().flatten(1).mean(dim=1)
+            loss = preference_loss(part_error, weight_B[rows], self.config.images)
+            loss = loss + objective.kl * drift_B.sum() / self.config.images
+            with training_attention(batch.x0_BCHW.device):
+                (loss / times).backward()
+            self.policy.passes["backward"] += len(drift_B)
+            tally.kl += drift_B.detach().sum().item()
+        tally.images += images
+        present = torch.zeros_like(margin_K).index_fill_(0, batch.group_B, 1.0)
+        tally.losses.append(reported_loss(margin_K[self.ranks.sum(present) > 0], objective.beta).item())
+
+    def _error(self, batch: Noised) -> tuple[torch.Tensor, torch.Tensor]:
+        """The current policy's velocity and its error, with gradient where gradients are on."""
+        with training_attention(batch.x0_BCHW.device):
+            velocity = self.policy.velocity("current", batch.x_BCHW, batch.sigma_B, batch.conditioning, purpose="current")
+        return velocity, velocity_error(velocity, batch.x0_BCHW, batch.noise_BCHW)
+
+    @torch.no_grad()
+    def _compare(self, batch: Noised, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The reference's velocity and error, and the old policy's error where the clip needs it."""
+        objective = self.config.objective
+        who = "old" if objective.reference == "old" else "reference"
+        shared = who == "old" and objective.reference_guidance == 1.0
+        velocities, olds = [], []
+        for start in range(0, len(batch.group_B), size):
+            part = batch.part(slice(start, start + size))
+            inputs = (part.x_BCHW, part.sigma_B, part.conditioning)
+            velocity = self.policy.velocity(who, *inputs, guidance=objective.reference_guidance, purpose="old" if shared else "reference")
+            velocities.append(velocity)
+            if objective.clip is not None:
+                olds.append(velocity if shared else self.policy.velocity("old", *inputs, purpose="old"))
+        empty = torch.empty_like(batch.x0_BCHW)
+        reference = torch.cat(velocities) if velocities else empty
+        old = torch.cat(olds) if olds else reference
+        errors = [velocity_error(v, batch.x0_BCHW, batch.noise_BCHW) for v in (reference, old)]
+        return reference, *errors
+
+
+def choose_times(table: list[float], config: Config, step: int) -> list[float]:
+    """M times of the rollout's own table within the timestep clip, without replacement; the same on all ranks."""
+    allowed = [sigma for sigma in table if sigma >= config.times.min_sigma]
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    order = torch.randperm(len(allowed), generator=generator).tolist()
+    return [allowed[place] for place in order[: config.times.count]]

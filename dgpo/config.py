@@ -1,0 +1,266 @@
+"""What a run is told: every setting, what it means, and which values make sense.
+
+YAML in, YAML out (`config.yaml` in the run folder). An unknown key or an impossible value is an error with a sentence.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rewards.errors import UsageError, suggestion
+from rewards.spec import RewardSpec, parse_rewards
+
+RECIPES = Path(__file__).parent / "recipes"
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class Training(Section):
+    method: Literal["lora", "full"] = "lora"
+    """Train low-rank adapters, or all of the transformer's weights."""
+    rank: Count = 64
+    """Rank of the adapters."""
+    alpha: Positive = 128
+    """Scale of the adapters: their product is multiplied by alpha / rank."""
+    modules: tuple[str, ...] = ()
+    """Module names that get adapters; empty means the eight joint-attention projections."""
+    dtype: Literal["fp32", "bf16"] = "bf16"
+    """Precision of the forward passes; trained weights and optimiser stay in fp32."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, one more forward."""
+
+
+class Sampling(Section):
+    sampler: Literal["euler", "dpm++"] = "dpm++"
+    """Deterministic ODE solver: Euler, or DPM-Solver++ 2M on flow sigmas."""
+    steps: Count = 10
+    """Steps from noise to image."""
+    guidance: Annotated[float, Field(ge=1)] = 4.5
+    """Classifier-free guidance; 1 is off and saves half of the forwards."""
+    height: Count | None = None
+    """Pixels; none means the model's own size."""
+    width: Count | None = None
+    """Pixels; none means the model's own size."""
+    text_length: Annotated[int, Field(ge=0)] = 128
+    """T5 tokens a prompt; ignored by a model without T5."""
+
+
+class Rollout(Section):
+    old_after: Annotated[int, Field(ge=0)] | None = None
+    """Draw with the old policy from this iteration on; none means always the current one."""
+    micro_batch: Count = 16
+    """Images drawn and decoded at once on a rank."""
+
+
+class Times(Section):
+    count: Count = 4
+    """Training times an iteration, drawn without replacement from the rollout's own table."""
+    min_sigma: Annotated[float, Field(ge=0, lt=1)] = 0.6
+    """The timestep clip: only times of at least this noise level are trained on."""
+    one_update: bool = True
+    """Accumulate all times into one optimiser step; otherwise one step a time."""
+
+
+class Objective(Section):
+    beta: Positive = 100.0
+    """How sharply a group saturates (beta / G multiplies the margin)."""
+    kl: NonNegative = 0.02
+    """Weight of mean((v - v_reference)^2)."""
+    clip: Positive | None = 0.01
+    """PPO-style clip on exp(old error - error); none is off and saves the old policy's forwards."""
+    reference: Literal["base", "old"] = "base"
+    """The model that errors are compared with: the untrained one, or the old policy (`ema-ref`)."""
+    reference_guidance: Annotated[float, Field(ge=1)] = 1.0
+    """Guidance of the reference's velocities."""
+
+
+class Advantage(Section):
+    std: Literal["group", "batch"] = "group"
+    """Divide by the deviation of each group, or of the whole batch."""
+    epsilon: NonNegative = 1e-4
+    """Added to the deviation."""
+    clamp: Positive | None = 5.0
+    """Advantages are limited to plus or minus this."""
+
+
+class Optimizer(Section):
+    learning_rate: Positive = 3e-4
+    """AdamW step size."""
+    warm_up: Annotated[int, Field(ge=0)] = 0
+    """Optimiser steps over which the step size rises from zero."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's averaging of gradients and of their squares."""
+    weight_decay: NonNegative = 1e-4
+    """AdamW's decoupled decay."""
+    epsilon: Positive = 1e-8
+    """Added to AdamW's denominator."""
+    max_norm: Positive = 1.0
+    """Gradients are scaled down to this norm."""
+    micro_batch: Count = 16
+    """Images a backward pass on a rank."""
+
+
+class Averages(Section):
+    old_decay: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Largest decay of the old policy, an average of the trained weights."""
+    old_growth: NonNegative = 0.001
+    """The old policy's decay is this times the optimiser step, up to `old_decay`."""
+    evaluation_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Largest decay of the average that is evaluated and published; 0 evaluates the trained weights themselves."""
+    evaluation_every: Count = 8
+    """Iterations between updates of that average."""
+
+
+class Evaluation(Section):
+    every: Annotated[int, Field(ge=0)] = 0
+    """Iterations between evaluations on held-out prompts; 0 is never."""
+    prompts: Count = 32
+    """How many of the suite's prompts."""
+    seeds: Count = 1
+    """Images a prompt."""
+    suite: str | None = None
+    """Suite that is evaluated during training; none means no evaluation unless the model brings its own."""
+    steps: Count | None = None
+    """Sampler steps in evaluation; none means as in the rollout."""
+    guidance: Annotated[float, Field(ge=1)] | None = None
+    """Guidance in evaluation; none means as in the rollout."""
+
+
+class Every(Section):
+    every: Annotated[int, Field(ge=0)] = 50
+    """Iterations between two of them; 0 is only at the end."""
+
+
+class Config(Section):
+    model: str = "tiny"
+    """`tiny`, a local diffusers folder, or a hub id of the SD3 family."""
+    algorithm: Literal["dgpo"] = "dgpo"
+    """The learning algorithm."""
+    rewards: tuple[str, ...] = ()
+    """Reward specs, as `--reward` takes them."""
+    reward_set: tuple[str, ...] = ()
+    """Reward options, as `--reward-set` takes them."""
+    weights: tuple[str, ...] = ()
+    """Folders of reward weights, as `--weights` takes them."""
+    prompts: str | None = None
+    """Prompt file or suite to train on; none means the model's own training prompts."""
+    steps: Count = 200
+    """Iterations: one rollout with its updates each."""
+    seed: int = 0
+    """All randomness follows from it."""
+    groups: Count = 8
+    """Prompts an iteration (K)."""
+    group_size: Count = 16
+    """Images a prompt (G)."""
+    max_failed: Annotated[int, Field(ge=0)] = 0
+    """Failed scores allowed in an iteration; one more stops the run, resumable."""
+    workers: Annotated[int, Field(ge=0)] = 1
+    """Scoring processes; 0 scores in the training process."""
+    training: Training = Training()
+    sampling: Sampling = Sampling()
+    rollout: Rollout = Rollout()
+    times: Times = Times()
+    objective: Objective = Objective()
+    advantage: Advantage = Advantage()
+    optimizer: Optimizer = Optimizer()
+    averages: Averages = Averages()
+    evaluation: Evaluation = Evaluation()
+    checkpoint: Every = Every(every=50)
+    samples: Every = Every(every=25)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Config":
+        if self.group_size < 2:
+            raise ValueError("group_size is 1, but a group teaches by comparing its images; use 2 or more")
+        return self
+
+    @property
+    def reward_specs(self) -> list[RewardSpec]:
+        return parse_rewards(self.rewards, self.reward_set, self.weights)
+
+    @property
+    def images(self) -> int:
+        """Images an iteration, over all ranks."""
+        return self.groups * self.group_size
+
+
+def load_config(recipe: str | Path, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Config:
+    """The config of a recipe (a name or a YAML file), changed by `overrides` and by `--set a.b=value` texts."""
+    path = find_recipe(recipe)
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold settings as `name: value` lines.")
+    for name, value in (overrides or {}).items():
+        place(values, name.split("."), value)
+    for text in sets:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes NAME=VALUE, for instance --set optimizer.learning_rate=1e-4; got {text!r}.")
+        place(values, name.strip().split("."), yaml.safe_load(value))
+    return check_config(values, source=str(path))
+
+
+def check_config(values: Mapping[str, Any], source: str) -> Config:
+    """A `Config`, or a `UsageError` that names each wrong setting and its nearest right name."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as errors:
+        raise UsageError("\n".join(_sentence(error, source) for error in errors.errors())) from None
+
+
+def find_recipe(recipe: str | Path) -> Path:
+    """The YAML file of a named recipe, or the file itself."""
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise UsageError(f"There is no recipe file {path}.")
+    named = RECIPES / f"{recipe}.yaml"
+    if not named.is_file():
+        raise UsageError(f'There is no recipe "{recipe}".{suggestion(str(recipe), recipe_names())}')
+    return named
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def place(values: dict[str, Any], names: Sequence[str], value: Any) -> None:
+    """Set `values[a][b]...`, making the sections on the way."""
+    for name in names[:-1]:
+        inner = values.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f'"{name}" is a single value, not a section: {".".join(names)} cannot be set.')
+        values = inner
+    values[names[-1]] = value
+
+
+def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Every setting by its dotted name."""
+    names = []
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            names += setting_names(inner, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def _sentence(error: Any, source: str) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f'There is no setting "{name}" ({source}).{suggestion(name, setting_names())}'
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{name or 'The settings'}: {message} (got {error['input']!r}, {source})." if name else f"{message} ({source})."

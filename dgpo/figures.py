@@ -1,0 +1,57 @@
+"""Pictures of a run: the grid of samples with fixed noise, and the curve."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+SMALLEST_SIDE = 96
+GAP = 6
+
+
+def draw_grid(images: Sequence[Image.Image], captions: Sequence[str], columns: int, path: Path) -> None:
+    """One row a caption, `columns` images each; small images are enlarged by a whole factor, so that pixels stay sharp."""
+    factor = max(1, -(-SMALLEST_SIDE // min(images[0].size)))
+    width, height = (side * factor for side in images[0].size)
+    line = 18
+    sheet = Image.new("RGB", (GAP + columns * (width + GAP), GAP + len(captions) * (height + line + GAP)), "white")
+    canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        left, top = GAP + column * (width + GAP), GAP + row * (height + line + GAP)
+        if column == 0:
+            canvas.text((left, top), captions[row], fill="black", font=font)
+        sheet.paste(image.resize((width, height), Image.Resampling.NEAREST), (left, top + line))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Training reward with its spread within groups, and held-out evaluations with their intervals, against iterations."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    steps = [line for line in lines if "reward" in line]
+    if steps:
+        x, reward = [line["step"] for line in steps], [line["reward"] for line in steps]
+        axes.plot(x, reward, color="0.6", linewidth=1, label="training reward")
+        low, high = zip(*((line["reward"] - line["spread"], line["reward"] + line["spread"]) for line in steps), strict=True)
+        axes.fill_between(x, low, high, color="0.9", label="spread within groups")
+    held_out: dict[str, list[tuple[int, float, float, float]]] = {}
+    for line in lines:
+        for key, value in line.get("evaluation", {}).items():
+            held_out.setdefault(key, []).append((line["step"], value["mean"], value["ci_low"], value["ci_high"]))
+    for key, points in held_out.items():
+        x, mean, low, high = zip(*points, strict=True)
+        below, above = [m - v for m, v in zip(mean, low, strict=True)], [v - m for m, v in zip(mean, high, strict=True)]
+        axes.errorbar(x, mean, yerr=[below, above], marker="o", capsize=3, label=f"held out: {key} (95 % interval)")
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("reward")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,77 @@
+"""Rectified flow: noising, velocities, and the tables of times that a sampler visits.
+
+sigma runs from 1 (noise) to 0 (image); x_t = (1 - sigma) x0 + sigma eps; the network predicts v = eps - x0
+(Liu et al. 2022; Esser et al. 2024). Shapes: B images; C, H, W of the latent.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+
+SamplerName = Literal["euler", "dpm++"]
+Velocity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def add_noise(x0_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, sigma: float) -> torch.Tensor:
+    """x_t on the straight line from image to noise."""
+    return (1 - sigma) * x0_BCHW + sigma * noise_BCHW
+
+
+def velocity_error(velocity_BCHW: torch.Tensor, x0_BCHW: torch.Tensor, noise_BCHW: torch.Tensor) -> torch.Tensor:
+    """Mean over the latent's dimensions of (v - (eps - x0))^2, in fp32; [B]."""
+    error = velocity_BCHW.float() - (noise_BCHW.float() - x0_BCHW.float())
+    return error.square().flatten(1).mean(dim=1)
+
+
+def guide(conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
+    """Classifier-free guidance (Ho and Salimans 2022); 1 is the conditional prediction itself."""
+    return unconditional + guidance * (conditional - unconditional)
+
+
+def build_scheduler(sampler: SamplerName, config: Mapping[str, Any], steps: int):
+    """A diffusers scheduler of the model's own shift, its table set to `steps` deterministic steps.
+
+    Read the times back from it (`sampled_times`): schedulers round and shift in their own ways.
+    """
+    from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+
+    if sampler == "euler":
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(config))
+    else:
+        scheduler = DPMSolverMultistepScheduler(
+            num_train_timesteps=config["num_train_timesteps"],
+            algorithm_type="dpmsolver++",
+            solver_order=2,
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=config["shift"],
+        )
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def sampled_times(scheduler) -> list[float]:
+    """The times at which a rollout asks the network, as sigma in (0, 1], first to last."""
+    return [float(time) / scheduler.config.num_train_timesteps for time in scheduler.timesteps]
+
+
+def integrate(velocity: Velocity, noise_BCHW: torch.Tensor, scheduler) -> torch.Tensor:
+    """Follow the probability-flow ODE from noise to image; latents [B, C, H, W] in fp32."""
+    scheduler.set_timesteps(len(scheduler.timesteps))
+    x_BCHW = noise_BCHW.float()
+    for time in scheduler.timesteps:
+        sigma_B = (time / scheduler.config.num_train_timesteps).expand(len(x_BCHW)).to(x_BCHW)
+        x_BCHW = scheduler.step(velocity(x_BCHW, sigma_B).float(), time, x_BCHW, return_dict=False)[0]
+    return x_BCHW
+
+
+def seeded_noise(shape: tuple[int, ...], *identity: str | int) -> torch.Tensor:
+    """Gaussian noise that depends on `identity` alone: not on batch, rank or device.
+
+    Drawn by a CPU generator of its own, seeded with a hash of the identity (a prompt's id and a seed, say).
+    """
+    digest = hashlib.sha256("\x1f".join(map(str, identity)).encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.randn(shape, generator=generator)

@@ -1,0 +1,59 @@
+"""Find a model by its name: the embedded one, a local diffusers folder, or a hub id."""
+
+from pathlib import Path
+
+import torch
+
+from dgpo.config import Config, Training
+from dgpo.models.sd3 import SD3
+from dgpo.policy import Policy
+from dgpo.checkpoint import read_published
+from dgpo.run import find_checkpoint, read_config
+from rewards.errors import SetupError, UsageError, suggestion
+
+TINY = Path(__file__).parent / "models" / "tiny" / "weights"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def load_model(name: str, *, dtype: str, device: torch.device, text_length: int) -> SD3:
+    """The named model, frozen, on `device`.
+
+    Raises:
+        UsageError: the name is neither `tiny`, nor a folder with a `model_index.json`, nor of the form OWNER/NAME.
+        SetupError: the hub cannot be reached or has no such model.
+    """
+    path = TINY if name == "tiny" else Path(name)
+    settings = {"dtype": DTYPES[dtype], "device": device, "text_length": text_length}
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise UsageError(f"{path} is no diffusers folder: it holds no model_index.json.")
+        return SD3.from_folder(path, **settings)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UsageError(f'There is no model "{name}": neither a folder nor a hub id (OWNER/NAME).{suggestion(name, ["tiny"])}')
+    try:
+        return SD3.from_folder(name, **settings)
+    except OSError as error:
+        raise SetupError(
+            f"The model {name} could not be loaded from the hub: {str(error).splitlines()[0]} "
+            f"Check the name and the connection, or give --model a local diffusers folder."
+        ) from None
+
+
+def load_policy(name: str, config: Config, device: torch.device, *, trainable: bool = False) -> Policy:
+    """A model ready to draw, or to train, with `config`'s precision."""
+    dtype = weights_dtype(config.training)
+    model = load_model(name, dtype=dtype, device=device, text_length=config.sampling.text_length)
+    return Policy(model, config.training, seed=config.seed, trainable=trainable)
+
+
+def load_trained(folder: Path, step: int | None, device: torch.device) -> tuple[Policy, Config, Path]:
+    """What a run published at `step` (or last): its base model with the LoRA, or with the trained transformer."""
+    config, checkpoint = read_config(folder), find_checkpoint(folder, step)
+    policy = load_policy(config.model, config, device, trainable=True)
+    policy.load_published(read_published(checkpoint, config.training.method))
+    return policy, config, checkpoint
+
+
+def weights_dtype(training: Training) -> str:
+    """Full fine-tuning holds its weights in fp32; frozen weights are held in the precision they are used in."""
+    return "fp32" if training.method == "full" else training.dtype

@@ -1,0 +1,119 @@
+"""The Stable Diffusion 3 family (SD3, SD3.5, and the embedded model), through diffusers.
+
+Shapes: N prompts, T tokens, D text width, P pooled width; B images, C, H, W of the latent.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusion3Pipeline
+from PIL import Image
+from torch.func import functional_call
+
+ATTENTION_PROJECTIONS = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the transformer is told of N prompts: token states [N, T, D] and a pooled vector [N, P]."""
+
+    states_NTD: torch.Tensor
+    pooled_NP: torch.Tensor
+
+    def take(self, rows: torch.Tensor) -> "Conditioning":
+        return Conditioning(self.states_NTD[rows], self.pooled_NP[rows])
+
+    def repeat_first(self, rows: int) -> "Conditioning":
+        return Conditioning(self.states_NTD[:1].expand(rows, -1, -1), self.pooled_NP[:1].expand(rows, -1))
+
+
+class SD3:
+    """A loaded pipeline as the trainer and the harness see it: encode, predict velocities, decode."""
+
+    def __init__(self, pipeline: StableDiffusion3Pipeline, text_length: int):
+        self.pipeline = pipeline
+        self.text_length = text_length if pipeline.text_encoder_3 is not None else 0
+        self.transformer = pipeline.transformer
+        for frozen in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.text_encoder_3):
+            if frozen is not None:
+                frozen.requires_grad_(False).eval()
+        self.transformer.requires_grad_(False).eval()
+
+    @classmethod
+    def from_folder(cls, path: str | Path, *, dtype: torch.dtype, device: torch.device, text_length: int) -> "SD3":
+        """Load a local diffusers folder or a hub id; a model published without T5 (`null` in its index) stays without."""
+        absent = {name: None for name, value in read_index(path).items() if value == [None, None]}
+        absent = {name: None for name in absent if name in ("text_encoder_3", "tokenizer_3")}
+        pipeline = StableDiffusion3Pipeline.from_pretrained(path, dtype=dtype, **absent)
+        pipeline.set_progress_bar_config(disable=True)
+        return cls(pipeline.to(device), text_length)
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.device
+
+    def latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
+        """Latent [C, H, W] of an image; without a size, the one the autoencoder was made for."""
+        scale = self.pipeline.vae_scale_factor
+        side = self.transformer.config.sample_size * scale
+        return self.transformer.config.in_channels, (height or side) // scale, (width or side) // scale
+
+    @torch.no_grad()
+    def encode(self, texts: list[str]) -> Conditioning:
+        """Each text once; an empty text is the unconditional one."""
+        states, _, pooled, _ = self.pipeline.encode_prompt(
+            texts, None, None, do_classifier_free_guidance=False, max_sequence_length=self.text_length, device=self.device
+        )
+        return Conditioning(states, pooled)
+
+    def velocity(
+        self,
+        x_BCHW: torch.Tensor,
+        sigma_B: torch.Tensor,
+        conditioning: Conditioning,
+        weights: dict[str, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """v(x_t, t, prompt), one conditioning row an image; `weights` stand in for the transformer's own in this call."""
+        inputs = {
+            "hidden_states": x_BCHW.to(self.pipeline.vae.dtype),
+            "timestep": 1000 * sigma_B,
+            "encoder_hidden_states": conditioning.states_NTD,
+            "pooled_projections": conditioning.pooled_NP,
+            "return_dict": False,
+        }
+        if weights is None:
+            return self.transformer(**inputs)[0]
+        return functional_call(self.transformer, weights, (), inputs)[0]
+
+    @torch.no_grad()
+    def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
+        """Latents to 8-bit RGB images, rounded once."""
+        vae = self.pipeline.vae
+        latents = latents_BCHW / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        pixels = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        return [Image.fromarray(array) for array in to_uint8(pixels).permute(0, 2, 3, 1).cpu().numpy()]
+
+
+def to_uint8(pixels_BCHW: torch.Tensor) -> torch.Tensor:
+    """Network pixels in [-1, 1] to 0..255, rounded to the nearest: the only place where pixels become integers."""
+    return (pixels_BCHW.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def read_index(path: str | Path) -> dict:
+    """The `model_index.json` of a local folder or of a hub repository."""
+    if Path(path).is_dir():
+        return json.loads((Path(path) / "model_index.json").read_text())
+    from diffusers import DiffusionPipeline
+
+    return dict(DiffusionPipeline.load_config(path))

@@ -1,0 +1,87 @@
+"""The embedded model's networks: the classes that SD3.5 is made of, small, with the initialisation they need from scratch."""
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+from dgpo.models.tiny.signs import HEIGHT, WIDTH
+
+LATENT_CHANNELS = 8
+DOWNSAMPLING = 4
+TEXT_WIDTH = 64
+
+
+def build_autoencoder() -> AutoencoderKL:
+    """Pixels [3, 32, 64] to latents [8, 8, 16] and back."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(16, 32, 32),
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        sample_size=WIDTH,
+        mid_block_add_attention=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
+def build_transformer() -> SD3Transformer2DModel:
+    """Five joint-attention blocks, width 128, with SD3.5's query and key normalisation; every block starts as the identity."""
+    transformer = SD3Transformer2DModel(
+        sample_size=WIDTH // DOWNSAMPLING,
+        patch_size=2,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        num_layers=5,
+        attention_head_dim=32,
+        num_attention_heads=4,
+        joint_attention_dim=2 * TEXT_WIDTH,
+        caption_projection_dim=128,
+        pooled_projection_dim=2 * TEXT_WIDTH,
+        pos_embed_max_size=max(HEIGHT, WIDTH) // DOWNSAMPLING,
+        qk_norm="rms_norm",
+    )
+    start_as_identity(transformer)
+    return transformer
+
+
+def start_as_identity(transformer: SD3Transformer2DModel) -> None:
+    """Zero every modulation and the output layer (adaLN-Zero, Peebles and Xie 2022), which diffusers leaves random."""
+    modulations = [module.linear for module in transformer.modules() if type(module).__name__.startswith("AdaLayerNorm")]
+    for linear in [*modulations, transformer.proj_out]:
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """Two layers of width 64; SD3 reads the tokens from the layer before the last and the pooled vector from the last."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        hidden_act="quick_gelu",
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModelWithProjection(config)
+
+
+def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """SD3.5's schedule, shift 3."""
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=3.0)
+
+
+def encode_ids(encoders: nn.ModuleList, ids_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token states [B, T, 128] and pooled vector [B, 128], put together as `StableDiffusion3Pipeline.encode_prompt` does."""
+    outputs = [encoder(ids_BT, output_hidden_states=True) for encoder in encoders]
+    states = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+    pooled = torch.cat([output.text_embeds for output in outputs], dim=-1)
+    return states, pooled

@@ -1,0 +1,281 @@
+"""Make the embedded model from drawn signs: `python -m dgpo.models.tiny.pretrain --output runs/tiny`.
+
+Two stages, both seeded and resumable (run the same command again): an autoencoder on signs, then the denoiser with its text
+encoders by rectified flow on the autoencoder's latents (Esser et al. 2024, Eq. 14). The result is `OUTPUT/pipeline`, a diffusers
+folder in fp16, with `pretraining.json` saying how it was made.
+"""
+
+import argparse
+import json
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, StableDiffusion3Pipeline
+from torch import nn
+from torch.nn import functional as F
+
+from dgpo.models.attention import training_attention
+from dgpo.models.tiny import network
+from dgpo.models.tiny.signs import HEIGHT, WIDTH, draw_sign, random_colour, random_word
+from dgpo.models.tiny.tokenizer import build_tokenizer
+from dgpo.models.tiny.words import sign_prompt
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the weights, apart from the machine."""
+
+    seed: int = 0
+    autoencoder_steps: int = 3000
+    autoencoder_batch: int = 16
+    autoencoder_rate: float = 2e-3
+    signs: int = 65536
+    steps: int = 5600
+    batch: int = 96
+    muon_rate: float = 2e-3
+    adam_rate: float = 1e-3
+    warm_up: int = 100
+    decay_share: float = 0.2
+    unconditional_share: float = 0.1
+    time_shift: float = 2.0
+    ema_decay: float = 0.999
+
+
+class Progress:
+    """One line every ten seconds: step, loss, pace, time left."""
+
+    def __init__(self, what: str, start: int, steps: int):
+        self.what, self.start, self.steps = what, start, steps
+        self.began = self.said = time.monotonic()
+        self.losses: list[float] = []
+
+    def say(self, step: int, loss: float) -> None:
+        self.losses.append(loss)
+        now = time.monotonic()
+        if now - self.said < 10 and step < self.steps:
+            return
+        pace = (now - self.began) / max(1, step - self.start)
+        left = pace * (self.steps - step) / 60
+        print(f"{self.what} {step}/{self.steps} loss {np.mean(self.losses):.4f} {pace:.3f} s/step, {left:.0f} min left", flush=True)
+        self.said, self.losses = now, []
+
+
+def draw_signs(count: int, rng: np.random.Generator) -> tuple[torch.Tensor, list[str]]:
+    """Signs as uint8 [N, 3, H, W] and their prompts."""
+    pixels = np.empty((count, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    prompts = []
+    for place in range(count):
+        word, colour = random_word(rng), random_colour(rng)
+        pixels[place] = np.asarray(draw_sign(word, colour, rng))
+        prompts.append(sign_prompt(word, colour))
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), prompts
+
+
+def to_network(pixels_NCHW: torch.Tensor) -> torch.Tensor:
+    return pixels_NCHW.float() / 127.5 - 1
+
+
+def trapezoid(step: int, steps: int, warm_up: int, decay_share: float) -> float:
+    """Learning-rate factor: linear warm-up, flat, linear decay over the last share."""
+    decay = max(1, int(steps * decay_share))
+    return min(1.0, (step + 1) / warm_up, (steps - step) / decay)
+
+
+def set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group["initial_lr"]
+
+
+def save_state(path: Path, **state) -> None:
+    """Write, then rename: a killed run leaves the previous state whole."""
+    temporary = path.with_suffix(".partial")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def train_autoencoder(plan: Plan, folder: Path, device: torch.device) -> AutoencoderKL:
+    """Pixels in, pixels out, through [8, 8, 16] latents; absolute plus squared error, a whisper of KL."""
+    torch.manual_seed(plan.seed)
+    autoencoder = network.build_autoencoder().to(device)
+    optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=plan.autoencoder_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer.param_groups[0]["initial_lr"] = plan.autoencoder_rate
+    path, first = folder / "autoencoder.pt", 0
+    if path.exists():
+        state = torch.load(path, map_location=device, weights_only=True)
+        autoencoder.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    progress = Progress("autoencoder", first, plan.autoencoder_steps)
+    for step in range(first, plan.autoencoder_steps):
+        rng = np.random.default_rng((plan.seed, 1, step))
+        torch.manual_seed(plan.seed * 1_000_003 + step)
+        pixels, _ = draw_signs(plan.autoencoder_batch, rng)
+        x = to_network(pixels).to(device)
+        set_rates([optimizer], trapezoid(step, plan.autoencoder_steps, plan.warm_up, 0.4))
+        with torch.autocast(device.type, torch.bfloat16):
+            posterior = autoencoder.encode(x).latent_dist
+            error = autoencoder.decode(posterior.sample()).sample.float() - x
+        loss = error.abs().mean() + error.square().mean() + 1e-5 * posterior.kl().mean() / posterior.mean[0].numel()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(autoencoder.parameters(), 1.0)
+        optimizer.step()
+        progress.say(step + 1, loss.item())
+        if (step + 1) % 500 == 0 or step + 1 == plan.autoencoder_steps:
+            save_state(path, model=autoencoder.state_dict(), optimizer=optimizer.state_dict(), step=step + 1)
+    return autoencoder.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def encode_signs(plan: Plan, autoencoder: AutoencoderKL, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalised latents [N, 8, 8, 16] in fp16 and token ids [N, T] of the signs the denoiser learns from.
+
+    Sets the autoencoder's `shift_factor` and `scaling_factor` so that the latents have mean 0 and deviation 1.
+    """
+    tokenizer = build_tokenizer()
+    latents, prompts = [], []
+    for part in range(0, plan.signs, 1024):
+        pixels, texts = draw_signs(min(1024, plan.signs - part), np.random.default_rng((plan.seed, 2, part)))
+        latents += [autoencoder.encode(to_network(chunk).to(device)).latent_dist.mode().half().cpu() for chunk in pixels.split(128)]
+        prompts += texts
+    latents_N = torch.cat(latents)
+    sample = latents_N[:8192].float()
+    autoencoder.register_to_config(shift_factor=round(sample.mean().item(), 5), scaling_factor=round(1 / sample.std().item(), 5))
+    latents_N = ((latents_N.float() - autoencoder.config.shift_factor) * autoencoder.config.scaling_factor).half()
+    ids = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return latents_N, ids
+
+
+class Denoiser(nn.Module):
+    """The transformer and its two text encoders, trained together."""
+
+    def __init__(self):
+        super().__init__()
+        tokenizer = build_tokenizer()
+        self.transformer = network.build_transformer()
+        self.text_encoders = nn.ModuleList([network.build_text_encoder(tokenizer) for _ in range(2)])
+
+    def forward(self, x_BCHW: torch.Tensor, sigma_B: torch.Tensor, ids_BT: torch.Tensor) -> torch.Tensor:
+        states, pooled = network.encode_ids(self.text_encoders, ids_BT)
+        return self.transformer(x_BCHW, encoder_hidden_states=states, pooled_projections=pooled, timestep=1000 * sigma_B).sample
+
+
+def build_optimizers(model: Denoiser, plan: Plan) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for the rest (Jordan et al. 2024)."""
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        inside = "transformer_blocks" in name or "encoder.layers" in name
+        (matrices if inside and parameter.ndim == 2 else rest).append(parameter)
+    muon = torch.optim.Muon(matrices, lr=plan.muon_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.AdamW(rest, lr=plan.adam_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    for optimizer, rate in ((muon, plan.muon_rate), (adam, plan.adam_rate)):
+        optimizer.param_groups[0]["initial_lr"] = rate
+    return [muon, adam]
+
+
+def flow_loss(model: Denoiser, x0: torch.Tensor, ids: torch.Tensor, empty_ids: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """Mean squared velocity error at times drawn with `time_shift`; a share of the prompts is emptied for guidance."""
+    u = torch.rand(len(x0), device=x0.device)
+    sigma = plan.time_shift * u / (1 + (plan.time_shift - 1) * u)
+    noise = torch.randn_like(x0)
+    emptied = torch.rand(len(x0), device=x0.device) < plan.unconditional_share
+    ids = torch.where(emptied[:, None], empty_ids, ids)
+    mixed = (1 - sigma.view(-1, 1, 1, 1)) * x0 + sigma.view(-1, 1, 1, 1) * noise
+    with torch.autocast(x0.device.type, torch.bfloat16):
+        velocity = model(mixed, sigma, ids)
+    return F.mse_loss(velocity.float(), noise - x0)
+
+
+def train_denoiser(plan: Plan, folder: Path, latents: torch.Tensor, ids: torch.Tensor, device: torch.device) -> Denoiser:
+    """The exponential average of a denoiser trained on `latents`."""
+    torch.manual_seed(plan.seed + 1)
+    model = Denoiser().to(device)
+    average = Denoiser().to(device).requires_grad_(False)
+    average.load_state_dict(model.state_dict())
+    optimizers = build_optimizers(model, plan)
+    empty_ids = build_tokenizer()([""], padding="max_length", return_tensors="pt").input_ids.to(device)
+    path, first = folder / "denoiser.pt", 0
+    if path.exists():
+        state = torch.load(path, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        first = state["step"]
+    progress = Progress("denoiser", first, plan.steps)
+    for step in range(first, plan.steps):
+        torch.manual_seed(plan.seed * 1_000_003 + 500_000 + step)
+        chosen = torch.randint(len(latents), (plan.batch,))
+        set_rates(optimizers, trapezoid(step, plan.steps, plan.warm_up, plan.decay_share))
+        with training_attention(device):
+            loss = flow_loss(model, latents[chosen].float().to(device), ids[chosen].to(device), empty_ids, plan)
+            loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        decay = min(plan.ema_decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
+        progress.say(step + 1, loss.item())
+        if (step + 1) % 500 == 0 or step + 1 == plan.steps:
+            save_state(
+                path,
+                model=model.state_dict(),
+                average=average.state_dict(),
+                optimizers=[optimizer.state_dict() for optimizer in optimizers],
+                step=step + 1,
+            )
+    return average.eval()
+
+
+def export(folder: Path, autoencoder: AutoencoderKL, denoiser: Denoiser) -> None:
+    """Write the diffusers folder in fp16; SD3's third text encoder (T5) is absent."""
+    tokenizer = build_tokenizer()
+    pipeline = StableDiffusion3Pipeline(
+        transformer=denoiser.transformer,
+        scheduler=network.build_scheduler(),
+        vae=autoencoder,
+        text_encoder=denoiser.text_encoders[0],
+        tokenizer=tokenizer,
+        text_encoder_2=denoiser.text_encoders[1],
+        tokenizer_2=tokenizer,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+    pipeline.to(torch.float16).save_pretrained(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Pretrain the embedded model on drawn signs.")
+    parser.add_argument("--output", type=Path, default=Path("runs/tiny"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="processor threads; the weights depend on it")
+    for name, value in asdict(Plan()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    arguments = vars(parser.parse_args())
+    folder, device = arguments.pop("output"), torch.device(arguments.pop("device"))
+    torch.set_num_threads(arguments.pop("threads"))
+    plan = Plan(**arguments)
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    autoencoder = train_autoencoder(plan, folder, device)
+    latents, ids = encode_signs(plan, autoencoder, device)
+    denoiser = train_denoiser(plan, folder, latents, ids, device)
+    export(folder / "pipeline", autoencoder.cpu(), denoiser.cpu())
+    record = {
+        "plan": asdict(plan),
+        "minutes_of_this_call": round((time.monotonic() - began) / 60, 1),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}",
+        "torch": torch.__version__,
+    }
+    (folder / "pipeline" / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n")
+    print(f"wrote {folder / 'pipeline'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What an iteration will cost and how it is cut, before it is run."""
+
+from dgpo.config import Config
+
+
+def planned_passes(config: Config, *, live_share: float = 1.0) -> dict[str, float]:
+    """Transformer passes an image of one iteration, by purpose; guidance counts two.
+
+    Args:
+        live_share: the share of groups that have reward variance; the others are skipped in learning.
+    """
+    objective, times = config.objective, config.times.count * live_share
+    reference = times * (2 if objective.reference_guidance > 1 else 1)
+    shared = objective.reference == "old" and objective.reference_guidance == 1
+    return {
+        "rollout": config.sampling.steps * (2 if config.sampling.guidance > 1 else 1),
+        "old": times if objective.clip is not None or shared else 0,
+        "reference": 0 if shared else reference,
+        "current": times,
+        "backward": times,
+    }
+
+
+def describe_passes(passes: dict[str, float]) -> str:
+    """As the papers count: F forwards and B backwards an image.
+
+    >>> describe_passes({"rollout": 20, "old": 4, "reference": 4, "current": 4, "backward": 4})
+    '32F+4B an image: rollout 20, old 4, reference 4, current 4, backward 4'
+    """
+    forwards = sum(count for name, count in passes.items() if name != "backward")
+    parts = ", ".join(f"{name} {count:g}" for name, count in passes.items() if count)
+    return f"{forwards:g}F+{passes['backward']:g}B an image: {parts}"
+
+
+def describe_geometry(config: Config, ranks: int) -> str:
+    """How many images each rank draws and learns from at once."""
+    share = -(-config.images // ranks)
+    together = max(1, config.optimizer.micro_batch * ranks // config.group_size)
+    per_pass = -(-min(together, config.groups) * config.group_size // ranks)
+    note = ""
+    if per_pass > config.optimizer.micro_batch:
+        note = (
+            f"; a rank's share of one group ({per_pass} images) is larger than optimizer.micro_batch "
+            f"({config.optimizer.micro_batch}), which costs one more forward a time"
+        )
+    return (
+        f"{config.groups} groups x {config.group_size} images on {ranks} process{'es' if ranks > 1 else ''}: up to {share} images "
+        f"each, drawn {min(config.rollout.micro_batch, share)} and learned from {min(per_pass, config.optimizer.micro_batch)} at a time{note}"
+    )

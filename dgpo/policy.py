@@ -1,0 +1,135 @@
+"""The model that is trained, and the same network under other weights: its reference, old policy and average.
+
+One network is in memory. Other weights are named snapshots of the trained tensors alone (the LoRA matrices, or all of the
+transformer under full fine-tuning), put in place for one call by `torch.func.functional_call`; nothing is swapped back, so
+nothing can be left swapped. The reference of a LoRA policy is the network with its adapters off and costs no memory.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+
+from dgpo.config import Training
+from dgpo.flow import guide
+from dgpo.models.sd3 import ATTENTION_PROJECTIONS, SD3, Conditioning
+from rewards.errors import UsageError
+
+Who = Literal["current", "reference", "old", "average"]
+Purpose = Literal["rollout", "reference", "old", "current", "backward"]
+ADAPTER = "policy"
+
+
+class Policy:
+    """Velocities of the trained model and of its relatives, counted by purpose."""
+
+    def __init__(self, model: SD3, training: Training, *, seed: int = 0, trainable: bool = True):
+        """`trainable=False` leaves the model as it is, for drawing only: without adapters, `current` is the base model."""
+        self.model = model
+        self.training = training
+        self.autocast_dtype = torch.bfloat16 if training.dtype == "bf16" else None
+        self.empty = model.encode([""])
+        self.trained: dict[str, torch.nn.Parameter] = {}
+        self.snapshots: dict[str, dict[str, torch.Tensor]] = {}
+        self.passes: Counter[str] = Counter()
+        if trainable:
+            self._make_trainable(seed)
+
+    def _make_trainable(self, seed: int) -> None:
+        """Add the adapters, or free the transformer's own weights; what is trained is held in fp32."""
+        transformer = self.model.transformer
+        if self.training.method == "lora":
+            torch.manual_seed(seed)
+            transformer.add_adapter(lora_config(self.training), adapter_name=ADAPTER)
+        else:
+            transformer.requires_grad_(True)
+        if self.training.checkpointing:
+            transformer.enable_gradient_checkpointing()
+        self.trained = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
+        for parameter in self.trained.values():
+            parameter.data = parameter.data.float()
+        if self.training.method == "full":
+            self.keep("reference")
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return list(self.trained.values())
+
+    def keep(self, name: Who) -> None:
+        """Copy the trained tensors as they are now under `name`."""
+        self.snapshots[name] = {key: p.detach().clone() for key, p in self.trained.items()}
+
+    @torch.no_grad()
+    def follow(self, name: Who, decay: float) -> None:
+        """snapshot = decay * snapshot + (1 - decay) * trained."""
+        for key, average in self.snapshots[name].items():
+            average.lerp_(self.trained[key].detach(), 1 - decay)
+
+    def velocity(
+        self,
+        who: Who,
+        x_BCHW: torch.Tensor,
+        sigma_B: torch.Tensor,
+        conditioning: Conditioning,
+        *,
+        guidance: float = 1.0,
+        purpose: Purpose,
+    ) -> torch.Tensor:
+        """v(x, t, prompt) in fp32 by `who`; with guidance above 1 in one call of twice the rows."""
+        if guidance == 1.0:
+            return self._forward(who, x_BCHW, sigma_B, conditioning, purpose)
+        rows = len(x_BCHW)
+        empty = self.empty.repeat_first(rows)
+        both = Conditioning(
+            torch.cat([conditioning.states_NTD, empty.states_NTD]), torch.cat([conditioning.pooled_NP, empty.pooled_NP])
+        )
+        velocity = self._forward(who, torch.cat([x_BCHW, x_BCHW]), torch.cat([sigma_B, sigma_B]), both, purpose)
+        return guide(*velocity.chunk(2), guidance)
+
+    def _forward(self, who: Who, x: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning, purpose: Purpose):
+        self.passes[purpose] += len(x)
+        autocast = torch.autocast(x.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None)
+        with autocast, self._adapters_off(who):
+            return self.model.velocity(x, sigma, conditioning, weights=self.snapshots.get(who)).float()
+
+    @contextmanager
+    def _adapters_off(self, who: Who) -> Iterator[None]:
+        if who != "reference" or self.training.method != "lora":
+            yield
+            return
+        self.model.transformer.disable_adapters()
+        try:
+            yield
+        finally:
+            self.model.transformer.enable_adapters()
+
+    def published_weights(self, who: Who) -> dict[str, torch.Tensor]:
+        """The weights of `who` as its file holds them: LoRA matrices under their PEFT names, or the whole transformer."""
+        state = dict(self.model.transformer.state_dict())
+        state.update(self.snapshots.get(who) or {key: p.detach() for key, p in self.trained.items()})
+        if self.training.method == "lora":
+            state = get_peft_model_state_dict(self.model.transformer, state_dict=state, adapter_name=ADAPTER)
+        return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+
+    def load_published(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take over weights in the form of `published_weights`; a missing or unexpected name is a `UsageError`."""
+        expected = set(self.published_weights("current"))
+        if expected != set(weights):
+            names = ", ".join(sorted(expected.symmetric_difference(weights))[:3])
+            raise UsageError(f"The weights do not belong to this model: they differ in {names}.")
+        if self.training.method == "lora":
+            set_peft_model_state_dict(self.model.transformer, weights, adapter_name=ADAPTER)
+        else:
+            self.model.transformer.load_state_dict(weights)
+
+
+def lora_config(training: Training) -> LoraConfig:
+    return LoraConfig(
+        r=training.rank,
+        lora_alpha=training.alpha,
+        init_lora_weights="gaussian",
+        target_modules=list(training.modules or ATTENTION_PROJECTIONS),
+    )

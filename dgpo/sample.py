@@ -1,0 +1,38 @@
+"""Images of given prompts and seeds: one function for evaluation, sample grids and `dgpo sample`."""
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+
+from dgpo.config import Config, Sampling
+from dgpo.flow import seeded_noise
+from dgpo.policy import Policy, Who
+from dgpo.rollout import draw_latents
+from rewards.prompt import Prompt
+
+
+def draw_images(
+    policy: Policy, cells: Sequence[tuple[Prompt, int]], sampling: Sampling, *, who: Who = "current", micro_batch: int = 16
+) -> list[Image.Image]:
+    """One image a (prompt, seed).
+
+    The starting noise depends on the prompt's id and the seed alone, so that models, batch sizes and machines are
+    compared on the same noise.
+    """
+    model = policy.model
+    shape = model.latent_shape(sampling.height, sampling.width)
+    images = []
+    for start in range(0, len(cells), micro_batch):
+        chosen = cells[start : start + micro_batch]
+        noise = torch.stack([seeded_noise(shape, "image", prompt.id, seed) for prompt, seed in chosen])
+        conditioning = model.encode([prompt.text for prompt, _ in chosen])
+        latents, _ = draw_latents(policy, noise, conditioning, sampling, who=who)
+        images += model.decode(latents)
+    return images
+
+
+def evaluation_sampling(config: Config) -> Sampling:
+    """The sampler of evaluations: the rollout's, with the steps and guidance that the config names for evaluation."""
+    changes = {"steps": config.evaluation.steps, "guidance": config.evaluation.guidance}
+    return config.sampling.model_copy(update={name: value for name, value in changes.items() if value is not None})

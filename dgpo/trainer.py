@@ -1,0 +1,270 @@
+"""The training loop.
+
+Shapes: K prompts an iteration, G images of each.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from dgpo.advantage import dead_groups, standardise
+from dgpo.algorithms.dgpo import DGPO
+from dgpo.checkpoint import Progress, restore_checkpoint, save_checkpoint
+from dgpo.config import Config
+from dgpo.figures import draw_curve, draw_grid
+from dgpo.parallel import Ranks
+from dgpo.policy import Policy
+from dgpo.prompts import PromptStream
+from dgpo.rollout import Groups, draw_groups
+from dgpo.run import Run
+from dgpo.sample import draw_images
+from rewards.errors import SetupError
+from rewards.mix import combine
+from rewards.pool import Scored, ScoringPool
+from rewards.prompt import Prompt
+from rewards.score import Score
+from rewards.spec import RewardSpec
+
+SAMPLE_SEEDS = 4
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; it saved and can be continued by the same command."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Whom the trainer tells: every step's metrics, a sentence now and then, and the held-out evaluation to make."""
+
+    on_step: Callable[[dict[str, Any]], None]
+    on_note: Callable[[str], None]
+    evaluate: Callable[[int, Policy], dict[str, Any]] | None = None
+    stop_asked: Callable[[], bool] = lambda: False
+
+
+class Trainer:
+    """Trains one model in one run folder; every rank holds one."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        policy: Policy,
+        specs: Sequence[RewardSpec],
+        pool: ScoringPool,
+        prompts: PromptStream,
+        sample_prompts: Sequence[Prompt],
+        run: Run,
+        ranks: Ranks,
+        listeners: Listeners,
+    ):
+        self.config, self.specs, self.pool, self.prompts = config, specs, pool, prompts
+        self.sample_prompts, self.run, self.ranks, self.listeners = sample_prompts, run, ranks, listeners
+        self.policy = policy
+        if config.objective.clip is not None or config.objective.reference == "old" or config.rollout.old_after is not None:
+            self.policy.keep("old")
+        if config.averages.evaluation_decay > 0:
+            self.policy.keep("average")
+        settings = config.optimizer
+        self.optimizer = torch.optim.AdamW(
+            self.policy.parameters,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            eps=settings.epsilon,
+            weight_decay=settings.weight_decay,
+        )
+        self.algorithm = DGPO(self.policy, config, ranks)
+        self.progress = Progress()
+        self.gradient_norm = 0.0
+
+    def train(self, *, resume: bool) -> None:
+        """Iterate to `config.steps`, from the last whole checkpoint if `resume`."""
+        if resume:
+            self._resume()
+        if self.progress.step == 0:
+            self._look(0)
+        while self.progress.step < self.config.steps:
+            self._iterate(self.progress.step)
+            step = self.progress.step
+            last = step == self.config.steps
+            stop = self._anyone(self.listeners.stop_asked())
+            if _due(step, self.config.samples.every) or _due(step, self.config.evaluation.every) or last:
+                self._look(step)
+            if _due(step, self.config.checkpoint.every) or last or stop:
+                self._save()
+            if stop and not last:
+                raise Interrupted
+        self.ranks.wait()
+
+    def _iterate(self, step: int) -> None:
+        started = time.perf_counter()
+        passes = self.policy.passes.copy()
+        groups, scored = self._draw(step)
+        drawn = time.perf_counter()
+        scores_KG, parts = self._collect(groups, scored)
+        judged = time.perf_counter()
+        advantage_KG = standardise(scores_KG, **self.config.advantage.model_dump())
+        learned = self.algorithm.learn(groups, advantage_KG, step, self._update)
+        self.progress = replace(self.progress, step=step + 1)
+        self._average()
+        self._tell(
+            {
+                "step": step + 1,
+                **_describe(scores_KG),
+                "rewards": parts,
+                **learned,
+                "gradient_norm": self.gradient_norm,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "seconds": {
+                    "draw": drawn - started,
+                    "score": judged - drawn,
+                    "learn": time.perf_counter() - judged,
+                },
+                "passes": self._passes_an_image(passes),
+            }
+        )
+
+    def _draw(self, step: int) -> tuple[Groups, list[Future[Scored]]]:
+        """One rollout; its images are being scored while the next ones are drawn."""
+        rollout, scored = self.config.rollout, []
+
+        def score(images: list[Image.Image], prompts: list[Prompt]) -> None:
+            scored.append(self.pool.submit(images, prompts))
+
+        old = rollout.old_after is not None and step >= rollout.old_after
+        groups = draw_groups(
+            self.policy,
+            self.prompts.take(step, self.config.groups),
+            group_size=self.config.group_size,
+            sampling=self.config.sampling,
+            micro_batch=rollout.micro_batch,
+            who="old" if old else "current",
+            ranks=self.ranks,
+            seed=self.config.seed,
+            step=step,
+            on_images=score,
+        )
+        return groups, scored
+
+    def _collect(self, groups: Groups, scored: list[Future[Scored]]) -> tuple[torch.Tensor, dict[str, float]]:
+        """All ranks' training scores [K, G], NaN where one failed, and each reward's mean in its own unit."""
+        batches = [future.result().scores for future in scored]
+        mixed = [score for batch in batches for score in combine(batch, self.specs)]
+        mine = [(int(i), _number(score), score.reason) for i, score in zip(groups.image_B, mixed, strict=True)]
+        own = [(spec.key, _number(score)) for batch in batches for spec in self.specs for score in batch[spec.key]]
+        flat = torch.full((self.config.images,), torch.nan, dtype=torch.float64)
+        reasons = []
+        for image, value, reason in self.ranks.gather(mine):
+            flat[image] = value
+            reasons += [reason] if reason else []
+        if len(reasons) > self.config.max_failed:
+            self._give_up(reasons)
+        return flat.view(self.config.groups, self.config.group_size), _means(self.ranks.gather(own))
+
+    def _give_up(self, reasons: list[str]) -> None:
+        """Nothing was learned from this iteration, so the state is the one before it: save that and stop."""
+        self._save()
+        raise SetupError(
+            f"{len(reasons)} of {self.config.images} images could not be scored in iteration {self.progress.step + 1}, "
+            f"and max_failed is {self.config.max_failed}. The first reason: {reasons[0]}. "
+            f"The run is saved; mend the cause (or allow more with --max-failed) and give the same command to go on."
+        )
+
+    def _update(self) -> None:
+        """Sum the gradients over the ranks, limit their norm, and take one step; the old policy follows."""
+        self.ranks.sum_gradients(self.policy.parameters)
+        settings = self.config.optimizer
+        self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters, settings.max_norm))
+        rise = min(1.0, (self.progress.updates + 1) / settings.warm_up) if settings.warm_up else 1.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * rise
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress = replace(self.progress, updates=self.progress.updates + 1)
+        if "old" in self.policy.snapshots:
+            averages = self.config.averages
+            self.policy.follow("old", min(averages.old_decay, averages.old_growth * self.progress.updates))
+
+    def _average(self) -> None:
+        """Move the evaluation average, once in so many iterations however many ranks and micro-batches there are."""
+        averages, step = self.config.averages, self.progress.step
+        if "average" in self.policy.snapshots and step % averages.evaluation_every == 0:
+            self.policy.follow("average", min((1 + step) / (10 + step), averages.evaluation_decay))
+
+    def _look(self, step: int) -> None:
+        """Sample grid with fixed noise, held-out evaluation, curve; by the main rank while the others wait."""
+        if self.ranks.main:
+            who = "average" if "average" in self.policy.snapshots else "current"
+            cells = [(prompt, seed) for prompt in self.sample_prompts for seed in range(SAMPLE_SEEDS)]
+            images = draw_images(self.policy, cells, self.config.sampling, who=who)
+            captions = [prompt.text for prompt in self.sample_prompts]
+            draw_grid(images, captions, SAMPLE_SEEDS, self.run.folder / "samples" / f"step-{step:06d}.png")
+            if self.listeners.evaluate is not None and (step == 0 or _due(step, self.config.evaluation.every) or step == self.config.steps):
+                self.run.record({"step": step, "evaluation": self.listeners.evaluate(step, self.policy)})
+            draw_curve(self.run.read_metrics(), self.run.folder / "curve.png")
+        self.ranks.wait()
+
+    def _save(self) -> Path | None:
+        if not self.ranks.main:
+            return None
+        return save_checkpoint(self.run.checkpoints, self.policy, self.optimizer, self.progress)
+
+    def _resume(self) -> None:
+        path, notes = self.run.last_checkpoint() if self.ranks.main else (None, [])
+        path = self.ranks.gather([path])[0]
+        for note in notes:
+            self.listeners.on_note(note)
+        if path is not None:
+            self.progress = restore_checkpoint(path, self.policy, self.optimizer)
+            self.listeners.on_note(f"continuing from {path} at step {self.progress.step}")
+        if self.ranks.main:
+            self.run.cut_metrics(self.progress.step if path else -1)
+
+    def _tell(self, metrics: dict[str, Any]) -> None:
+        if self.ranks.main:
+            self.run.record(metrics)
+            self.listeners.on_step(metrics)
+
+    def _anyone(self, flag: bool) -> bool:
+        return bool(self.ranks.sum(torch.tensor(float(flag), device=self.ranks.device)).item())
+
+    def _passes_an_image(self, before: dict[str, int]) -> dict[str, float]:
+        """Transformer passes of this iteration by purpose, over its images, all ranks together."""
+        names = ("rollout", "old", "reference", "current", "backward")
+        counts = torch.tensor([self.policy.passes[n] - before[n] for n in names], dtype=torch.float64, device=self.ranks.device)
+        return dict(zip(names, (self.ranks.sum(counts) / self.config.images).tolist(), strict=True))
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _number(score: Score) -> float:
+    return score.value if score.value is not None else float("nan")
+
+
+def _means(pairs: list[tuple[str, float]]) -> dict[str, float]:
+    """Mean of the scores that were made, reward by reward; a reward that made none is left out."""
+    made: dict[str, list[float]] = {}
+    for key, value in pairs:
+        if value == value:
+            made.setdefault(key, []).append(value)
+    return {key: sum(values) / len(values) for key, values in made.items()}
+
+
+def _describe(scores_KG: torch.Tensor) -> dict[str, Any]:
+    """Mean, spread within groups, share of dead groups and count of failures."""
+    scored = ~scores_KG.isnan()
+    within = (scores_KG - scores_KG.nanmean(dim=1, keepdim=True)).square().nanmean().sqrt()
+    return {
+        "reward": scores_KG.nanmean().item(),
+        "spread": within.item(),
+        "dead_groups": dead_groups(scores_KG).double().mean().item(),
+        "failed": int((~scored).sum()),
+    }
