@@ -1,0 +1,1 @@
+"""The command line: words on a screen. Parse, call one function, print."""

@@ -1,0 +1,69 @@
+"""The list of commands, and the one place where an error becomes a message and an exit code."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cli import recipes, rewards, suites
+from cli.compare import compare
+from cli.doctor import doctor
+from cli.eval import evaluate
+from cli.sample import sample
+from cli.screen import say
+from cli.train import train
+from dgpo import __version__
+from rewards.errors import DgpoError
+
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Runs a command. A person's mistake or a lacking environment is told in a message; a bug shows its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DgpoError as error:
+            say(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            say("interrupted; give the same command again to go on")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dgpo {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Train diffusion models on groups of scored images, and measure what they learned.",
+    epilog="Exit codes: 0 done; 1 a bug; 2 wrong use; 3 the environment lacks something; 4 a gate failed;"
+    " 5 some images could not be scored; 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def dgpo(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Options that belong to no command."""
+
+
+app.command("train")(train)
+app.command("eval")(evaluate)
+app.command("compare")(compare)
+app.command("sample")(sample)
+app.add_typer(rewards.app, name="rewards")
+app.add_typer(suites.app, name="suites")
+app.add_typer(recipes.app, name="recipes")
+app.command("doctor")(doctor)

@@ -1,0 +1,69 @@
+"""`dgpo compare`: is one model better than another on the same prompts and noise, and could we have seen it?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import AsJson, split_setting
+from cli.screen import print_json, say
+from rewards.errors import UsageError
+
+GATE_FAILED = 4
+
+
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR_A DIR_B ...", help="Folders of `dgpo eval`; the first is the base.")
+    ],
+    output: Annotated[Path | None, typer.Option("--output", metavar="FILE.csv", help="Write compare.csv here.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE.png", help="Write the same prompts side by side.")
+    ] = None,
+    margin: Annotated[
+        list[str] | None,
+        typer.Option("--margin", metavar="NAME=X", help="A loss of this reward that is acceptable; repeatable."),
+    ] = None,
+    fail_if_worse: Annotated[bool, typer.Option("--fail-if-worse", help="Exit 4 when a run is worse.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare results folders, each with the first one, with intervals."""
+    from benchmarks import compare as comparison
+    from benchmarks.picture import before_after
+
+    margins = parse_margins(margin or [])
+    for path, ending in ((output, ".csv"), (picture, ".png")):
+        if path is not None and path.suffix.lower() != ending:
+            raise UsageError(f"{path}: this is written as {ending}; name a file that ends so.")
+    table = comparison.compare(folders, margins)
+    notes, power = table.attrs["notes"], comparison.power_lines(table)
+    if output is not None:
+        comparison.write_comparison(table, output)
+    if picture is not None:
+        before_after(folders, picture)
+    if as_json:
+        print_json({"rows": table.to_dict("records"), "notes": notes, "power": power})
+    else:
+        print(comparison.render_comparison(table))
+        print("\n".join(["", *notes, *power]))
+    for path in (output, picture):
+        if path is not None:
+            say(f"wrote {path}")
+    worse = table[table["verdict"] == "worse"]
+    if fail_if_worse and len(worse):
+        say("worse: " + ", ".join(f"{row['run']} in {row['reward']}" for row in worse.to_dict("records")))
+        raise typer.Exit(GATE_FAILED)
+
+
+def parse_margins(texts: list[str]) -> dict[str, float]:
+    """NAME=X texts as numbers; UsageError for anything else."""
+    margins = {}
+    for text in texts:
+        name, value = split_setting(text, "--margin", "NAME=X, as in --margin ocr=0.02")
+        try:
+            margins[name] = float(value)
+        except ValueError:
+            raise UsageError(f'--margin takes a number, as in --margin ocr=0.02; got "{text}".') from None
+    return margins

@@ -1,0 +1,270 @@
+"""`dgpo eval`: a model, or a folder of images, measured over a whole suite; and the same from within training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.model import Choice, choose_model, load_choice
+from cli.options import (
+    AsJson,
+    DataFolder,
+    ModelName,
+    RewardSets,
+    RewardTexts,
+    SamplingSets,
+    WeightFolders,
+    Workers,
+    parse_sampling,
+)
+from cli.progress import Progress
+from cli.provenance import available_cores, provenance
+from cli.screen import format_number, print_json, print_table, say
+from cli.suites import find_suite
+from rewards.errors import UsageError
+from rewards.registry import check_buildable, load
+from rewards.spec import RewardSpec, parse_rewards
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from benchmarks.generate import Cell, Draw
+    from benchmarks.suite import Suite
+    from benchmarks.summary import Summary
+    from dgpo.config import Sampling
+    from dgpo.policy import Policy, Who
+    from rewards.pool import ScoringPool
+
+SOME_FAILED = 5
+RESULTS = Path("runs/eval")
+# Images that a scoring process is handed at a time; a block keeps all of them busy and is one step of the progress.
+BATCH = 16
+
+
+def evaluate(
+    suite: Annotated[str, typer.Option("--suite", metavar="NAME|FILE", help="Prompts; see `dgpo suites ls`.")],
+    model: ModelName = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Score these images in place of a model's.")
+    ] = None,
+    reward: RewardTexts = None,
+    reward_set: RewardSets = None,
+    weights: WeightFolders = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, help="Images a prompt, default 1; with --images, all that are there."),
+    ] = None,
+    sets: SamplingSets = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Default runs/eval/SUITE-MODEL.")
+    ] = None,
+    max_failed: Annotated[int, typer.Option("--max-failed", min=0, help="Images that may stay without a score.")] = 0,
+    data: DataFolder = None,
+    workers: Workers = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model over a suite; the same command goes on where a killed one stood."""
+    if model is not None and images is not None:
+        raise UsageError("Give either --model, which draws, or --images, which are scored as they are.")
+    sampling = parse_sampling(sets)
+    if images is not None and sampling:
+        raise UsageError("--set is for a model that draws; the --images are scored as they are.")
+    chosen = find_suite(suite, data)
+    for note in chosen.notes:
+        say(note)
+    specs = choose_rewards(chosen, reward, reward_set, weights)
+    if images is not None:
+        made = _Source.of_folder(images, chosen, seeds)
+    else:
+        made = _Source.of_model(choose_model(model), sampling, seeds or 1)
+    folder = output or RESULTS / f"{chosen.name}-{made.name}"
+    summary = _run(chosen, specs, made, folder, workers)
+    show_summary(summary, chosen, as_json=as_json)
+    if summary.failed > max_failed:
+        say(f"{summary.failed} of {summary.images} images could not be scored, and --max-failed is {max_failed}")
+        raise typer.Exit(SOME_FAILED)
+
+
+def choose_rewards(
+    suite: Suite, texts: list[str] | None, sets: list[str] | None, weights: list[str] | None
+) -> list[RewardSpec]:
+    """The rewards that were named, otherwise the suite's own; each can be built here and can judge every prompt.
+
+    Raises:
+        UsageError: none was named and the suite has none, or one cannot judge these prompts.
+        SetupError: one line for each that cannot be built here.
+    """
+    from benchmarks.evaluate import check_prompts
+
+    specs = parse_rewards(texts or suite.default_rewards, sets or (), weights or ())
+    if not specs:
+        raise UsageError(f"The suite {suite.name} brings no reward of its own; name one with --reward.")
+    check_buildable(specs)
+    check_prompts(suite, [load(spec) for spec in specs])
+    return specs
+
+
+def evaluate_policy(
+    policy: Policy,
+    sampling: Sampling,
+    suite: Suite,
+    *,
+    specs: Sequence[RewardSpec],
+    pool: ScoringPool,
+    folder: Path,
+    run_name: str,
+    trained_on: Sequence[str] | None,
+    prompts: int | None = None,
+    seeds: Sequence[int] = (0,),
+    who: Who | None = None,
+    model: Mapping[str, Any] | None = None,
+    record: Mapping[str, Any] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, dict[str, float | int | None]]:
+    """Measure a policy in memory, as training does every so often; writes a results folder like `dgpo eval`'s.
+
+    Args:
+        pool: an open pool made with `specs`.
+        prompts: only the first so many of the suite.
+        who: which of the policy's weights draw; without it those that a checkpoint would publish.
+        model: facts that tell this model from others, see `cli.model.describe_run_model`; without them its name.
+        record: what `provenance` returned when the command began; without it, it is found out now.
+
+    Returns:
+        For each reward's key its mean with the 95 % interval, None where nothing was scored, and how many failed.
+    """
+    from benchmarks.evaluate import evaluate as measure
+    from dgpo.sample import draw_images
+
+    drawing: Who = who or ("average" if "average" in policy.snapshots else "current")
+
+    def draw(cells: Sequence[Cell]) -> list[Image]:
+        return draw_images(policy, [(cell.prompt, cell.seed) for cell in cells], sampling, who=drawing)
+
+    summary = measure(
+        first_prompts(suite, prompts),
+        seeds=seeds,
+        specs=specs,
+        folder=folder,
+        draw=draw,
+        run_name=run_name,
+        trained_on=trained_on,
+        pool=pool,
+        provenance={
+            **(record or provenance(sys.argv)),
+            "model": dict(model or {"name": run_name}),
+            "sampler": sampling.model_dump(mode="json"),
+        },
+        block=BATCH * max(pool.workers, 1),
+        on_progress=on_progress,
+    )
+    names = ("mean", "ci_low", "ci_high", "failed")
+    return {row.reward: {name: getattr(row, name) for name in names} for row in summary.rows}
+
+
+def first_prompts(suite: Suite, count: int | None) -> Suite:
+    """The suite's first `count` prompts, under a name that says so."""
+    if count is None or count >= len(suite.prompts):
+        return suite
+    return replace(suite, name=f"{suite.name}[:{count}]", prompts=suite.prompts[:count])
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the images of one evaluation come from; `load` gives the drawing function with the record's facts."""
+
+    name: str
+    seeds: Sequence[int]
+    images: Path | None = None
+    choice: Choice | None = None
+    sampling: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of_model(cls, choice: Choice, sampling: Mapping[str, Any], seeds: int) -> _Source:
+        return cls(choice.name, range(seeds), choice=choice, sampling=sampling)
+
+    @classmethod
+    def of_folder(cls, images: Path, suite: Suite, seeds: int | None) -> _Source:
+        from benchmarks.generate import FoundImages
+
+        found = FoundImages(images, suite).seeds
+        return cls(images.resolve().name, found if seeds is None else range(seeds), images=images)
+
+    def load(self) -> tuple[Draw | None, tuple[str, ...] | None, dict[str, Any]]:
+        """The drawing function (None for a folder), what the model was trained on, and facts of model and sampler."""
+        if self.choice is None:
+            return None, None, {}
+        loaded = load_choice(self.choice, self.sampling)
+        facts = {"model": dict(loaded.facts), "sampler": loaded.sampling.model_dump(mode="json")}
+        return loaded.draw, loaded.trained_on, facts
+
+
+def _run(suite: Suite, specs: Sequence[RewardSpec], made: _Source, folder: Path, workers: int) -> Summary:
+    from benchmarks.evaluate import evaluate as measure
+    from rewards.pool import ScoringPool
+
+    draw, trained_on, facts = made.load()
+    share_cores(workers)
+    total = len(suite.prompts) * len(made.seeds)
+    with ScoringPool(specs, workers) as pool, Progress(f"eval {made.name}", total) as progress:
+        return measure(
+            suite,
+            seeds=made.seeds,
+            specs=specs,
+            folder=folder,
+            draw=draw,
+            images=made.images,
+            run_name=made.name,
+            trained_on=trained_on,
+            pool=pool,
+            provenance={**provenance(sys.argv), **facts},
+            block=BATCH * max(workers, 1),
+            on_progress=lambda done, _: progress.update(done),
+            on_note=progress.say,
+        )
+
+
+def share_cores(workers: int) -> None:
+    """Leave a core to each scoring process; two that share one slow each other many times over."""
+    import torch
+
+    torch.set_num_threads(max(1, available_cores() - workers))
+
+
+def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
+    """The answer on stdout: a table with the folder under it, or one JSON document."""
+    if as_json:
+        print_json(
+            {
+                "folder": str(summary.folder),
+                "suite": suite.name,
+                "suite_sha": suite.sha256,
+                "images": summary.images,
+                "failed": summary.failed,
+                "reasons": summary.reasons,
+                "notes": summary.notes,
+                "rewards": [asdict(row) for row in summary.rows],
+            }
+        )
+        return
+    rows = [
+        (
+            row.reward,
+            row.unit,
+            f"{format_number(row.mean)} [{format_number(row.ci_low)}, {format_number(row.ci_high)}]",
+            row.prompts,
+            row.seeds,
+            row.failed,
+            row.domain,
+        )
+        for row in summary.rows
+    ]
+    print_table(("reward", "unit", "mean [95 %]", "prompts", "seeds", "failed", "domain"), rows)
+    for reason, times in summary.reasons.items():
+        print(f"failed {times} times: {reason}")
+    print(f"results: {summary.folder}")

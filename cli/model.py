@@ -1,0 +1,210 @@
+"""What `--model` names, found and loaded: the embedded model, a folder, a hub id, or what a training run made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.options import DEFAULT_MODEL
+from cli.screen import say
+from rewards.errors import UsageError, suggestion
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from benchmarks.generate import Cell
+    from dgpo.config import Config, Sampling
+    from dgpo.policy import Policy
+
+BASE_RECIPES = {DEFAULT_MODEL: "tiny"}
+OTHER_RECIPE = "ocr"
+UNTRAINED = 0
+READ_WHOLE = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model that was named but not loaded; `run` is the folder of the training run that made it, if one did."""
+
+    name: str
+    text: str
+    run: Path | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that draws, with what a record of results has to say of it.
+
+    `facts` and `sampling` go into run.json; `trained_on` are the reward keys of its training, None without one.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    policy: Policy
+    sampling: Sampling
+    trained_on: tuple[str, ...] | None
+
+    def draw(self, cells: Sequence[Cell]) -> list[Image]:
+        """One image a cell; its noise follows from the cell alone."""
+        from dgpo.sample import draw_images
+
+        return draw_images(self.policy, [(cell.prompt, cell.seed) for cell in cells], self.sampling)
+
+
+def choose_model(text: str | None) -> Choice:
+    """Which model `text` names; without one the embedded model, which is said.
+
+    RUN_DIR is a run's last sound checkpoint, RUN_DIR@STEP that of an iteration, RUN_DIR@0 the model it began with.
+
+    Raises:
+        UsageError: a folder that holds no model, or a run without that checkpoint.
+    """
+    if text is None:
+        say(f"no --model was given, so this is the embedded model ({DEFAULT_MODEL})")
+        text = DEFAULT_MODEL
+    folder, step = _split_step(text)
+    if (folder / "config.yaml").is_file():
+        return _choose_checkpoint(text, folder, step)
+    if folder.is_dir() and step is not None:
+        raise UsageError(f"{folder} is no run folder (it holds no config.yaml), so it has no step {step}.")
+    if Path(text).is_dir() and not (Path(text) / "model_index.json").is_file():
+        raise UsageError(
+            f"{text} holds no model: it is neither a folder of `dgpo train` (config.yaml) nor of diffusers"
+            " (model_index.json)."
+        )
+    if text != DEFAULT_MODEL and not Path(text).is_dir() and text.count("/") != 1:
+        raise UsageError(
+            f'There is no model "{text}": neither a folder nor a hub id (OWNER/NAME).{suggestion(text, [DEFAULT_MODEL])}'
+        )
+    name = text if text == DEFAULT_MODEL else Path(text).resolve().name
+    return Choice(name, text)
+
+
+def load_choice(choice: Choice, sampling: Mapping[str, Any] | None = None) -> LoadedModel:
+    """Load it on the best device; `sampling` changes settings of the sampler it is evaluated with.
+
+    A base model is drawn from as its recipe says, what a run made as that run was evaluated.
+    """
+    hush_loading()
+    if choice.run is None:
+        return _load_base(choice, sampling or {})
+    return _load_trained(choice, choice.run, sampling or {})
+
+
+def describe_run_model(run: Path, base: str, step: int) -> dict[str, Any]:
+    """Which run made a model and when; enough inside the run folder, whose results go when the run starts over."""
+    return {"base": base, "run": str(run.resolve()), "step": step}
+
+
+def _split_step(text: str) -> tuple[Path, int | None]:
+    folder, at, step = text.rpartition("@")
+    if at and step.isdecimal() and not Path(text).exists():
+        return Path(folder), int(step)
+    return Path(text), None
+
+
+def _choose_checkpoint(text: str, folder: Path, step: int | None) -> Choice:
+    from dgpo.checkpoint import checkpoints, damage
+    from dgpo.run import find_checkpoint
+
+    name = folder.resolve().name
+    if step == UNTRAINED:
+        return Choice(f"{name}@{UNTRAINED}", text, folder, UNTRAINED)
+    if step is None:
+        for path in checkpoints(folder / "checkpoints"):
+            problem = damage(path)
+            if problem is None:
+                found = _step_of(path)
+                return Choice(f"{name}@{found}", text, folder, found)
+            say(f"{path} cannot be used ({problem}); taking the one before")
+        raise UsageError(f"{folder} holds no checkpoint that can be used; give its `dgpo train` again to make one.")
+    return Choice(f"{name}@{step}", text, folder, _step_of(find_checkpoint(folder, step)))
+
+
+def _load_base(choice: Choice, changes: Mapping[str, Any]) -> LoadedModel:
+    from dgpo.config import load_config
+    from dgpo.load import load_policy
+
+    config = _evaluated(load_config(BASE_RECIPES.get(choice.text, OTHER_RECIPE)), changes)
+    policy = load_policy(choice.text, config, pick_device())
+    facts = {"base": choice.text, "weights": _revision(choice.text)}
+    return LoadedModel(choice.name, facts, policy, config.sampling, None)
+
+
+def _load_trained(choice: Choice, run: Path, changes: Mapping[str, Any]) -> LoadedModel:
+    from dgpo.checkpoint import MANIFEST
+    from dgpo.load import load_policy, load_trained
+    from dgpo.run import read_config
+
+    if choice.step == UNTRAINED:
+        config = read_config(run)
+        policy = load_policy(config.model, config, pick_device())
+        trained_on, weights = None, _revision(config.model)
+    else:
+        policy, config, checkpoint = load_trained(run, choice.step, pick_device())
+        trained_on = tuple(spec.key for spec in config.reward_specs)
+        weights = f"manifest:{hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest()}"
+    facts = {**describe_run_model(run, config.model, choice.step or UNTRAINED), "weights": weights}
+    return LoadedModel(choice.name, facts, policy, _evaluated(config, changes).sampling, trained_on)
+
+
+def _evaluated(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The config with the sampler that evaluation uses, changed as asked."""
+    from dgpo.config import check_config
+    from dgpo.sample import evaluation_sampling
+
+    values = {**evaluation_sampling(config).model_dump(), **changes}
+    sampling = check_config({"sampling": values}, source="--set").sampling
+    return config.model_copy(update={"sampling": sampling})
+
+
+def hush_loading() -> None:
+    """No bars and advice from the libraries while a model is loaded; their errors still come."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.disable_progress_bar()
+        library.set_verbosity_error()
+
+
+def pick_device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _revision(base: str) -> str | None:
+    """What tells two models of one name apart: a hash of a folder's files, the commit of a hub model."""
+    from dgpo.load import TINY
+
+    folder = TINY if base == DEFAULT_MODEL else Path(base)
+    return _fingerprint(folder) if folder.is_dir() else _hub_commit(base)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Names and sizes of all files, and the content of those below 64 MiB."""
+    digest = hashlib.sha256()
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        if size < READ_WHOLE:
+            digest.update(path.read_bytes())
+    return f"files:{digest.hexdigest()}"
+
+
+def _hub_commit(name: str) -> str | None:
+    """The commit in the local cache, where loading has put it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "model_index.json")
+    return Path(found).parent.name if isinstance(found, str) else None

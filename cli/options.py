@@ -1,0 +1,74 @@
+"""Options that several commands share, each described once."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rewards.errors import UsageError
+
+DEFAULT_MODEL = "tiny"
+
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="tiny (the embedded model, the default), a diffusers folder or hub id of the SD3 family, or RUN_DIR[@STEP].",
+    ),
+]
+RewardTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reward",
+        metavar="SPEC",
+        help="NAME, NAME@VERSION or NAME[option=value]; repeatable. See `dgpo rewards ls`.",
+    ),
+]
+RewardSets = Annotated[
+    list[str] | None,
+    typer.Option("--reward-set", metavar="NAME.OPTION=VALUE", help="An option of a given reward; repeatable."),
+]
+WeightFolders = Annotated[
+    list[str] | None,
+    typer.Option("--weights", metavar="NAME=DIR", help="A local folder with the weights of a reward; repeatable."),
+]
+SamplingSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="sampling.NAME=VALUE", help="Draw with another sampler setting than the model's; repeatable."
+    ),
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder of published prompt files; otherwise DGPO_DATA_DIR."),
+]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Scoring processes; 0 scores in this one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def group(help: str) -> typer.Typer:
+    """An empty group of commands, such as `dgpo rewards`, that looks like the rest."""
+    return typer.Typer(help=help, no_args_is_help=True, rich_markup_mode=None)
+
+
+def split_setting(text: str, option: str, example: str) -> tuple[str, str]:
+    """NAME=VALUE as a pair; UsageError with an example for anything else."""
+    name, equals, value = text.partition("=")
+    if not (name.strip() and equals and value.strip()):
+        raise UsageError(f'{option} takes {example}; got "{text}".')
+    return name.strip(), value.strip()
+
+
+def parse_sampling(sets: list[str] | None) -> dict[str, Any]:
+    """The sampler settings given by --set, by name; their values are checked where they are used."""
+    import yaml
+
+    values = {}
+    for text in sets or ():
+        name, value = split_setting(text, "--set", "sampling.NAME=VALUE, as in --set sampling.steps=20")
+        section, dot, field = name.partition(".")
+        if section != "sampling" or not dot:
+            raise UsageError(f'Only settings of the sampler can be given here, as sampling.NAME=VALUE; got "{text}".')
+        values[field] = yaml.safe_load(value)
+    return values

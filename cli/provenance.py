@@ -1,0 +1,109 @@
+"""What a result was made with: program, packages, machine, time and command, written into every run.json."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dgpo import __version__
+
+SCHEMA = 1
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "peft",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "pillow",
+    "matplotlib",
+    "rapidfuzz",
+    "onnxruntime",
+    "rapidocr",
+    "rapidocr_onnxruntime",
+    "paddleocr",
+    "paddlepaddle",
+    "opencv-python-headless",
+    "opencv-python",
+)
+
+
+def provenance(command_line: Sequence[str]) -> dict[str, Any]:
+    """Facts as plain JSON values; what is not there (a package, a checkout, a GPU) is left out or null."""
+    return {
+        "schema": SCHEMA,
+        "dgpo": __version__,
+        "git": find_commit(Path(__file__).resolve().parent.parent),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "hardware": describe_hardware(),
+        "platform": platform.platform(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command_line": list(command_line),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Version of each package that can change a number, of those installed."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def find_commit(folder: Path) -> dict[str, Any] | None:
+    """Commit of a checkout, and whether tracked files differ from it; None for an installation or without git."""
+    if not (folder / ".git").exists():
+        return None
+    try:
+        sha = _ask_git(folder, "rev-parse", "HEAD")
+        return {"sha": sha, "dirty": bool(_ask_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def describe_hardware() -> dict[str, Any]:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+    return {
+        "cpu": _cpu_name(),
+        "cores": available_cores(),
+        "memory_gib": round(total_memory() / 2**30, 1),
+        "gpus": gpus,
+    }
+
+
+def available_cores() -> int:
+    """Cores this process may use, which in a container can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def total_memory() -> int:
+    """Bytes of memory this process may use: the machine's, or the container's limit."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(memory, int(text)) if text.isdecimal() else memory
+
+
+def _cpu_name() -> str:
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text().splitlines() if table.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _ask_git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout.strip()

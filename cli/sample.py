@@ -1,0 +1,40 @@
+"""`dgpo sample`: one image of one prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.model import choose_model, load_choice
+from cli.options import ModelName, SamplingSets, parse_sampling
+from rewards.errors import UsageError
+from rewards.prompt import Prompt
+
+SAMPLES = Path("runs/samples")
+
+
+def sample(
+    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What to draw.")],
+    model: ModelName = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Starting noise; another seed, another image.")] = 0,
+    sets: SamplingSets = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE.png", help="Default runs/samples/MODEL_PROMPTID_SEED.png.")
+    ] = None,
+) -> None:
+    """Draw one image, the same that `dgpo eval` draws of this prompt and seed, and print where it is."""
+    from benchmarks.generate import Cell
+
+    if not prompt.strip():
+        raise UsageError("The prompt is empty; say what to draw with --prompt.")
+    if output is not None and output.suffix.lower() != ".png":
+        raise UsageError(f"{output}: images are written as PNG; name a file that ends in .png.")
+    sampling = parse_sampling(sets)
+    loaded = load_choice(choose_model(model), sampling)
+    cell = Cell(Prompt(prompt.strip()), seed)
+    path = output or SAMPLES / f"{loaded.name}_{cell.file_name}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    loaded.draw([cell])[0].save(path, format="PNG")
+    print(path)

@@ -1,0 +1,80 @@
+"""`dgpo suites`: on which prompts a model can be measured; and the suites that this program brings itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import AsJson, DataFolder, group
+from cli.screen import print_json, print_table, say
+from rewards.errors import UsageError, suggestion
+
+if TYPE_CHECKING:
+    from benchmarks.suite import Suite
+
+app = group("Prompts to measure a model on.")
+FORMATS = ("text", "jsonl")
+
+
+def make_signs() -> Suite:
+    """What the embedded model is measured on: one sign for each word that no training has seen."""
+    from benchmarks.suite import Suite
+    from dgpo.models.tiny.words import held_out_words, sign_prompts
+    from rewards.prompt import Prompt
+
+    prompts = tuple(Prompt(text) for text in sign_prompts(held_out_words()))
+    return Suite("signs", prompts, "the embedded model's held-out words (dgpo/models/tiny)", ("ocr",))
+
+
+BUILTIN = {"signs": make_signs}
+
+
+def find_suite(name_or_path: str, data_dir: Path | None = None) -> Suite:
+    """The suite of that name or file, those of this program included."""
+    from benchmarks.suite import load_suite
+
+    return load_suite(name_or_path, data_dir=data_dir, builtin=BUILTIN)
+
+
+@app.command("ls")
+def list_all(data: DataFolder = None, as_json: AsJson = False) -> None:
+    """List the suites, and what the absent ones need."""
+    from dataclasses import asdict
+
+    from benchmarks.suite import list_suites
+
+    entries = list_suites(data_dir=data, builtin=BUILTIN)
+    if as_json:
+        print_json([asdict(entry) for entry in entries])
+        return
+    rows = [
+        (entry.name, entry.prompts, ", ".join(entry.default_rewards) or "-", _state(entry.missing), entry.what)
+        for entry in entries
+    ]
+    print_table(("suite", "prompts", "default reward", "here", "what"), rows)
+    for entry in entries:
+        if entry.missing:
+            say(entry.missing)
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A suite, or a prompt file.")],
+    format: Annotated[str, typer.Option("--format", metavar="text|jsonl", help="How to print the prompts.")] = "text",
+    data: DataFolder = None,
+) -> None:
+    """Print a suite's prompts, one a line; what it is goes to stderr."""
+    if format not in FORMATS:
+        raise UsageError(f'There is no format "{format}".{suggestion(format, FORMATS)}')
+    suite = find_suite(name, data)
+    say(f"{suite.name}: {len(suite.prompts)} prompts, sha256 {suite.sha256}, from {suite.source}")
+    for note in suite.notes:
+        say(note)
+    for prompt in suite.prompts:
+        print(prompt.text if format == "text" else prompt.canonical)
+
+
+def _state(missing: str) -> str:
+    return "no" if missing else "yes"

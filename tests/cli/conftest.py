@@ -1,0 +1,72 @@
+"""A model small enough to load in a second, a run made from it, and the real program in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = {"height": 32, "width": 64, "steps": 2, "guidance": 1.0, "sampler": "euler", "text_length": 0}
+SMALL = tuple(word for name, value in SIZES.items() for word in ("--set", f"sampling.{name}={value}"))
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model's architecture with random weights, as a diffusers folder."""
+    from dgpo.models.tiny import network
+    from dgpo.models.tiny.pretrain import Denoiser, export
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "noise"
+    export(folder, network.build_autoencoder(), Denoiser())
+    return folder
+
+
+@pytest.fixture
+def run_folder(model_folder: Path, tmp_path: Path) -> Path:
+    """A run folder with checkpoints of the steps 1 and 2, whose adapters are not zero."""
+    from dgpo.checkpoint import Progress, save_checkpoint
+    from dgpo.config import load_config
+    from dgpo.load import load_policy
+    from dgpo.run import Run
+
+    settings = {"model": str(model_folder), "training.rank": 2, "training.alpha": 4, "rewards": ["imagestats.edges=2"]}
+    config = load_config("tiny", {**settings, **{f"sampling.{name}": value for name, value in SIZES.items()}})
+    run = Run(tmp_path / "trained")
+    run.folder.mkdir()
+    run.begin(config, {}, fresh=False)
+    policy = load_policy(config.model, config, torch.device("cpu"), trainable=True)
+    optimizer = torch.optim.AdamW(policy.parameters)
+    generator = torch.Generator().manual_seed(1)
+    for step in (1, 2):
+        with torch.no_grad():
+            for parameter in policy.parameters:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
+        save_checkpoint(run.checkpoints, policy, optimizer, Progress(step=step, updates=step))
+    return run.folder
+
+
+@pytest.fixture
+def prompt_file(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.txt"
+    path.write_text('a red sign that says "cat"\na blue sign that says "dog"\na green sign that says "sun"\n')
+    return path
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Run `dgpo ARGUMENTS` in a folder of its own; `before` is Python that is executed in that process first."""
+
+    def run(*arguments: str, before: str = "", folder: Path = tmp_path, **environment: str):
+        code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{before}\nfrom cli.main import main; main()"
+        words: Sequence[str] = [sys.executable, "-P", "-c", code, *arguments]
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+        return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, env=variables)
+
+    return run

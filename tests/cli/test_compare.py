@@ -1,0 +1,103 @@
+"""`dgpo compare` on folders that `dgpo eval` wrote."""
+
+import csv
+import json
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+from typer.testing import CliRunner
+
+from cli.commands import app
+from cli.compare import parse_margins
+from rewards.errors import UsageError
+from rewards.prompt import Prompt
+
+WORDS = ("cat", "dog", "sun", "hat", "map", "red", "tea", "box")
+PROMPTS = [f'a sign that says "{word}"' for word in WORDS]
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def evaluate(folder, drawn):
+    """Results in `folder` of pictures that say, prompt by prompt, the words `drawn`."""
+    suite, images = folder.with_suffix(".txt"), folder.with_name(f"{folder.name}-images")
+    suite.write_text("\n".join(PROMPTS))
+    images.mkdir()
+    for text, word in zip(PROMPTS, drawn, strict=True):
+        image = Image.new("RGB", (160, 64), "white")
+        ImageDraw.Draw(image).text((80, 32), word, fill="black", font=ImageFont.load_default(size=36), anchor="mm")
+        image.save(images / f"{Prompt(text).id}_0.png")
+    done = run("eval", "--suite", suite, "--images", images, "--reward", "ocr", "--workers", 0, "--output", folder)
+    assert done.exit_code == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """`good` reads in full, `bad` is right on one of eight."""
+    folder = tmp_path_factory.mktemp("results")
+    evaluate(folder / "good", WORDS)
+    evaluate(folder / "bad", ("cat", *["vwk"] * 7))
+    return folder
+
+
+def test_table_and_power_on_stdout(results):
+    done = run("compare", results / "good", results / "bad")
+    assert done.exit_code == 0
+    assert "| worse" in done.stdout
+    assert "8 prompts find a true difference of" in done.stdout
+    assert "nobody recorded how its images were drawn" in done.stdout
+
+
+def test_files_are_written_where_asked(results, tmp_path):
+    table, picture = tmp_path / "new/compare.csv", tmp_path / "pictures/side.png"
+    done = run("compare", results / "bad", results / "good", "--output", table, "--picture", picture)
+    assert done.exit_code == 0, done.stderr
+    with table.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["base"], row["run"], row["verdict"]) == ("bad-images", "good-images", "better")
+    assert float(row["delta"]) == float(row["run_mean"]) - float(row["base_mean"]) > 0.8
+    assert Image.open(picture).width > 2 * 256
+    assert str(table) in done.stderr
+    assert str(picture) in done.stderr
+
+
+def test_gate_fails_only_when_asked_and_worse(results):
+    good, bad = results / "good", results / "bad"
+    assert run("compare", good, bad).exit_code == 0
+    done = run("compare", good, bad, "--fail-if-worse")
+    assert done.exit_code == 4
+    assert "bad-images in ocr@1" in done.stderr
+    assert run("compare", bad, good, "--fail-if-worse").exit_code == 0
+    assert run("compare", good, bad, "--fail-if-worse", "--margin", "ocr=1.5").exit_code == 0
+
+
+def test_json_is_one_document(results):
+    document = json.loads(run("compare", results / "good", results / "bad", "--json").stdout)
+    assert document["rows"][0]["verdict"] == "worse"
+    assert len(document["power"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ((), "needs at least two"),
+        (("absent",), "holds no run.json"),
+        (("bad", "--margin", "orc=0.1"), 'Did you mean "ocr"?'),
+        (("bad", "--margin", "ocr"), "--margin takes NAME=X"),
+        (("bad", "--output", "table.txt"), "ends so"),
+        (("bad", "--picture", "table.csv"), "ends so"),
+    ],
+)
+def test_wrong_use_ends_with_2(results, words, hint):
+    folders = [results / word if word in ("bad", "absent") else word for word in words]
+    done = run("compare", results / "good", *folders)
+    assert done.exit_code == 2, done.stdout
+    assert hint in done.stderr
+
+
+def test_margins_are_numbers():
+    assert parse_margins(["ocr=0.02", "ocr-strict=1"]) == {"ocr": 0.02, "ocr-strict": 1.0}
+    with pytest.raises(UsageError, match="takes a number"):
+        parse_margins(["ocr=much"])

@@ -1,0 +1,315 @@
+"""`dgpo eval` through the real command: results, gates, resumption, and every way to ask for something wrong."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from typer.testing import CliRunner
+
+from cli.commands import app
+from cli.eval import evaluate_policy, first_prompts
+from cli.suites import find_suite
+from rewards.pool import ScoringPool
+from rewards.prompt import Prompt
+from rewards.spec import parse_rewards
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = "height=32 width=64 steps=2 guidance=1 sampler=euler text_length=0".split()
+SETS = [word for setting in SMALL for word in ("--set", f"sampling.{setting}")]
+WITHOUT_OCR = """
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("rapidocr", "rapidocr_onnxruntime", "onnxruntime"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hide())
+"""
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DGPO_DATA_DIR", raising=False)
+    return lambda *words: CliRunner().invoke(app, ["eval", *map(str, words)])
+
+
+@pytest.fixture
+def drawing(run, model_folder, prompt_file):
+    """Evaluate the noise model with imagestats, in this process."""
+    words = ["--suite", prompt_file, "--model", model_folder, *SETS, "--reward", "imagestats", "--workers", "0"]
+    return lambda *more: run(*words, *more)
+
+
+def write_signs(folder: Path, prompts: dict[str, str]) -> Path:
+    """An images folder whose pictures say, for each prompt, the given word."""
+    folder.mkdir()
+    for text, word in prompts.items():
+        image = Image.new("RGB", (160, 64), "white")
+        ImageDraw.Draw(image).text((80, 32), word, fill="black", font=ImageFont.load_default(size=36), anchor="mm")
+        image.save(folder / f"{Prompt(text).id}_0.png")
+    return folder
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_base_model_is_measured_into_the_default_folder(drawing, tmp_path):
+    done = drawing("--seeds", 2)
+    assert done.exit_code == 0, done.stderr
+    folder = tmp_path / "runs/eval/prompts-noise"
+    assert f"results: {folder.relative_to(tmp_path)}" in done.stdout
+    assert len(list((folder / "images").iterdir())) == 6
+    assert len(read(folder / "scores.csv")) == 6 * 3
+    summary = read(folder / "summary.csv")
+    assert [(row["run"], row["suite"], row["domain"], row["prompts"], row["seeds"]) for row in summary] == [
+        ("noise", "prompts", "none", "3", "2")
+    ] * 3
+    record = json.loads((folder / "run.json").read_text())
+    assert record["sampler"]["steps"] == 2
+    assert record["model"]["weights"].startswith("files:")
+    assert record["packages"]["torch"] == torch.__version__
+    assert record["command_line"]
+    assert "eval noise 6/6 images" in done.stderr
+
+
+def test_table_tells_mean_and_interval_of_the_summary(drawing, tmp_path):
+    table = drawing().stdout.splitlines()
+    (row,) = (
+        row for row in read(tmp_path / "runs/eval/prompts-noise/summary.csv") if row["reward"] == "imagestats.edges@1"
+    )
+    (line,) = (line for line in table if line.startswith("imagestats.edges@1"))
+    assert f"{float(row['mean']):.3f} [{float(row['ci_low']):.3f}, {float(row['ci_high']):.3f}]" in line
+
+
+def test_json_is_one_document_and_nothing_else(drawing):
+    document = json.loads(drawing("--json").stdout)
+    assert (document["images"], document["failed"]) == (3, 0)
+    assert [row["reward"] for row in document["rewards"]] == [
+        "imagestats.dark@1",
+        "imagestats.edges@1",
+        "imagestats.colours@1",
+    ]
+
+
+def test_run_is_measured_in_and_out_of_its_domain(run, run_folder, prompt_file, tmp_path):
+    done = run("--suite", prompt_file, "--model", f"{run_folder}@1", "--reward", "imagestats", "--workers", 0)
+    assert done.exit_code == 0, done.stderr
+    rows = read(tmp_path / "runs/eval/prompts-trained@1/summary.csv")
+    assert {row["reward"]: row["domain"] for row in rows} == {
+        "imagestats.dark@1": "out",
+        "imagestats.edges@1": "in",
+        "imagestats.colours@1": "out",
+    }
+
+
+def test_images_of_a_folder_are_read_by_the_ocr_engine_in_a_worker(run, prompt_file, tmp_path):
+    words = dict(zip(prompt_file.read_text().splitlines(), ("cat", "dog", "xyz"), strict=True))
+    done = run(
+        "--suite", prompt_file, "--images", write_signs(tmp_path / "signs", words), "--reward", "ocr", "--output", "out"
+    )
+    assert done.exit_code == 0, done.stderr
+    scores = {row["prompt"]: (row["score"], row["detail"]) for row in read(tmp_path / "out/scores.csv")}
+    assert scores['a red sign that says "cat"'] == ("1.0", "cat")
+    assert scores['a green sign that says "sun"'] == ("0.0", "xyz")
+    assert json.loads((tmp_path / "out/run.json").read_text())["rewards"]["ocr@1"]["provenance"]["engine"] == "rapidocr"
+
+
+def test_missing_image_ends_with_5_unless_allowed(run, prompt_file, tmp_path):
+    lines = prompt_file.read_text().splitlines()
+    folder = write_signs(tmp_path / "signs", dict(zip(lines[:2], ("cat", "dog"), strict=True)))
+    words = ["--suite", prompt_file, "--images", folder, "--reward", "imagestats.dark", "--workers", 0]
+    done = run(*words)
+    assert done.exit_code == 5
+    assert "1 of 3 images could not be scored" in done.stderr
+    assert "failed 1 times: there is no image" in done.stdout
+    assert run(*words, "--max-failed", 1).exit_code == 0
+    statuses = [row["status"] for row in read(tmp_path / "runs/eval/prompts-signs/scores.csv")]
+    assert sorted(statuses) == ["missing", "ok", "ok"]
+
+
+def test_all_seeds_of_a_folder_are_scored_unless_a_number_is_given(run, prompt_file, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for text in prompt_file.read_text().splitlines():
+        for seed in (0, 4):
+            Image.new("RGB", (32, 32)).save(folder / f"{Prompt(text).id}_{seed}.png")
+    run("--suite", prompt_file, "--images", folder, "--reward", "imagestats.dark", "--workers", 0, "--output", "all")
+    run(
+        "--suite",
+        prompt_file,
+        "--images",
+        folder,
+        "--reward",
+        "imagestats.dark",
+        "--workers",
+        0,
+        "--output",
+        "one",
+        "--seeds",
+        1,
+    )
+    assert {row["seed"] for row in read(tmp_path / "all/scores.csv")} == {"0", "4"}
+    assert {row["seed"] for row in read(tmp_path / "one/scores.csv")} == {"0"}
+
+
+def test_output_folder_of_another_run_is_refused(drawing, run, run_folder, prompt_file, tmp_path):
+    drawing("--output", "out")
+    before = (tmp_path / "out/scores.csv").read_bytes()
+    done = run(
+        "--suite", prompt_file, "--model", run_folder, "--reward", "imagestats", "--workers", 0, "--output", "out"
+    )
+    assert done.exit_code == 2
+    assert "holds the results of another run" in done.stderr
+    assert (tmp_path / "out/scores.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--suite", "sings"], 'Did you mean "signs"?'),
+        (["--suite", "absent.txt"], "there is no such prompt file"),
+        (["--suite", "empty.txt"], "holds no prompt"),
+        (["--suite", "signs", "--reward", "orc"], 'Did you mean "ocr"?'),
+        (["--suite", "signs", "--reward", "ocr", "--reward-set", "ocr.enigne=rapidocr"], 'Did you mean "engine"?'),
+        (["--suite", "signs", "--reward", "ocr", "--weights", "imagestats=x"], "not among those given"),
+        (["--suite", "signs", "--model", "tniy"], 'Did you mean "tiny"?'),
+        (["--suite", "signs", "--set", "sampling.stepps=3", "--model", "MODEL"], 'Did you mean "sampling.steps"?'),
+        (["--suite", "plain.txt", "--reward", "ocr", "--model", "tiny"], "a cat without a word"),
+        (["--suite", "plain.txt", "--model", "tiny"], "name one with --reward"),
+        (["--suite", "signs", "--model", "tiny", "--images", "."], "either --model"),
+        (["--suite", "signs", "--images", "absent"], "is not a folder of images"),
+        (["--suite", "signs", "--images", ".", "--set", "sampling.steps=3"], "--set is for a model"),
+    ],
+)
+def test_wrong_use_ends_with_2_and_a_hint_before_anything_is_written(run, words, hint, model_folder, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "plain.txt").write_text("a cat without a word\n")
+    done = run(*(str(model_folder) if word == "MODEL" else word for word in words))
+    assert done.exit_code == 2, done.stderr
+    assert hint in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_extra_ends_with_3_and_lists_every_reward_with_the_command(program, prompt_file):
+    words = ["eval", "--suite", str(prompt_file), "--reward", "ocr", "--reward", "ocr-strict", "--reward", "imagestats"]
+    done = program(*words, "--model", "tiny", before=WITHOUT_OCR)
+    assert done.returncode == 3
+    assert "ocr@1: " in done.stderr
+    assert "ocr-strict@1: " in done.stderr
+    assert "imagestats" not in done.stderr
+    assert done.stderr.count("pip install 'dgpo[ocr]'") == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_interrupted_evaluation_ends_with_130_and_goes_on_to_the_same_scores(model_folder, tmp_path):
+    prompts = tmp_path / "many.txt"
+    prompts.write_text("".join(f"prompt {number}\n" for number in range(400)))
+    words = [sys.executable, "-m", "cli.main", "eval", "--suite", prompts, "--model", model_folder, *SETS]
+    words = [*map(str, words), "--reward", "imagestats.edges", "--workers", "0"]
+    settings = {"env": {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, "cwd": tmp_path, "text": True}
+    cut = subprocess.Popen([*words, "--output", "cut"], stderr=subprocess.PIPE, **settings)
+    scores = tmp_path / "cut/scores.csv"
+    deadline = time.monotonic() + 120
+    while not scores.exists() and cut.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    cut.send_signal(signal.SIGINT)
+    _, said = cut.communicate(timeout=60)
+    assert cut.returncode == 130, said
+    assert "Traceback" not in said
+    assert 0 < len(read(scores)) < 400
+    for output in ("cut", "whole"):
+        subprocess.run([*words, "--output", output], check=True, capture_output=True, **settings)
+    keep = ("prompt_id", "seed", "image_sha", "reward", "score")
+    cut_rows, whole_rows = (
+        [[row[name] for name in keep] for row in read(tmp_path / output / "scores.csv")] for output in ("cut", "whole")
+    )
+    assert len(whole_rows) == 400
+    assert cut_rows == whole_rows
+
+
+@pytest.fixture
+def policy(run_folder):
+    from dgpo.load import load_trained
+
+    return load_trained(run_folder, 2, torch.device("cpu"))
+
+
+@pytest.fixture
+def measure(policy, prompt_file, tmp_path):
+    """`evaluate_policy` into a named folder, with changes; gives its result and the hashes of its images."""
+    model, config, _ = policy
+
+    def call(name, **changes):
+        specs = parse_rewards(["imagestats.edges"])
+        folder = tmp_path / name
+        with ScoringPool(specs, 0) as pool:
+            settings = {
+                "specs": specs,
+                "pool": pool,
+                "run_name": "r@2",
+                "trained_on": ["imagestats.edges@1"],
+                **changes,
+            }
+            result = evaluate_policy(model, config.sampling, find_suite(str(prompt_file)), folder=folder, **settings)
+        return result, {row["image"]: row["image_sha"] for row in read(folder / "scores.csv")}
+
+    return call
+
+
+def test_evaluation_during_training_agrees_with_the_command(measure, run, run_folder, prompt_file, tmp_path):
+    seen = []
+    result, images = measure("during", on_progress=lambda done, total: seen.append((done, total)))
+    run(
+        "--suite",
+        prompt_file,
+        "--model",
+        run_folder,
+        "--reward",
+        "imagestats.edges",
+        "--workers",
+        0,
+        "--output",
+        "after",
+    )
+    (after,) = read(tmp_path / "after/summary.csv")
+    assert result == {
+        "imagestats.edges@1": {**{name: float(after[name]) for name in ("mean", "ci_low", "ci_high")}, "failed": 0}
+    }
+    assert images == {row["image"]: row["image_sha"] for row in read(tmp_path / "after/scores.csv")}
+    assert seen[-1] == (3, 3)
+
+
+def test_evaluation_during_training_takes_the_first_prompts_and_the_seeds(measure):
+    _, images = measure("part", prompts=2, seeds=range(2))
+    assert len(images) == 4
+
+
+def test_evaluation_during_training_draws_with_the_average_where_there_is_one(measure, policy):
+    model, _, _ = policy
+    _, current = measure("current")
+    model.keep("average")
+    with torch.no_grad():
+        for tensor in model.snapshots["average"].values():
+            tensor.zero_()
+    _, average = measure("average")
+    _, reference = measure("reference", who="reference")
+    assert average == reference != current
+    assert measure("asked", who="current")[1] == current
+
+
+def test_part_of_a_suite_has_a_name_and_a_hash_of_its_own():
+    suite = find_suite("signs")
+    part = first_prompts(suite, 5)
+    assert (part.name, part.prompts) == ("signs[:5]", suite.prompts[:5])
+    assert part.sha256 != suite.sha256
+    assert first_prompts(suite, None) is suite
+    assert first_prompts(suite, len(suite.prompts)) is suite

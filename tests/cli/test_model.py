@@ -1,0 +1,129 @@
+"""`--model` finds what it names, says which checkpoint it takes, and records what tells models apart."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.generate import Cell
+from cli.model import choose_model, load_choice
+from rewards.errors import UsageError
+from rewards.prompt import Prompt
+
+SIZES = {"height": 32, "width": 64, "steps": 2, "guidance": 1.0, "sampler": "euler", "text_length": 0}
+CELLS = [Cell(Prompt('a red sign that says "cat"'), 0), Cell(Prompt('a red sign that says "cat"'), 1)]
+
+
+def pixels(model) -> np.ndarray:
+    return np.stack([np.asarray(image) for image in model.draw(CELLS)])
+
+
+def damage(run_folder, step):
+    path = run_folder / "checkpoints" / f"step-{step:06d}" / "pytorch_lora_weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_no_model_means_the_embedded_one_and_says_so(capsys):
+    assert choose_model(None).text == "tiny"
+    assert "embedded model (tiny)" in capsys.readouterr().err
+    assert choose_model("tiny").name == "tiny"
+    assert capsys.readouterr().err == ""
+
+
+def test_folder_and_hub_id_are_named_by_their_last_part(model_folder):
+    assert choose_model(str(model_folder)).name == "noise"
+    assert choose_model("someone/some-model").name == "some-model"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("tinny", 'Did you mean "tiny"?'), ("./absent", "There is no model"), ("a/b/c", "a/b/c")]
+)
+def test_unknown_model_is_refused_with_a_suggestion(text, hint):
+    with pytest.raises(UsageError, match="neither a folder nor a hub id") as error:
+        choose_model(text)
+    assert hint in str(error.value)
+
+
+def test_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="holds no model"):
+        choose_model(str(tmp_path))
+    with pytest.raises(UsageError, match="is no run folder"):
+        choose_model(f"{tmp_path}@3")
+
+
+def test_base_model_is_drawn_from_with_the_given_sampler(model_folder):
+    model = load_choice(choose_model(str(model_folder)), SIZES)
+    assert pixels(model).shape == (2, 32, 64, 3)
+    assert model.sampling.steps == 2
+    assert model.trained_on is None
+    assert model.facts["base"] == str(model_folder)
+    assert model.facts["weights"].startswith("files:")
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"), [({"stepps": 3}, '"sampling.steps"'), ({"guidance": 0.5}, "sampling.guidance")]
+)
+def test_impossible_sampler_settings_are_refused(model_folder, change, hint):
+    with pytest.raises(UsageError, match=hint):
+        load_choice(choose_model(str(model_folder)), change)
+
+
+def test_run_is_its_last_checkpoint_and_each_step_is_another_model(run_folder, model_folder):
+    last, second, first, before = (load_choice(choose_model(f"{run_folder}{step}")) for step in ("", "@2", "@1", "@0"))
+    assert [model.name for model in (last, second, first, before)] == [
+        "trained@2",
+        "trained@2",
+        "trained@1",
+        "trained@0",
+    ]
+    assert last.facts == second.facts
+    assert len({model.facts["weights"] for model in (second, first, before)}) == 3
+    assert np.array_equal(pixels(last), pixels(second))
+    assert not np.array_equal(pixels(second), pixels(first))
+    base = load_choice(choose_model(str(model_folder)), SIZES)
+    assert np.array_equal(pixels(before), pixels(base))
+    assert before.facts["weights"] == base.facts["weights"]
+
+
+def test_run_says_what_it_was_trained_on_and_keeps_its_sampler(run_folder):
+    model = load_choice(choose_model(f"{run_folder}@1"))
+    assert model.trained_on == ("imagestats.edges@1",)
+    assert model.facts["step"] == 1
+    assert (model.sampling.steps, model.sampling.height) == (2, 32)
+    assert load_choice(choose_model(f"{run_folder}@0")).trained_on is None
+
+
+def test_damaged_last_checkpoint_gives_way_to_the_one_before_and_says_so(run_folder, capsys):
+    damage(run_folder, 2)
+    assert choose_model(str(run_folder)).step == 1
+    said = capsys.readouterr().err
+    assert "step-000002" in said
+    assert "damaged" in said
+    assert (run_folder / "checkpoints" / "step-000002").is_dir()
+
+
+def test_damaged_checkpoint_that_was_asked_for_is_refused(run_folder):
+    damage(run_folder, 1)
+    with pytest.raises(UsageError, match="step-000001 cannot be used"):
+        choose_model(f"{run_folder}@1")
+
+
+def test_run_without_a_sound_checkpoint_is_refused(run_folder):
+    damage(run_folder, 1)
+    damage(run_folder, 2)
+    with pytest.raises(UsageError, match="no checkpoint that can be used"):
+        choose_model(str(run_folder))
+
+
+def test_absent_step_names_those_that_are_there(run_folder):
+    with pytest.raises(UsageError, match=r"no checkpoint of step 7; it has 1, 2\."):
+        choose_model(f"{run_folder}@7")
+
+
+def test_another_training_in_the_same_folder_is_another_model(run_folder):
+    before = load_choice(choose_model(f"{run_folder}@1")).facts
+    path = run_folder / "checkpoints" / "step-000001" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=3))
+    assert load_choice(choose_model(f"{run_folder}@1")).facts["weights"] != before["weights"]

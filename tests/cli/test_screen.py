@@ -1,0 +1,37 @@
+"""Tables are as wide as they must be, JSON stays JSON."""
+
+import json
+import math
+from pathlib import Path
+
+from cli.screen import format_number, print_json, render_table, say
+
+
+def test_table_columns_are_as_wide_as_their_widest_cell():
+    assert render_table(("a", "bb"), [("long", 1), ("x", 222)]) == "a     bb\nlong  1\nx     222"
+
+
+def test_table_without_rows_is_its_head():
+    assert render_table(("a", "b"), []) == "a  b"
+
+
+def test_json_has_null_for_what_is_no_number(capsys):
+    print_json({"a": math.nan, "b": [math.inf, 1.5], 3: ("é", None), "p": Path("x/y")})
+    text = capsys.readouterr().out
+    assert json.loads(text) == {"a": None, "b": [None, 1.5], "3": ["é", None], "p": "x/y"}
+    assert "é" in text
+
+
+def test_sentences_go_to_stderr(capsys):
+    say("hello")
+    assert capsys.readouterr() == ("", "dgpo: hello\n")
+
+
+def test_numbers():
+    assert [format_number(x) for x in (0.12345, -2.0, 123.456, None, math.nan)] == [
+        "0.123",
+        "-2.000",
+        "123.5",
+        "-",
+        "-",
+    ]

@@ -1,0 +1,70 @@
+"""`dgpo suites`: what a model can be measured on."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.commands import app
+from cli.suites import find_suite
+from dgpo.models.tiny.words import held_out_words, training_words
+from rewards.prompt import Prompt
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.delenv("DGPO_DATA_DIR", raising=False)
+    return lambda *words: CliRunner().invoke(app, ["suites", *words])
+
+
+def test_signs_asks_for_every_held_out_word_once_and_for_no_other(run):
+    suite = find_suite("signs")
+    words = [prompt.text.split('"')[1] for prompt in suite.prompts]
+    assert words == list(held_out_words())
+    assert not set(words) & set(training_words())
+    assert suite.default_rewards == ("ocr",)
+
+
+def test_list_says_which_suites_are_here_and_what_others_need(run):
+    result = run("ls")
+    rows = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert f" {len(held_out_words())} " in rows["signs"]
+    assert " yes " in rows["signs"]
+    assert " no " in rows["drawbench"]
+    assert "DGPO_DATA_DIR" in result.stderr
+
+
+def test_list_as_json(run):
+    entries = {entry["name"]: entry for entry in json.loads(run("ls", "--json").stdout)}
+    assert entries["signs"]["sha256"] == find_suite("signs").sha256
+    assert entries["drawbench"]["prompts"] == 200
+    assert entries["drawbench"]["missing"]
+
+
+def test_show_as_text_gives_back_the_prompts(run, prompt_file):
+    result = run("show", str(prompt_file))
+    assert result.stdout == prompt_file.read_text()
+    assert find_suite(str(prompt_file)).sha256 in result.stderr
+
+
+def test_show_as_jsonl_keeps_what_a_reward_needs_to_know(run, tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "a cat", "count": 2}\n')
+    (line,) = run("show", str(path), "--format", "jsonl").stdout.splitlines()
+    fields = json.loads(line)
+    assert Prompt(fields.pop("prompt"), fields) == Prompt("a cat", {"count": 2})
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["show", "sings"], 'Did you mean "signs"?'),
+        (["show", "drawbench"], "DGPO_DATA_DIR"),
+        (["show", "signs", "--format", "jsno"], 'Did you mean "jsonl"?'),
+        (["show", "absent.txt"], "there is no such prompt file"),
+    ],
+)
+def test_wrong_names_end_with_2_and_a_hint(run, words, hint):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert hint in result.stderr
