@@ -4,7 +4,8 @@ Shapes: K prompts, G images of each; B images of this rank in hand; C, H, W of t
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 
@@ -25,13 +26,14 @@ class Tally:
     images: float = 0.0
     kl: float = 0.0
     clipped: float = 0.0
-    losses: list[float] = field(default_factory=list)
+    groups: int = 0
+    loss: float = 0.0
+    """Of whole groups, and so the same on all ranks already."""
 
     def averages(self, ranks: Ranks) -> dict[str, float]:
         total = ranks.sum(torch.tensor([self.images, self.kl, self.clipped], dtype=torch.float64, device=ranks.device))
         images = max(1.0, total[0].item())
-        loss = sum(self.losses) / max(1, len(self.losses))
-        return {"loss": loss, "kl": total[1].item() / images, "clipped": total[2].item() / images}
+        return {"loss": self.loss / max(1, self.groups), "kl": total[1].item() / images, "clipped": total[2].item() / images}
 
 
 @dataclass(frozen=True)
@@ -66,19 +68,23 @@ class DGPO:
         tally = Tally()
         times = choose_times(groups.times, self.config, step)
         for place, sigma in enumerate(times):
-            for images in self._chunks(groups, advantage_KG):
-                self._accumulate(self._noise(groups, advantage_KG, images, sigma, place, step), len(times), tally)
+            for chosen_K, rows in self._chunks(groups, advantage_KG):
+                batch = self._noise(groups, advantage_KG, rows, sigma, place, step)
+                self._accumulate(batch, chosen_K, len(times), tally)
             if not self.config.times.one_update or place + 1 == len(times):
                 update()
         return tally.averages(self.ranks)
 
-    def _chunks(self, groups: Groups, advantage_KG: torch.Tensor) -> Iterator[torch.Tensor]:
-        """This rank's rows of as many whole groups as fit a micro-batch; all ranks walk the same groups together."""
+    def _chunks(self, groups: Groups, advantage_KG: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """As many whole groups as fit a micro-batch, and this rank's rows of them, which may be none.
+
+        All ranks walk the same groups together.
+        """
         live = advantage_KG.ne(0).any(dim=1).nonzero().flatten().tolist()
         together = max(1, self.config.optimizer.micro_batch * self.ranks.size // groups.group_size)
         for start in range(0, len(live), together):
             chosen = torch.tensor(live[start : start + together], device=groups.group_B.device)
-            yield torch.isin(groups.group_B, chosen).nonzero().flatten()
+            yield chosen, torch.isin(groups.group_B, chosen).nonzero().flatten()
 
     def _noise(self, groups: Groups, advantage_KG: torch.Tensor, rows: torch.Tensor, sigma: float, place: int, step: int) -> Noised:
         """The chosen images at `sigma`, with one noise a group, fresh for every time."""
@@ -93,7 +99,7 @@ class DGPO:
         sigma_B = torch.full((len(rows),), sigma, device=x0.device)
         return Noised(x0, noise, add_noise(x0, noise, sigma), sigma_B, groups.conditioning.take(group_B), group_B, advantage_B)
 
-    def _accumulate(self, batch: Noised, times: int, tally: Tally) -> None:
+    def _accumulate(self, batch: Noised, chosen_K: torch.Tensor, times: int, tally: Tally) -> None:
         """Add this time's gradient for these groups.
 
         A rank whose share of one group is larger than a micro-batch first takes the errors without gradient, in parts, since
@@ -103,12 +109,13 @@ class DGPO:
         size = self.config.optimizer.micro_batch
         reference, reference_error, old_error = self._compare(batch, size)
         parts = [slice(start, start + size) for start in range(0, images, size)]
-        whole = self._error(batch) if len(parts) <= 1 else None
-        if whole is None:
-            with torch.no_grad():
-                error = torch.cat([self._error(batch.part(rows))[1] for rows in parts])
-        else:
+        whole = self._error(batch) if len(parts) == 1 else None
+        if whole is not None:
             error = whole[1].detach()
+        else:
+            with torch.no_grad():
+                errors = [self._error(batch.part(rows))[1] for rows in parts]
+            error = torch.cat(errors) if errors else reference_error
         margin_K = group_margins(
             error,
             reference_error,
@@ -134,8 +141,8 @@ class DGPO:
             self.policy.passes["backward"] += len(drift_B)
             tally.kl += drift_B.detach().sum().item()
         tally.images += images
-        present = torch.zeros_like(margin_K).index_fill_(0, batch.group_B, 1.0)
-        tally.losses.append(reported_loss(margin_K[self.ranks.sum(present) > 0], objective.beta).item())
+        tally.groups += len(chosen_K)
+        tally.loss += reported_loss(margin_K[chosen_K], objective.beta).item() * len(chosen_K)
 
     def _error(self, batch: Noised) -> tuple[torch.Tensor, torch.Tensor]:
         """The current policy's velocity and its error, with gradient where gradients are on."""
@@ -150,13 +157,18 @@ class DGPO:
         who = "old" if objective.reference == "old" else "reference"
         shared = who == "old" and objective.reference_guidance == 1.0
         velocities, olds = [], []
-        for start in range(0, len(batch.group_B), size):
-            part = batch.part(slice(start, start + size))
-            inputs = (part.x_BCHW, part.sigma_B, part.conditioning)
-            velocity = self.policy.velocity(who, *inputs, guidance=objective.reference_guidance, purpose="old" if shared else "reference")
-            velocities.append(velocity)
-            if objective.clip is not None:
-                olds.append(velocity if shared else self.policy.velocity("old", *inputs, purpose="old"))
+        # The clip weighs differences that are smaller than those between two attention kernels in bf16.
+        kernel = nullcontext() if objective.clip is None else training_attention(batch.x0_BCHW.device)
+        with kernel:
+            for start in range(0, len(batch.group_B), size):
+                part = batch.part(slice(start, start + size))
+                inputs = (part.x_BCHW, part.sigma_B, part.conditioning)
+                velocity = self.policy.velocity(
+                    who, *inputs, guidance=objective.reference_guidance, purpose="old" if shared else "reference"
+                )
+                velocities.append(velocity)
+                if objective.clip is not None:
+                    olds.append(velocity if shared else self.policy.velocity("old", *inputs, purpose="old"))
         empty = torch.empty_like(batch.x0_BCHW)
         reference = torch.cat(velocities) if velocities else empty
         old = torch.cat(olds) if olds else reference
