@@ -77,6 +77,7 @@ def train(
 def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> None:
     import torch
 
+    from cli.model import hush_loading
     from cli.provenance import provenance
     from dgpo.load import load_policy
     from dgpo.parallel import Ranks
@@ -94,6 +95,7 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     run = Run(folder)
     with _locked(run, ranks):
         continues = _begin(run, config, ranks, provenance(sys.argv), fresh=fresh)
+        hush_loading()
         policy = load_policy(config.model, config, ranks.device, trainable=True)
         with ScoringPool(config.reward_specs, workers=config.workers) as pool, _progress(config, ranks) as progress:
             trainer = Trainer(

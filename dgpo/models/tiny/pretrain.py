@@ -34,12 +34,11 @@ class Plan:
     autoencoder_batch: int = 16
     autoencoder_rate: float = 2e-3
     signs: int = 65536
-    steps: int = 5600
+    steps: int = 920
     batch: int = 96
     muon_rate: float = 2e-3
     adam_rate: float = 1e-3
     warm_up: int = 100
-    decay_share: float = 0.2
     unconditional_share: float = 0.1
     time_shift: float = 2.0
     ema_decay: float = 0.999
@@ -79,10 +78,9 @@ def to_network(pixels_NCHW: torch.Tensor) -> torch.Tensor:
     return pixels_NCHW.float() / 127.5 - 1
 
 
-def trapezoid(step: int, steps: int, warm_up: int, decay_share: float) -> float:
-    """Learning-rate factor: linear warm-up, flat, linear decay over the last share."""
-    decay = max(1, int(steps * decay_share))
-    return min(1.0, (step + 1) / warm_up, (steps - step) / decay)
+def trapezoid(step: int, steps: int, warm_up: int) -> float:
+    """Learning-rate factor: linear warm-up, flat, linear decay over the last 40 %."""
+    return min(1.0, (step + 1) / warm_up, (steps - step) / max(1, 0.4 * steps))
 
 
 def set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
@@ -116,7 +114,7 @@ def train_autoencoder(plan: Plan, folder: Path, device: torch.device) -> Autoenc
         torch.manual_seed(plan.seed * 1_000_003 + step)
         pixels, _ = draw_signs(plan.autoencoder_batch, rng)
         x = to_network(pixels).to(device)
-        set_rates([optimizer], trapezoid(step, plan.autoencoder_steps, plan.warm_up, 0.4))
+        set_rates([optimizer], trapezoid(step, plan.autoencoder_steps, plan.warm_up))
         with torch.autocast(device.type, torch.bfloat16):
             posterior = autoencoder.encode(x).latent_dist
             error = autoencoder.decode(posterior.sample()).sample.float() - x
@@ -192,7 +190,7 @@ def flow_loss(model: Denoiser, x0: torch.Tensor, ids: torch.Tensor, empty_ids: t
 
 
 def train_denoiser(plan: Plan, folder: Path, latents: torch.Tensor, ids: torch.Tensor, device: torch.device) -> Denoiser:
-    """The exponential average of a denoiser trained on `latents`."""
+    """The exponential average of a denoiser trained on `latents`, at a constant rate: it is stopped long before it has converged."""
     torch.manual_seed(plan.seed + 1)
     model = Denoiser().to(device)
     average = Denoiser().to(device).requires_grad_(False)
@@ -211,7 +209,7 @@ def train_denoiser(plan: Plan, folder: Path, latents: torch.Tensor, ids: torch.T
     for step in range(first, plan.steps):
         torch.manual_seed(plan.seed * 1_000_003 + 500_000 + step)
         chosen = torch.randint(len(latents), (plan.batch,))
-        set_rates(optimizers, trapezoid(step, plan.steps, plan.warm_up, plan.decay_share))
+        set_rates(optimizers, min(1.0, (step + 1) / plan.warm_up))
         with training_attention(device):
             loss = flow_loss(model, latents[chosen].float().to(device), ids[chosen].to(device), empty_ids, plan)
             loss.backward()
@@ -222,7 +220,7 @@ def train_denoiser(plan: Plan, folder: Path, latents: torch.Tensor, ids: torch.T
         decay = min(plan.ema_decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
         progress.say(step + 1, loss.item())
-        if (step + 1) % 500 == 0 or step + 1 == plan.steps:
+        if (step + 1) % 100 == 0 or step + 1 == plan.steps:
             save_state(
                 path,
                 model=model.state_dict(),

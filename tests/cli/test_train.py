@@ -1,0 +1,191 @@
+"""`dgpo train` as a user meets it: real processes, the embedded model, the real OCR engine; small and short."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+SMALL = (
+    "groups=2",
+    "group_size=2",
+    "sampling.steps=2",
+    "times.count=1",
+    "times.min_sigma=0",
+    "evaluation.every=0",
+    "samples.every=0",
+    "checkpoint.every=1",
+    "workers=0",
+)
+
+
+def command(folder: Path, *more: str, steps: int = 3, sets: tuple[str, ...] = SMALL) -> list[str]:
+    words = [sys.executable, "-m", "cli.main", "train", "--reward", "ocr", "--output", str(folder), "--steps", str(steps)]
+    for text in sets:
+        words += ["--set", text]
+    return [*words, *more]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def run(*arguments: str, folder: Path, **settings) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, *arguments, **settings), capture_output=True, text=True, timeout=300, env=environment()
+    )
+
+
+def trained(folder: Path, step: int) -> dict:
+    return load_file(folder / "checkpoints" / f"step-{step:06d}" / "trainer.safetensors")
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 200
+    while not path.exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four iterations that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    result = run(folder=folder, steps=4)
+    assert result.returncode == 0, result.stderr
+    assert "training the embedded model `tiny`" in result.stderr
+    assert result.stdout.strip() == str(folder)
+    return folder
+
+
+def test_a_run_leaves_what_the_architecture_promises(whole: Path) -> None:
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "reward" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    assert {"reward", "spread", "dead_groups", "failed", "loss", "kl", "gradient_norm", "seconds", "passes"} <= set(steps[0])
+    assert steps[0]["passes"]["rollout"] == 2
+    record = json.loads((whole / "run.json").read_text())
+    assert record["reward_provenance"]["ocr@1"]
+    assert record["packages"]["torch"]
+    for name in ("config.yaml", "curve.png", "samples/step-000000.png", "samples/step-000004.png"):
+        assert (whole / name).stat().st_size > 0
+    assert (whole / "checkpoints/step-000004/pytorch_lora_weights.safetensors").exists()
+
+
+def test_killed_run_continues_and_ends_with_the_same_weights(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(command(folder, steps=4), stderr=subprocess.DEVNULL, env=environment())
+    wait_for(folder / "checkpoints" / "step-000002" / "manifest.json", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    result = run(folder=folder, steps=4)
+    assert result.returncode == 0, result.stderr
+    assert "continuing from" in result.stderr
+    assert same(trained(folder, 4), trained(whole, 4))
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines() if '"reward"' in line]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_ctrl_c_saves_and_exits_130_and_the_same_command_goes_on(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(command(folder, steps=4), stderr=subprocess.PIPE, text=True, env=environment())
+    wait_for(folder / "checkpoints" / "step-000001" / "manifest.json", process)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=200)
+    assert process.returncode == 130, told
+    assert "stopped and saved at step" in told
+    assert run(folder=folder, steps=4).returncode == 0
+    assert same(trained(folder, 4), trained(whole, 4))
+
+
+def test_corrupt_checkpoint_is_passed_over_and_said(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run(folder=folder, steps=3).returncode == 0
+    path = folder / "checkpoints" / "step-000003" / "trainer.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    result = run(folder=folder, steps=4)
+    assert result.returncode == 0, result.stderr
+    assert "step-000003 cannot be used (trainer.safetensors is damaged)" in result.stderr
+    assert same(trained(folder, 4), trained(whole, 4))
+
+
+def test_two_processes_through_the_command_line(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    result = run("--num-processes", "2", folder=folder, steps=2)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(folder)
+    one, two = trained(whole, 2), trained(folder, 2)
+    assert one.keys() == two.keys()
+
+
+def test_another_runs_folder_is_refused_and_fresh_starts_over(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run(folder=folder, steps=1).returncode == 0
+    refused = run("--seed", "5", folder=folder, steps=1)
+    assert refused.returncode == 2
+    assert "seed is 0 there and 5 here" in refused.stderr
+    assert run("--seed", "5", "--fresh", folder=folder, steps=1).returncode == 0
+    assert not same(trained(folder, 1), trained(whole, 1))
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    result = run("--dry-run", folder=folder)
+    assert result.returncode == 0, result.stderr
+    assert "4F+1B an image" in result.stderr
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--recipe", "tinny"), 2, 'There is no recipe "tinny". Did you mean "tiny"?'),
+        (("--model", "tinny"), 2, 'There is no model "tinny"'),
+        (("--set", "group_siz=4"), 2, 'Did you mean "group_size"?'),
+        (("--set", "group_size=1"), 2, "a group teaches by comparing its images"),
+        (("--set", "optimizer.learning_rate=-1"), 2, "greater than 0"),
+        (("--prompts", "nothing.txt"), 2, "nothing.txt"),
+        (("--reward", "imagestats.edges"), 2, "describes images and does not say which are better"),
+    ],
+)
+def test_wrong_use_is_a_sentence_and_exit_2(arguments: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "cli.main", "train", "--output", str(tmp_path / "run"), *arguments]
+    if "--reward" not in arguments:
+        words += ["--reward", "ocr"]
+    if arguments[0] == "--model":
+        words += ["--recipe", "tiny"]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=120, env=environment())
+    assert result.returncode == code, result.stderr
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_prompts_without_quoted_text_are_named_before_anything_is_drawn(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text('a blue sign that says "harbor"\na sign without words\n')
+    result = run("--prompts", str(prompts), folder=tmp_path / "run")
+    assert result.returncode == 2
+    assert "a sign without words" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_no_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    result = run(folder=tmp_path, steps=1)
+    assert result.returncode == 2
+    assert "holds no run" in result.stderr
+    fresh = run("--fresh", folder=tmp_path, steps=1)
+    assert fresh.returncode == 0, fresh.stderr
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
