@@ -77,7 +77,7 @@ def read_published(folder: Path, method: str) -> dict[str, torch.Tensor]:
 
 def restore_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Progress:
     """Put trained weights, snapshots and optimiser back exactly as they were saved."""
-    tensors = load_file(path / "trainer.safetensors", device=str(policy.model.device))
+    tensors = load_file(path / "trainer.safetensors")
     expected = set(_trainer_tensors(policy, None))
     present = {name for name in tensors if not name.startswith("optimizer/")}
     if expected != present:
@@ -99,14 +99,14 @@ def restore_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimi
 
 def checkpoints(folder: Path) -> Iterator[Path]:
     """Newest first."""
-    yield from sorted(folder.glob("step-[0-9]*"), reverse=True)
+    yield from sorted(folder.glob("step-[0-9]*"), key=lambda path: (len(path.name), path.name), reverse=True)
 
 
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None when every file is as it was written."""
     try:
-        hashes = json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError):
+        hashes = dict(json.loads((path / MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError):
         return "its manifest cannot be read"
     for name, expected in hashes.items():
         if not (path / name).is_file():

@@ -207,7 +207,10 @@ def load_config(recipe: str | Path, overrides: Mapping[str, Any] | None = None, 
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--set takes NAME=VALUE, for instance --set optimizer.learning_rate=1e-4; got {text!r}.")
-        place(values, name.strip().split("."), yaml.safe_load(value))
+        try:
+            place(values, name.strip().split("."), yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise UsageError(f"--set {text}: the value is not valid YAML.") from None
     return check_config(values, source=str(path))
 
 

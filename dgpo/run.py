@@ -6,6 +6,7 @@ write in it; the same command continues it, another run's command is refused.
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,16 +54,17 @@ class Run:
         Raises:
             UsageError: the folder belongs to a run with other settings, or holds something that is no run.
         """
-        path = self.folder / "config.yaml"
+        path, facts = self.folder / "config.yaml", self.folder / "run.json"
+        continues = path.exists() and facts.exists()
+        if not continues and any(entry.name[0] != "." and entry != facts for entry in self.folder.iterdir()):
+            raise UsageError(f"{self.folder} is not empty and holds no run. Choose another --output.")
         if fresh:
             self._clear()
-        elif path.exists():
+            continues = False
+        elif continues:
             self._refuse_other(read_config(self.folder), config)
-        elif any(entry.name != ".lock" for entry in self.folder.iterdir()):
-            raise UsageError(f"{self.folder} is not empty and holds no run. Choose another --output.")
-        continues = path.exists()
-        path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        (self.folder / "run.json").write_text(json.dumps(dict(provenance), indent=2) + "\n")
+        _replace(facts, json.dumps(dict(provenance), indent=2) + "\n")
+        _replace(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         self.checkpoints.mkdir(exist_ok=True)
         return continues
 
@@ -74,14 +76,16 @@ class Run:
             if problem is None:
                 return path, notes
             notes.append(f"{path} cannot be used ({problem}); going back to the one before.")
-            path.rename(path.with_name(f"damaged-{path.name}"))
+            aside = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
         return None, notes
 
     def cut_metrics(self, step: int) -> None:
         """Forget the lines written after `step`: the run goes on from there and writes them again."""
         if self.metrics.exists():
             kept = [line for line in _whole_lines(self.metrics) if line["step"] <= step]
-            self.metrics.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            _replace(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
     def record(self, line: Mapping[str, Any]) -> None:
         with self.metrics.open("a") as file:
@@ -100,11 +104,11 @@ class Run:
             )
 
     def _clear(self) -> None:
-        """Delete a run's files, and only those."""
-        for name in ("config.yaml", "run.json", "metrics.jsonl", "curve.png"):
-            (self.folder / name).unlink(missing_ok=True)
+        """Delete a run's files, and only those; what marks the folder as a run's goes last."""
         for name in ("checkpoints", "samples", "evaluations"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("metrics.jsonl", "curve.png", "config.yaml", "run.json"):
+            (self.folder / name).unlink(missing_ok=True)
 
 
 def read_config(folder: Path) -> Config:
@@ -112,7 +116,11 @@ def read_config(folder: Path) -> Config:
     path = folder / "config.yaml"
     if not path.is_file():
         raise UsageError(f"{folder} is no run folder: it holds no config.yaml.")
-    return check_config(yaml.safe_load(path.read_text()), source=str(path))
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {error}") from None
+    return check_config(values, source=str(path))
 
 
 def find_checkpoint(folder: Path, step: int | None) -> Path:
@@ -139,3 +147,10 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return lines
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside, then rename, so that a killed process leaves the old file or the new one."""
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(text)
+    os.replace(beside, path)

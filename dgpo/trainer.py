@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -210,10 +209,11 @@ class Trainer:
             draw_curve(self.run.read_metrics(), self.run.folder / "curve.png")
         self.ranks.wait()
 
-    def _save(self) -> Path | None:
-        if not self.ranks.main:
-            return None
-        return save_checkpoint(self.run.checkpoints, self.policy, self.optimizer, self.progress)
+    def _save(self) -> None:
+        """By the main rank; the others wait, since a rank that ends early has its launcher end the one that writes."""
+        if self.ranks.main:
+            save_checkpoint(self.run.checkpoints, self.policy, self.optimizer, self.progress)
+        self.ranks.wait()
 
     def _resume(self) -> None:
         path, notes = self.run.last_checkpoint() if self.ranks.main else (None, [])
@@ -224,7 +224,7 @@ class Trainer:
             self.progress = restore_checkpoint(path, self.policy, self.optimizer)
             self.listeners.on_note(f"continuing from {path} at step {self.progress.step}")
         if self.ranks.main:
-            self.run.cut_metrics(self.progress.step if path else -1)
+            self.run.cut_metrics(self.progress.step or -1)  # at step 0 the first look is taken again
 
     def _tell(self, metrics: dict[str, Any]) -> None:
         if self.ranks.main:
