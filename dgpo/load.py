@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
+from dgpo.checkpoint import read_published
 from dgpo.config import Config, Training
 from dgpo.models.sd3 import SD3
 from dgpo.policy import Policy
-from dgpo.checkpoint import read_published
 from dgpo.run import find_checkpoint, read_config
 from rewards.errors import SetupError, UsageError, suggestion
 
@@ -19,7 +19,8 @@ def load_model(name: str, *, dtype: str, device: torch.device, text_length: int)
     """The named model, frozen, on `device`.
 
     Raises:
-        UsageError: the name is neither `tiny`, nor a folder with a `model_index.json`, nor of the form OWNER/NAME.
+        UsageError: the name is neither `tiny`, nor a folder with a `model_index.json`, nor of the form OWNER/NAME, or it is
+                a model of another family.
         SetupError: the hub cannot be reached or has no such model.
     """
     path = TINY if name == "tiny" else Path(name)
@@ -29,7 +30,9 @@ def load_model(name: str, *, dtype: str, device: torch.device, text_length: int)
             raise UsageError(f"{path} is no diffusers folder: it holds no model_index.json.")
         return SD3.from_folder(path, **settings)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UsageError(f'There is no model "{name}": neither a folder nor a hub id (OWNER/NAME).{suggestion(name, ["tiny"])}')
+        raise UsageError(
+            f'There is no model "{name}": neither a folder nor a hub id (OWNER/NAME).{suggestion(name, ["tiny"])}'
+        )
     try:
         return SD3.from_folder(name, **settings)
     except OSError as error:

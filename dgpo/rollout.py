@@ -64,7 +64,7 @@ def draw_groups(
 ) -> Groups:
     """This rank's share of K x G images; `on_images` gets each micro-batch as soon as it is decoded.
 
-    The noise of an image depends on the run's seed, the iteration, its prompt and its place in the group alone.
+    The noise of an image depends on the run's seed, the iteration, its prompt and its number among the K x G alone.
     """
     model = policy.model
     conditioning = model.encode([prompt.text for prompt in prompts])
@@ -75,7 +75,10 @@ def draw_groups(
         chosen = image_B[start : start + micro_batch]
         owners = [prompts[image // group_size] for image in chosen]
         noise = torch.stack(
-            [seeded_noise(shape, "rollout", seed, step, prompt.id, image) for image, prompt in zip(chosen, owners, strict=True)]
+            [
+                seeded_noise(shape, "rollout", seed, step, prompt.id, image)
+                for image, prompt in zip(chosen, owners, strict=True)
+            ]
         )
         rows = conditioning.take(torch.tensor([image // group_size for image in chosen], device=model.device))
         x0, times = draw_latents(policy, noise, rows, sampling, who=who)
@@ -83,4 +86,11 @@ def draw_groups(
         on_images(model.decode(x0), owners)
     if not latents:
         latents = [torch.empty(0, *shape, device=model.device)]
-    return Groups(prompts, group_size, torch.tensor(image_B, device=model.device, dtype=torch.int64), torch.cat(latents), conditioning, times)
+    return Groups(
+        prompts,
+        group_size,
+        torch.tensor(image_B, device=model.device, dtype=torch.int64),
+        torch.cat(latents),
+        conditioning,
+        times,
+    )

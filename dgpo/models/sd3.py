@@ -12,6 +12,8 @@ from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 from torch.func import functional_call
 
+from rewards.errors import UsageError
+
 ATTENTION_PROJECTIONS = (
     "attn.to_q",
     "attn.to_k",
@@ -52,8 +54,16 @@ class SD3:
 
     @classmethod
     def from_folder(cls, path: str | Path, *, dtype: torch.dtype, device: torch.device, text_length: int) -> "SD3":
-        """Load a local diffusers folder or a hub id; a model published without T5 (`null` in its index) stays without."""
-        absent = {name: None for name, value in read_index(path).items() if value == [None, None]}
+        """Load a local diffusers folder or a hub id; a model published without T5 (`null` in its index) stays without.
+
+        Raises:
+            UsageError: it is a pipeline of another family.
+        """
+        index = read_index(path)
+        family = index.get("_class_name")
+        if family != StableDiffusion3Pipeline.__name__:
+            raise UsageError(f"{path} holds a {family}; only models of the Stable Diffusion 3 family can be used.")
+        absent = {name: None for name, value in index.items() if value == [None, None]}
         absent = {name: None for name in absent if name in ("text_encoder_3", "tokenizer_3")}
         pipeline = StableDiffusion3Pipeline.from_pretrained(path, dtype=dtype, **absent)
         pipeline.set_progress_bar_config(disable=True)
@@ -73,7 +83,12 @@ class SD3:
     def encode(self, texts: list[str]) -> Conditioning:
         """Each text once; an empty text is the unconditional one."""
         states, _, pooled, _ = self.pipeline.encode_prompt(
-            texts, None, None, do_classifier_free_guidance=False, max_sequence_length=self.text_length, device=self.device
+            texts,
+            None,
+            None,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.text_length,
+            device=self.device,
         )
         return Conditioning(states, pooled)
 
