@@ -59,17 +59,20 @@ class Progress:
             return
         pace = (now - self.began) / max(1, step - self.start)
         left = pace * (self.steps - step) / 60
-        print(f"{self.what} {step}/{self.steps} loss {np.mean(self.losses):.4f} {pace:.3f} s/step, {left:.0f} min left", flush=True)
+        print(
+            f"{self.what} {step}/{self.steps} loss {np.mean(self.losses):.4f} {pace:.3f} s/step, {left:.0f} min left",
+            flush=True,
+        )
         self.said, self.losses = now, []
 
 
-def draw_signs(count: int, rng: np.random.Generator) -> tuple[torch.Tensor, list[str]]:
-    """Signs as uint8 [N, 3, H, W] and their prompts."""
+def draw_signs(count: int, rng: np.random.Generator, *, vary: bool) -> tuple[torch.Tensor, list[str]]:
+    """Signs of random words and colours as uint8 [N, 3, H, W], and their prompts."""
     pixels = np.empty((count, HEIGHT, WIDTH, 3), dtype=np.uint8)
     prompts = []
     for place in range(count):
         word, colour = random_word(rng), random_colour(rng)
-        pixels[place] = np.asarray(draw_sign(word, colour, rng))
+        pixels[place] = np.asarray(draw_sign(word, colour, rng if vary else None))
         prompts.append(sign_prompt(word, colour))
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), prompts
 
@@ -100,7 +103,9 @@ def train_autoencoder(plan: Plan, folder: Path, device: torch.device) -> Autoenc
     """Pixels in, pixels out, through [8, 8, 16] latents; absolute plus squared error, a whisper of KL."""
     torch.manual_seed(plan.seed)
     autoencoder = network.build_autoencoder().to(device)
-    optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=plan.autoencoder_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(
+        autoencoder.parameters(), lr=plan.autoencoder_rate, betas=(0.9, 0.99), weight_decay=1e-4
+    )
     optimizer.param_groups[0]["initial_lr"] = plan.autoencoder_rate
     path, first = folder / "autoencoder.pt", 0
     if path.exists():
@@ -112,7 +117,7 @@ def train_autoencoder(plan: Plan, folder: Path, device: torch.device) -> Autoenc
     for step in range(first, plan.autoencoder_steps):
         rng = np.random.default_rng((plan.seed, 1, step))
         torch.manual_seed(plan.seed * 1_000_003 + step)
-        pixels, _ = draw_signs(plan.autoencoder_batch, rng)
+        pixels, _ = draw_signs(plan.autoencoder_batch, rng, vary=True)
         x = to_network(pixels).to(device)
         set_rates([optimizer], trapezoid(step, plan.autoencoder_steps, plan.warm_up))
         with torch.autocast(device.type, torch.bfloat16):
@@ -138,12 +143,19 @@ def encode_signs(plan: Plan, autoencoder: AutoencoderKL, device: torch.device) -
     tokenizer = build_tokenizer()
     latents, prompts = [], []
     for part in range(0, plan.signs, 1024):
-        pixels, texts = draw_signs(min(1024, plan.signs - part), np.random.default_rng((plan.seed, 2, part)))
-        latents += [autoencoder.encode(to_network(chunk).to(device)).latent_dist.mode().half().cpu() for chunk in pixels.split(128)]
+        pixels, texts = draw_signs(
+            min(1024, plan.signs - part), np.random.default_rng((plan.seed, 2, part)), vary=False
+        )
+        latents += [
+            autoencoder.encode(to_network(chunk).to(device)).latent_dist.mode().half().cpu()
+            for chunk in pixels.split(128)
+        ]
         prompts += texts
     latents_N = torch.cat(latents)
     sample = latents_N[:8192].float()
-    autoencoder.register_to_config(shift_factor=round(sample.mean().item(), 5), scaling_factor=round(1 / sample.std().item(), 5))
+    autoencoder.register_to_config(
+        shift_factor=round(sample.mean().item(), 5), scaling_factor=round(1 / sample.std().item(), 5)
+    )
     latents_N = ((latents_N.float() - autoencoder.config.shift_factor) * autoencoder.config.scaling_factor).half()
     ids = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
     return latents_N, ids
@@ -160,7 +172,9 @@ class Denoiser(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor, sigma_B: torch.Tensor, ids_BT: torch.Tensor) -> torch.Tensor:
         states, pooled = network.encode_ids(self.text_encoders, ids_BT)
-        return self.transformer(x_BCHW, encoder_hidden_states=states, pooled_projections=pooled, timestep=1000 * sigma_B).sample
+        return self.transformer(
+            x_BCHW, encoder_hidden_states=states, pooled_projections=pooled, timestep=1000 * sigma_B
+        ).sample
 
 
 def build_optimizers(model: Denoiser, plan: Plan) -> list[torch.optim.Optimizer]:
@@ -176,7 +190,9 @@ def build_optimizers(model: Denoiser, plan: Plan) -> list[torch.optim.Optimizer]
     return [muon, adam]
 
 
-def flow_loss(model: Denoiser, x0: torch.Tensor, ids: torch.Tensor, empty_ids: torch.Tensor, plan: Plan) -> torch.Tensor:
+def flow_loss(
+    model: Denoiser, x0: torch.Tensor, ids: torch.Tensor, empty_ids: torch.Tensor, plan: Plan
+) -> torch.Tensor:
     """Mean squared velocity error at times drawn with `time_shift`; a share of the prompts is emptied for guidance."""
     u = torch.rand(len(x0), device=x0.device)
     sigma = plan.time_shift * u / (1 + (plan.time_shift - 1) * u)
@@ -189,7 +205,9 @@ def flow_loss(model: Denoiser, x0: torch.Tensor, ids: torch.Tensor, empty_ids: t
     return F.mse_loss(velocity.float(), noise - x0)
 
 
-def train_denoiser(plan: Plan, folder: Path, latents: torch.Tensor, ids: torch.Tensor, device: torch.device) -> Denoiser:
+def train_denoiser(
+    plan: Plan, folder: Path, latents: torch.Tensor, ids: torch.Tensor, device: torch.device
+) -> Denoiser:
     """The exponential average of a denoiser trained on `latents`, at a constant rate: it is stopped long before it has converged."""
     torch.manual_seed(plan.seed + 1)
     model = Denoiser().to(device)
@@ -252,7 +270,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pretrain the embedded model on drawn signs.")
     parser.add_argument("--output", type=Path, default=Path("runs/tiny"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="processor threads; the weights depend on it")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="processor threads; the weights depend on it"
+    )
     for name, value in asdict(Plan()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     arguments = vars(parser.parse_args())
