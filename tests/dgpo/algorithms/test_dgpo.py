@@ -1,0 +1,320 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dgpo.algorithms.dgpo import DGPO, choose_times
+from dgpo.flow import build_scheduler, sampled_times, velocity_error
+from dgpo.parallel import Ranks
+from dgpo.rollout import Groups
+from rewards.prompt import Prompt
+from tests.dgpo.training import PROMPTS, brightness, small_config, stir, train
+
+TABLE = sampled_times(build_scheduler("dpm++", {"num_train_timesteps": 1000, "shift": 3.0}, 10))
+
+
+def draw_batch(policy, config, *, images=None, zeros=False):
+    """Groups of random latents; `images` are the numbers that this rank has."""
+    image_B = torch.arange(config.images) if images is None else torch.tensor(images, dtype=torch.int64)
+    x0 = torch.randn((config.images, 8, 8, 16), generator=torch.Generator().manual_seed(5))[image_B]
+    prompts = PROMPTS[: config.groups]
+    conditioning = policy.model.encode([prompt.text for prompt in prompts])
+    return Groups(prompts, config.group_size, image_B, x0 * (not zeros), conditioning, TABLE)
+
+
+def draw_advantages(config):
+    values = torch.randn(config.groups, config.group_size, generator=torch.Generator().manual_seed(6))
+    return (values - values.mean(dim=1, keepdim=True)).double()
+
+
+def learn(policy, config, groups, advantage, step=0):
+    """Gradients and figures of one call."""
+    for parameter in policy.parameters:
+        parameter.grad = None
+    updates = []
+    figures = DGPO(policy, config, Ranks(cpu=True)).learn(groups, advantage, step, lambda: updates.append(1))
+    return {name: p.grad for name, p in policy.trained.items()}, figures, len(updates)
+
+
+def flat(gradients):
+    return torch.cat([gradient.flatten() for gradient in gradients.values()])
+
+
+def relative_error(actual, expected):
+    return ((flat(actual) - flat(expected)).norm() / flat(expected).norm()).item()
+
+
+@pytest.fixture
+def listened(monkeypatch):
+    """Everything that the policy is asked: who, x, sigma."""
+    asked = []
+
+    def listen(policy):
+        velocity = policy.velocity
+
+        def remember(who, x, sigma, conditioning, **options):
+            asked.append((who, x.detach().clone(), sigma.clone()))
+            return velocity(who, x, sigma, conditioning, **options)
+
+        monkeypatch.setattr(policy, "velocity", remember)
+        return asked
+
+    return listen
+
+
+class TestTimes:
+    def test_are_drawn_without_replacement_from_the_table_within_the_clip(self, model_folder):
+        config = small_config(model_folder, {"times.count": 4, "times.min_sigma": 0.66})
+        seen = set()
+        for step in range(60):
+            times = choose_times(TABLE, config, step)
+            assert len(set(times)) == 4
+            assert times == choose_times(TABLE, config, step)
+            seen.update(times)
+        assert seen == {time for time in TABLE if time >= 0.66}
+        assert len(seen) == 7
+
+    def test_differ_from_iteration_to_iteration_and_from_seed_to_seed(self, model_folder):
+        one, other = (small_config(model_folder, {"times.count": 4, "seed": seed}) for seed in (0, 1))
+        draws = [tuple(choose_times(TABLE, one, step)) for step in range(8)]
+        assert len(set(draws)) > 4
+        assert draws != [tuple(choose_times(TABLE, other, step)) for step in range(8)]
+
+    @pytest.mark.parametrize(("one_update", "updates"), [(True, 1), (False, 3)])
+    def test_one_update_or_one_a_time(self, make_policy, one_update, updates):
+        policy, config = make_policy({"times.count": 3, "times.one_update": one_update})
+        assert learn(policy, config, draw_batch(policy, config), draw_advantages(config))[2] == updates
+
+
+class TestNoise:
+    def test_is_shared_within_a_group_and_fresh_for_every_time(self, make_policy, listened):
+        policy, config = make_policy({"times.count": 3, "groups": 2, "group_size": 4})
+        asked = listened(policy)
+        groups = draw_batch(policy, config, zeros=True)
+        learn(policy, config, groups, draw_advantages(config))
+        noises = [x / sigma.view(-1, 1, 1, 1) for who, x, sigma in asked if who == "current"]
+        assert len(noises) == 3
+        for noise in noises:
+            assert torch.equal(noise[:4], noise[:1].expand(4, -1, -1, -1))
+            assert torch.equal(noise[4:], noise[4:5].expand(4, -1, -1, -1))
+        kinds = torch.stack([noise[row] for noise in noises for row in (0, 4)])
+        distance = torch.cdist(kinds.flatten(1), kinds.flatten(1)) + 1e3 * torch.eye(6)
+        assert distance.min() > 10  # 1024 dimensions: independent noises are about 45 apart
+        assert kinds.std().item() == pytest.approx(1, abs=0.05)
+
+    def test_current_and_reference_see_the_same(self, make_policy, listened):
+        policy, config = make_policy({"times.count": 2, "objective.clip": 0.1})
+        policy.keep("old")
+        asked = listened(policy)
+        learn(policy, config, draw_batch(policy, config), draw_advantages(config))
+        by_who = {who: [(x, sigma) for name, x, sigma in asked if name == who] for who in ("current", "reference", "old")}
+        for current, reference, old in zip(*by_who.values(), strict=True):
+            assert torch.equal(current[0], reference[0])
+            assert torch.equal(current[0], old[0])
+            assert torch.equal(current[1], reference[1])
+
+    def test_is_the_same_whatever_rank_has_the_image(self, make_policy, listened):
+        policy, config = make_policy({"times.count": 1})
+        asked = listened(policy)
+        learn(policy, config, draw_batch(policy, config, zeros=True), draw_advantages(config))
+        learn(policy, config, draw_batch(policy, config, zeros=True, images=[1, 3, 5, 7]), draw_advantages(config))
+        whole, share = (x for who, x, _ in asked if who == "current")
+        assert torch.equal(whole[1::2], share)
+
+
+def autograd_of_the_paper(policy, config, groups, advantage):
+    """Eq. 17 over beta plus the KL term, at all images together, averaged over times, by one autograd."""
+    asked = []
+    velocity = policy.velocity
+
+    def remember(who, x, sigma, conditioning, **options):
+        if who == "current":
+            asked.append((x.detach().clone(), sigma.clone()))
+        return velocity(who, x, sigma, conditioning, **options)
+
+    policy.velocity = remember
+    learn(policy, config, groups, draw_advantages(config))
+    policy.velocity = velocity
+    objective, total = config.objective, torch.zeros(())
+    conditioning = groups.conditioning.take(groups.group_B)
+    assert len(asked) == config.times.count
+    for x, sigma in asked:
+        s = sigma.view(-1, 1, 1, 1)
+        noise = (x - (1 - s) * groups.x0_BCHW) / s
+        v = velocity("current", x, sigma, conditioning, purpose="current")
+        with torch.no_grad():
+            inputs = (x, sigma, conditioning)
+            reference = velocity("reference", *inputs, guidance=objective.reference_guidance, purpose="reference")
+        error, before = (velocity_error(each, groups.x0_BCHW, noise) for each in (v, reference))
+        signed = (advantage.flatten() * (error - before)).view(config.groups, config.group_size)
+        margin = objective.beta / config.group_size * signed.sum(dim=1)
+        total = total + F.softplus(margin).mean() / objective.beta
+        total = total + objective.kl * (v - reference).square().mean()
+    wanted = torch.autograd.grad(total / len(asked), policy.parameters)
+    return dict(zip(policy.trained, wanted, strict=True)), total.item() / len(asked)
+
+
+class TestGradient:
+    @pytest.mark.parametrize("kl", [0.0, 5.0])
+    @pytest.mark.parametrize("guidance", [1.0, 3.0])
+    def test_is_autograd_of_the_paper_and_the_kl_term(self, make_policy, kl, guidance):
+        changes = {"objective.kl": kl, "objective.reference_guidance": guidance, "objective.beta": 300.0}
+        policy, config = make_policy(changes)
+        stir(policy, 0.1)
+        groups, advantage = draw_batch(policy, config), draw_advantages(config)
+        expected, loss = autograd_of_the_paper(policy, config, groups, advantage)
+        gradients, figures, _ = learn(policy, config, groups, advantage)
+        assert relative_error(gradients, expected) < 1e-4
+        assert figures["loss"] + kl * figures["kl"] == pytest.approx(loss, rel=1e-4)
+        assert figures["kl"] > 0
+
+    def test_kl_matters(self, make_policy):
+        """Guards the test above: at this weight the KL term is no rounding error."""
+        gradients = []
+        for kl in (0.0, 5.0):
+            policy, config = make_policy({"objective.kl": kl, "objective.beta": 300.0})
+            stir(policy, 0.1)
+            gradients.append(learn(policy, config, draw_batch(policy, config), draw_advantages(config))[0])
+        assert relative_error(gradients[1], gradients[0]) > 0.1
+
+    @pytest.mark.parametrize("micro_batch", [1, 2, 3, 4])
+    def test_does_not_depend_on_the_micro_batch(self, make_policy, micro_batch):
+        """1 to 3 images: a group is larger than a micro-batch, so its errors are taken first, without gradient."""
+        results = []
+        for size in (8, micro_batch):
+            policy, config = make_policy({"optimizer.micro_batch": size, "objective.kl": 0.1, "objective.beta": 300.0})
+            stir(policy, 0.1)
+            results.append(learn(policy, config, draw_batch(policy, config), draw_advantages(config)))
+            policy.passes.clear()
+        (one, one_figures, _), (other, other_figures, _) = results
+        assert relative_error(other, one) < 1e-5
+        assert other_figures == pytest.approx(one_figures, rel=1e-5)
+
+    def test_reported_loss_does_not_depend_on_how_groups_are_cut(self, make_policy):
+        """Three groups, two at a time and one at a time: the mean over groups, not over cuts."""
+        losses = []
+        for size in (12, 8, 4):
+            policy, config = make_policy({"optimizer.micro_batch": size, "groups": 3, "objective.beta": 1e4})
+            stir(policy, 0.1)
+            losses.append(learn(policy, config, draw_batch(policy, config), draw_advantages(config))[1]["loss"])
+        assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-4)
+
+    def test_two_pass_path_is_paid_for_with_one_more_forward(self, make_policy):
+        policy, config = make_policy({"optimizer.micro_batch": 2, "times.count": 1})
+        learn(policy, config, draw_batch(policy, config), draw_advantages(config))
+        assert dict(policy.passes) == {"reference": 8, "current": 16, "backward": 8}
+
+    def test_skipping_dead_groups_is_exact_without_kl(self, make_policy):
+        """The dead group's images, given weight 0 and run all the same, change nothing."""
+        policy, config = make_policy()
+        stir(policy, 0.1)
+        groups, advantage = draw_batch(policy, config), draw_advantages(config)
+        advantage[1] = 0.0
+        skipped = learn(policy, config, groups, advantage)[0]
+        assert policy.passes["current"] == config.times.count * 4
+        expected = autograd_of_the_paper(policy, config, groups, advantage)[0]
+        assert relative_error(skipped, expected) < 1e-4
+
+    def test_image_without_advantage_in_a_live_group_changes_nothing(self, make_policy):
+        policy, config = make_policy()
+        stir(policy, 0.1)
+        advantage = draw_advantages(config)
+        advantage[0, 2] = 0.0
+        groups = draw_batch(policy, config)
+        before = learn(policy, config, groups, advantage)[0]
+        groups.x0_BCHW[2] += 3.0
+        assert relative_error(learn(policy, config, groups, advantage)[0], before) < 1e-6
+
+    def test_nothing_to_learn_from_makes_no_passes(self, make_policy):
+        policy, config = make_policy({"objective.kl": 0.1})
+        gradients, figures, updates = learn(policy, config, draw_batch(policy, config), torch.zeros(2, 4))
+        assert set(gradients.values()) == {None}
+        assert not policy.passes
+        assert figures["kl"] == 0
+        assert updates == 1
+
+    def test_rank_without_an_image_of_the_group_takes_part(self, make_policy):
+        """Two groups, one at a time; this rank holds images of the second only."""
+        policy, config = make_policy({"optimizer.micro_batch": 4, "times.count": 1, "objective.clip": 0.1})
+        policy.keep("old")
+        stir(policy, 0.1)
+        share = learn(policy, config, draw_batch(policy, config, images=[4, 6]), draw_advantages(config))[0]
+        assert flat(share).norm() > 0
+        assert policy.passes["current"] == 2
+
+    def test_clipped_images_have_no_gradient(self, make_policy):
+        """The old policy is far away, so nearly every image is clipped on one side or not at all; what is left is exact."""
+        policy, config = make_policy({"objective.clip": 1e-6, "times.count": 1})
+        policy.keep("old")
+        stir(policy, 0.2)
+        groups, advantage = draw_batch(policy, config), draw_advantages(config)
+        clipped, figures, _ = learn(policy, config, groups, advantage)
+        assert 0 < figures["clipped"] < 1
+        free, _ = make_policy({"times.count": 1})
+        for name, parameter in free.trained.items():
+            parameter.data.copy_(policy.trained[name].data)
+        unclipped = learn(free, small_config(config.model, {"times.count": 1}), groups, advantage)[0]
+        assert relative_error(clipped, unclipped) > 0.01
+
+    def test_bf16_is_near_fp32(self, make_policy):
+        gradients = []
+        for dtype in ("fp32", "bf16"):
+            policy, config = make_policy({"training.dtype": dtype})
+            stir(policy, 0.1)
+            gradients.append(learn(policy, config, draw_batch(policy, config), draw_advantages(config))[0])
+        assert relative_error(gradients[1], gradients[0]) < 0.1
+
+    def test_checkpointing_changes_nothing(self, make_policy):
+        gradients = []
+        for checkpointing in (False, True):
+            policy, config = make_policy({"training.checkpointing": checkpointing})
+            stir(policy, 0.1)
+            gradients.append(learn(policy, config, draw_batch(policy, config), draw_advantages(config))[0])
+        assert relative_error(gradients[1], gradients[0]) < 1e-6
+
+    @pytest.mark.parametrize("reference", ["base", "old"])
+    def test_untrained_policy_is_its_reference_to_the_last_bit(self, make_policy, reference):
+        """Before the first update nothing has drifted and nothing is clipped, in bf16 too: the smallest preset clip is 1e-5."""
+        changes = {"objective.clip": 1e-5, "objective.reference": reference, "training.dtype": "bf16"}
+        policy, config = make_policy(changes)
+        policy.keep("old")
+        figures = learn(policy, config, draw_batch(policy, config), draw_advantages(config))[1]
+        assert figures["kl"] == 0
+        assert figures["clipped"] == 0
+        assert figures["loss"] == pytest.approx(math.log(2) / config.objective.beta, rel=1e-12)
+
+
+def half_dead(image, prompt: Prompt):
+    return 0.5 if prompt == PROMPTS[0] else brightness(image, prompt)
+
+
+def passes(model_folder, folder, value=brightness, **changes):
+    """Transformer passes an image of one whole iteration: 10 rollout steps, 4 times."""
+    settings = {"steps": 1, "sampling.steps": 10, "times.count": 4, "group_size": 2, "averages.evaluation_decay": 0.0}
+    config = small_config(model_folder, settings | {name.replace("__", "."): v for name, v in changes.items()})
+    order = [PROMPTS[0], PROMPTS[1]]
+    trainer = train(config, folder, value=value, prompts=order)
+    line = copy.copy(trainer.run.read_metrics()[0]["passes"])
+    return [line[name] for name in ("rollout", "old", "reference", "current", "backward")]
+
+
+class TestPasses:
+    """The table of transformer passes an image: 32F+4B, 28F+4B, 24F+2B, 18F+4B."""
+
+    def test_guided_rollout_with_clip(self, model_folder, tmp_path):
+        counted = passes(model_folder, tmp_path, sampling__guidance=4.5, objective__clip=0.01, objective__kl=0.02)
+        assert counted == [20, 4, 4, 4, 4]
+
+    def test_guided_rollout_without_clip(self, model_folder, tmp_path):
+        assert passes(model_folder, tmp_path, sampling__guidance=4.5) == [20, 0, 4, 4, 4]
+
+    def test_half_of_the_groups_dead(self, model_folder, tmp_path):
+        assert passes(model_folder, tmp_path, half_dead, sampling__guidance=4.5) == [20, 0, 2, 2, 2]
+
+    def test_old_policy_as_reference_without_guidance(self, model_folder, tmp_path):
+        assert passes(model_folder, tmp_path, objective__reference="old", objective__clip=0.01) == [10, 4, 0, 4, 4]
+
+    def test_guided_reference_counts_double(self, model_folder, tmp_path):
+        assert passes(model_folder, tmp_path, objective__reference_guidance=4.5) == [10, 0, 8, 4, 4]

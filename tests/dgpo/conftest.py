@@ -1,0 +1,56 @@
+"""A random model of the embedded model's shape, and processes that start at once."""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dgpo.config import Config
+from dgpo.load import load_policy
+from dgpo.models.tiny import network
+from dgpo.models.tiny.pretrain import Denoiser, export
+from dgpo.policy import Policy
+from tests.dgpo.training import small_config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder with random weights; what training starts at zero is drawn too, so that gradients flow everywhere."""
+    torch.manual_seed(0)
+    denoiser, autoencoder = Denoiser(), network.build_autoencoder()
+    for parameter in denoiser.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.05)
+    folder = tmp_path_factory.mktemp("models") / "random"
+    export(folder, autoencoder, denoiser)
+    return folder
+
+
+@pytest.fixture
+def make_policy(model_folder: Path) -> Callable[..., tuple[Policy, Config]]:
+    """A policy ready to train, and its config with the given changes by dotted names."""
+
+    def make(changes: dict | None = None, *, trainable: bool = True) -> tuple[Policy, Config]:
+        config = small_config(model_folder, changes)
+        return load_policy(config.model, config, torch.device("cpu"), trainable=trainable), config
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Starts processes that have imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.dgpo.training", "dgpo.models.tiny.pretrain"])
+    return context

@@ -1,0 +1,36 @@
+import torch
+
+from dgpo.flow import seeded_noise
+from dgpo.models.tiny import network
+from dgpo.models.tiny.pretrain import Denoiser, to_network, trapezoid
+from dgpo.models.tiny.tokenizer import build_tokenizer
+
+
+def test_every_block_starts_as_the_identity_and_the_velocity_as_zero():
+    torch.manual_seed(0)
+    model = Denoiser()
+    ids = build_tokenizer()(['a red sign that says "fog"'], padding="max_length", return_tensors="pt").input_ids
+    assert not model(seeded_noise((1, 8, 8, 16), 0), torch.tensor([0.5]), ids).any()
+
+
+def test_canvas_and_latents_fit_together():
+    autoencoder = network.build_autoencoder()
+    with torch.no_grad():
+        latent = autoencoder.encode(torch.zeros(1, 3, 32, 64)).latent_dist.mode()
+        assert latent.shape == (1, network.LATENT_CHANNELS, 8, 16)
+        assert autoencoder.decode(latent).sample.shape == (1, 3, 32, 64)
+
+
+def test_whole_model_is_below_ten_megabytes_in_half_precision():
+    count = sum(p.numel() for module in (Denoiser(), network.build_autoencoder()) for p in module.parameters())
+    assert 2 * count < 10e6
+
+
+def test_pixels_become_network_numbers():
+    assert to_network(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]
+
+
+def test_learning_rate_by_hand():
+    # 10 steps, 2 of warm-up, the last half falls from 1 to 1/5
+    factors = [trapezoid(step, 10, 2, 0.5) for step in range(10)]
+    assert factors == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2]

@@ -1,0 +1,111 @@
+import pytest
+import yaml
+
+from dgpo.config import RECIPES, Config, check_config, find_recipe, load_config, recipe_names, setting_names
+from rewards.errors import UsageError
+
+
+def refusal(values):
+    with pytest.raises(UsageError) as refused:
+        check_config(values, "FILE")
+    return str(refused.value)
+
+
+def test_unknown_key_gets_the_nearest_name():
+    said = refusal({"optimizer": {"learning_rat": 1e-3}})
+    assert '"optimizer.learning_rat"' in said
+    assert 'Did you mean "optimizer.learning_rate"?' in said
+    assert "FILE" in said
+
+
+def test_every_wrong_setting_is_named_at_once():
+    said = refusal({"grops": 3, "sampling": {"guidanse": 2}})
+    assert '"grops"' in said
+    assert '"groups"' in said
+    assert '"sampling.guidance"' in said
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"group_size": 1}, "a group teaches by comparing"),
+        ({"steps": 0}, "steps: Input should be greater than or equal to 1 (got 0"),
+        ({"sampling": {"guidance": 0.5}}, "sampling.guidance"),
+        ({"objective": {"clip": 0}}, "objective.clip"),
+        ({"times": {"min_sigma": 1.0}}, "times.min_sigma"),
+        ({"training": {"method": "dora"}}, "'lora' or 'full'"),
+        ({"sampling": 3}, "sampling"),
+        ({"averages": {"evaluation_decay": 1.0}}, "averages.evaluation_decay"),
+    ],
+)
+def test_impossible_value_is_refused_with_a_sentence(values, said):
+    assert said in refusal(values)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("model: somewhere\nsampling: {steps: 7}\n")
+    return path
+
+
+def test_overrides_and_sets_change_a_recipe(recipe):
+    config = load_config(recipe, {"steps": 3, "sampling.height": 32}, ["optimizer.learning_rate=1e-4", "objective.clip=null"])
+    assert (config.model, config.steps, config.sampling.steps, config.sampling.height) == ("somewhere", 3, 7, 32)
+    assert config.optimizer.learning_rate == 1e-4
+    assert config.objective.clip is None
+    assert config.groups == Config().groups
+
+
+def test_last_set_wins_and_lists_are_yaml(recipe):
+    config = load_config(recipe, {}, ["seed=1", "seed=2", "rewards=[ocr, 'imagestats.edges=0.5']"])
+    assert config.seed == 2
+    assert config.rewards == ("ocr", "imagestats.edges=0.5")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps", "NAME=VALUE"),
+        ("steps.a=1", "not a section"),
+        ("steps=many", "steps"),
+        ("stepz=1", 'Did you mean "steps"'),
+        ("rewards=[ocr", "rewards=\\[ocr"),
+        ("=1", "There is no setting"),
+    ],
+)
+def test_bad_set_is_refused(recipe, text, said):
+    recipe.write_text(recipe.read_text() + "steps: 5\n")
+    with pytest.raises(UsageError, match=said):
+        load_config(recipe, {}, [text])
+
+
+def test_bad_recipe_file_is_refused(tmp_path):
+    path = tmp_path / "bad.yaml"
+    with pytest.raises(UsageError, match="no recipe file"):
+        load_config(path)
+    path.write_text("a: [1")
+    with pytest.raises(UsageError, match="not valid YAML"):
+        load_config(path)
+    path.write_text("- a\n- b\n")
+    with pytest.raises(UsageError, match="name: value"):
+        load_config(path)
+
+
+def test_unknown_recipe_gets_the_nearest_name():
+    with pytest.raises(UsageError, match='Did you mean "tiny"'):
+        find_recipe("tinny")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_loads_and_comes_back_from_yaml(name):
+    config = load_config(name)
+    assert config.rewards
+    assert check_config(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))), name) == config
+    assert (RECIPES / f"{name}.yaml").read_text().startswith("#")
+
+
+def test_every_setting_has_a_name_and_a_sentence():
+    names = setting_names()
+    assert {"model", "objective.beta", "checkpoint.every", "averages.old_decay"} <= set(names)
+    assert len(names) == len(set(names))

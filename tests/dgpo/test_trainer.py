@@ -1,0 +1,341 @@
+import hashlib
+import json
+import math
+import os
+import random
+import signal
+import socket
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dgpo.algorithms.dgpo import DGPO
+from dgpo.plan import planned_passes
+from dgpo.trainer import Interrupted
+from rewards.errors import SetupError
+from tests.dgpo.training import (
+    PROMPTS,
+    brightness,
+    build_trainer,
+    small_config,
+    train,
+    train_as_rank,
+    train_until_killed,
+)
+
+
+def trained_weights(folder, step):
+    path = folder / "checkpoints" / f"step-{step:06d}" / "trainer.safetensors"
+    return {name: tensor.double() for name, tensor in load_file(path).items() if name.startswith("trained/")}
+
+
+def flat(tensors):
+    return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
+
+
+def digest(folder, step):
+    """Of everything a checkpoint holds that training or drawing depends on."""
+    path = folder / "checkpoints" / f"step-{step:06d}"
+    files = sorted(file for file in path.rglob("*") if file.suffix == ".safetensors" or file.name == "trainer.json")
+    assert len(files) == 3
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+
+
+def steps(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "reward" in line]
+
+
+class TestRanks:
+    """One process against two, by gloo."""
+
+    def train_two(self, processes, config, folder):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        ranks = [processes.Process(target=train_as_rank, args=(rank, 2, port, config, folder)) for rank in range(2)]
+        for rank in ranks:
+            rank.start()
+        for rank in ranks:
+            rank.join(timeout=240)
+        assert [rank.exitcode for rank in ranks] == [0, 0]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            pytest.param({"groups": 2, "group_size": 4}, id="even"),
+            pytest.param({"groups": 3, "group_size": 3, "training.method": "full", "optimizer.learning_rate": 1e-4}, id="uneven"),
+        ],
+    )
+    def test_two_processes_train_as_one_does(self, processes, model_folder, tmp_path, changes):
+        """The same images at once: a micro-batch on each of two ranks is half of the one on one rank."""
+        common = {"steps": 3, "objective.beta": 3000.0, "objective.kl": 0.01, "objective.clip": 0.5, **changes}
+        one, two = (small_config(model_folder, common | {"optimizer.micro_batch": size}) for size in (8, 4))
+        start = {name: p.detach().double().clone() for name, p in build_trainer(one, tmp_path / "start").policy.trained.items()}
+        train(one, tmp_path / "one")
+        self.train_two(processes, two, tmp_path / "two")
+
+        for alone, together in zip(steps(tmp_path / "one"), steps(tmp_path / "two"), strict=True):
+            for name in ("loss", "kl", "gradient_norm", "reward", "spread"):
+                assert together[name] == pytest.approx(alone[name], rel=1e-5), name
+            assert together["passes"] == alone["passes"]
+        assert steps(tmp_path / "one")[-1]["loss"] != pytest.approx(math.log(2) / 3000, rel=1e-3)
+
+        before = flat({f"trained/{name}": tensor for name, tensor in start.items()})
+        after_one, after_two = (flat(trained_weights(tmp_path / name, 3)) for name in ("one", "two"))
+        assert (after_two - after_one).norm() < 1e-3 * (after_one - before).norm()
+
+
+class TestResume:
+    """Killed with -9 and started again, a run ends with the weights of one that was left in peace, bit for bit."""
+
+    @pytest.fixture(params=["lora", "full"])
+    def config(self, request, model_folder):
+        changes = {
+            "training.method": request.param,
+            "optimizer.learning_rate": 1e-3 if request.param == "lora" else 1e-4,
+            "optimizer.warm_up": 3,
+            "objective.clip": 0.01,
+            "rollout.old_after": 3,
+            "checkpoint.every": 2,
+            "steps": 6,
+        }
+        return small_config(model_folder, changes)
+
+    def run_until_killed(self, processes, config, folder, *, kill_in_save=None, kill_at_step=None, delay_s=0.0):
+        process = processes.Process(target=train_until_killed, args=(config, folder, kill_in_save))
+        process.start()
+        if kill_at_step is not None:
+            metrics = folder / "metrics.jsonl"
+            while process.is_alive() and not (metrics.exists() and metrics.read_text().count("\n") >= kill_at_step):
+                time.sleep(0.005)
+            time.sleep(delay_s)
+            os.kill(process.pid, signal.SIGKILL)
+        process.join(timeout=240)
+        return process.exitcode
+
+    def test_ends_with_the_same_weights(self, processes, config, tmp_path):
+        train(config, tmp_path / "peace")
+        folder, chance = tmp_path / "war", random.Random(7)
+        assert self.run_until_killed(processes, config, folder, kill_in_save=2) == -signal.SIGKILL
+        assert self.run_until_killed(processes, config, folder, kill_at_step=3, delay_s=chance.uniform(0, 0.2)) == -signal.SIGKILL
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 99, "rew')  # as if it died in the middle of a line
+        notes = []
+        train(config, folder, on_note=notes.append)
+        assert any("continuing from" in note for note in notes)
+        assert digest(folder, 6) == digest(tmp_path / "peace", 6)
+        kept = [{name: value for name, value in line.items() if name != "seconds"} for line in steps(folder)]
+        assert kept == [{name: v for name, v in line.items() if name != "seconds"} for line in steps(tmp_path / "peace")]
+        assert [line["step"] for line in kept] == [1, 2, 3, 4, 5, 6]
+
+    def test_goes_back_to_the_last_whole_checkpoint(self, model_folder, tmp_path):
+        config = small_config(model_folder, {"checkpoint.every": 1, "steps": 3})
+        train(config, tmp_path / "run")
+        expected = digest(tmp_path / "run", 3)
+        with (tmp_path / "run" / "checkpoints" / "step-000003" / "trainer.safetensors").open("r+b") as file:
+            file.seek(2000)
+            file.write(b"rust")
+        notes = []
+        train(config, tmp_path / "run", on_note=notes.append)
+        assert "damaged" in notes[0]
+        assert "step-000002 at step 2" in notes[1]
+        assert digest(tmp_path / "run", 3) == expected
+
+    def test_a_finished_run_can_be_made_longer(self, model_folder, tmp_path):
+        train(small_config(model_folder, {"steps": 2}), tmp_path / "run")
+        train(small_config(model_folder, {"steps": 4}), tmp_path / "run")
+        train(small_config(model_folder, {"steps": 4}), tmp_path / "at once")
+        assert digest(tmp_path / "run", 4) == digest(tmp_path / "at once", 4)
+
+    def test_asked_to_stop_saves_and_goes_on(self, model_folder, tmp_path):
+        config = small_config(model_folder, {"steps": 3})
+        done = []
+        with pytest.raises(Interrupted):
+            train(config, tmp_path / "run", on_step=done.append, stop_asked=lambda: len(done) == 1)
+        assert [line["step"] for line in done] == [1]
+        assert (tmp_path / "run" / "checkpoints" / "step-000001").is_dir()
+        train(config, tmp_path / "run")
+        train(config, tmp_path / "at once")
+        assert digest(tmp_path / "run", 3) == digest(tmp_path / "at once", 3)
+
+    def test_asked_to_stop_in_the_last_iteration_ends_as_usual(self, model_folder, tmp_path):
+        train(small_config(model_folder, {"steps": 1}), tmp_path / "run", stop_asked=lambda: True)
+        assert (tmp_path / "run" / "checkpoints" / "step-000001").is_dir()
+
+
+def fail_for(prompts):
+    return lambda image, prompt: None if prompt in prompts else brightness(image, prompt)
+
+
+class TestFailures:
+    def test_up_to_the_limit_are_masked_and_counted(self, model_folder, tmp_path):
+        """One image of four fails: it has no advantage, and the mean is that of the others."""
+        judged = []
+
+        def value(image, prompt):
+            judged.append(brightness(image, prompt))
+            return None if len(judged) == 3 else judged[-1]
+
+        config = small_config(model_folder, {"steps": 1, "groups": 1, "max_failed": 1})
+        trainer = train(config, tmp_path, value=value)
+        (line,) = trainer.run.read_metrics()
+        assert line["failed"] == 1
+        assert line["reward"] == pytest.approx(sum(judged[:2] + judged[3:]) / 3, rel=1e-12)
+        assert line["dead_groups"] == 0
+
+    def test_beyond_the_limit_stop_the_run_which_goes_on_when_mended(self, model_folder, tmp_path):
+        config = small_config(model_folder, {"steps": 3, "max_failed": 3})
+        first, second = tmp_path / "run", tmp_path / "at once"
+        seen = []
+
+        def asleep(image, prompt):
+            seen.append(prompt)
+            return None if len(seen) > 8 and prompt == seen[8] else brightness(image, prompt)
+
+        with pytest.raises(SetupError, match="4 of 8 images could not be scored in iteration 2.*max_failed is 3.*the judge slept"):
+            train(config, first, value=asleep)
+        assert (first / "checkpoints" / "step-000001").is_dir()
+        assert [line["step"] for line in steps(first)] == [1]
+        train(config, first)
+        train(config, second)
+        assert digest(first, 3) == digest(second, 3)
+
+    def test_failing_at_once_can_be_mended_too(self, model_folder, tmp_path):
+        config = small_config(model_folder, {"steps": 1})
+        looks = []
+
+        def evaluate(step, policy):
+            looks.append(step)
+            return {"ocr@1": {"mean": 0.5, "ci_low": 0.4, "ci_high": 0.6}}
+
+        with pytest.raises(SetupError, match="8 of 8"):
+            train(config, tmp_path / "run", value=fail_for(PROMPTS), evaluate=evaluate)
+        trainer = train(config, tmp_path / "run", evaluate=evaluate)
+        train(config, tmp_path / "at once")
+        assert digest(tmp_path / "run", 1) == digest(tmp_path / "at once", 1)
+        lines = trainer.run.read_metrics()
+        assert [line["step"] for line in lines if "evaluation" in line] == [0, 1]
+
+
+class TestAverages:
+    def test_evaluation_average_moves_once_in_so_many_iterations(self, model_folder, tmp_path):
+        """Whatever the micro-batch and however many updates: after s iterations the decay is (1+s)/(10+s), up to the limit."""
+        moves = []
+        changes = {"steps": 4, "averages.evaluation_every": 2, "averages.evaluation_decay": 0.4, "times.one_update": False}
+        config = small_config(model_folder, changes | {"optimizer.micro_batch": 1, "rollout.micro_batch": 2})
+        trainer = build_trainer(config, tmp_path)
+        follow = trainer.policy.follow
+        trainer.policy.follow = lambda who, decay: (moves.append((who, decay)), follow(who, decay))
+        trainer.train(resume=False)
+        assert moves == [("average", pytest.approx(3 / 12)), ("average", pytest.approx(0.4))]
+        assert trainer.progress.updates == 8
+
+    def test_old_policy_follows_every_update(self, model_folder, tmp_path):
+        moves = []
+        changes = {"steps": 2, "objective.clip": 0.1, "averages.old_growth": 0.1, "averages.old_decay": 0.25}
+        config = small_config(model_folder, changes | {"averages.evaluation_decay": 0.0, "times.one_update": False})
+        trainer = build_trainer(config, tmp_path)
+        assert set(trainer.policy.snapshots) == {"old"}
+        trainer.policy.follow = lambda who, decay: moves.append((who, decay))
+        trainer.train(resume=False)
+        assert moves == [("old", pytest.approx(d)) for d in (0.1, 0.2, 0.25, 0.25)]
+
+    def test_rollout_is_drawn_by_the_old_policy_after_so_many_iterations(self, model_folder, tmp_path):
+        config = small_config(model_folder, {"steps": 4, "rollout.old_after": 2, "averages.evaluation_decay": 0.0})
+        trainer, asked = build_trainer(config, tmp_path), []
+        velocity = trainer.policy.velocity
+
+        def remember(who, *inputs, **options):
+            if options["purpose"] == "rollout" and trainer.progress.step < 4:
+                asked.append((trainer.progress.step, who))
+            return velocity(who, *inputs, **options)
+
+        trainer.policy.velocity = remember
+        trainer._look = lambda step: None
+        trainer.train(resume=False)
+        assert set(asked) == {(0, "current"), (1, "current"), (2, "old"), (3, "old")}
+
+    def test_published_is_the_average(self, model_folder, tmp_path):
+        config = small_config(model_folder, {"steps": 2, "averages.evaluation_decay": 0.9})
+        train(config, tmp_path)
+        path = tmp_path / "checkpoints" / "step-000002"
+        published, trainer = load_file(path / "pytorch_lora_weights.safetensors"), load_file(path / "trainer.safetensors")
+        name = "transformer_blocks.0.attn.to_q.lora_B"
+        assert torch.equal(published[f"transformer.{name}.weight"], trainer[f"average/{name}.policy.weight"])
+        assert not torch.equal(published[f"transformer.{name}.weight"], trainer[f"trained/{name}.policy.weight"])
+
+
+class TestRun:
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"sampling.guidance": 2.0, "objective.clip": 0.1, "objective.kl": 0.1}, {"objective.reference": "old", "objective.clip": 0.1}],
+    )
+    def test_passes_are_as_planned(self, model_folder, tmp_path, changes):
+        config = small_config(model_folder, {"steps": 1, **changes})
+        assert train(config, tmp_path).run.read_metrics()[0]["passes"] == planned_passes(config)
+
+    def test_same_seed_same_run_other_seed_another(self, model_folder, tmp_path):
+        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+            train(small_config(model_folder, {"steps": 2, "seed": seed}), tmp_path / name)
+        assert digest(tmp_path / "a", 2) == digest(tmp_path / "b", 2) != digest(tmp_path / "c", 2)
+
+    def test_drawing_in_smaller_batches_draws_the_same_images(self, model_folder, tmp_path):
+        rewards = []
+        for size in (8, 3):
+            config = small_config(model_folder, {"steps": 1, "rollout.micro_batch": size})
+            rewards.append(train(config, tmp_path / str(size)).run.read_metrics()[0]["reward"])
+        assert rewards[0] == pytest.approx(rewards[1], rel=1e-4)
+
+    def test_what_is_left_behind(self, model_folder, tmp_path):
+        config = small_config(model_folder, {"steps": 3, "samples.every": 2, "checkpoint.every": 2})
+        looks = []
+
+        def evaluate(step, policy):
+            looks.append(step)
+            return {"ocr@1": {"mean": 0.5, "ci_low": 0.4, "ci_high": 0.6}}
+
+        train(config, tmp_path, evaluate=evaluate)
+        assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["step-000000.png", "step-000002.png", "step-000003.png"]
+        assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000002", "step-000003"]
+        assert looks == [0, 3]
+        assert (tmp_path / "curve.png").stat().st_size > 1000
+        lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert [(line["step"], "evaluation" in line) for line in lines] == [(0, True), (1, False), (2, False), (3, False), (3, True)]
+        told = {"reward", "spread", "dead_groups", "failed", "rewards", "loss", "kl", "clipped", "gradient_norm", "seconds", "passes"}
+        assert told <= lines[1].keys()
+        assert lines[1]["seconds"].keys() == {"draw", "score", "learn"}
+        assert lines[1]["rewards"]["imagestats.edges@1"] == pytest.approx(lines[1]["reward"])
+
+    def test_warm_up_raises_the_step_size(self, model_folder, tmp_path):
+        config = small_config(model_folder, {"steps": 4, "optimizer.warm_up": 3, "optimizer.learning_rate": 3e-3})
+        rates = [line["learning_rate"] for line in train(config, tmp_path).run.read_metrics()]
+        assert rates == pytest.approx([1e-3, 2e-3, 3e-3, 3e-3])
+
+    def test_gradient_norm_is_limited_after_it_is_measured(self, model_folder, tmp_path):
+        config = small_config(model_folder, {"steps": 1, "optimizer.max_norm": 1e-6})
+        trainer = build_trainer(config, tmp_path)
+        norms = []
+        trainer.optimizer.register_step_pre_hook(
+            lambda *_: norms.append(torch.cat([p.grad.flatten() for p in trainer.policy.parameters]).norm().item())
+        )
+        trainer.train(resume=False)
+        assert norms == [pytest.approx(1e-6, rel=1e-2)]
+        assert trainer.gradient_norm > 1e-5
+
+    def test_it_learns(self, model_folder, tmp_path):
+        """Brighter images are better: the reward rises far beyond what chance does to it."""
+        changes = {"steps": 10, "groups": 2, "group_size": 8, "optimizer.learning_rate": 1e-2, "times.one_update": False}
+        config = small_config(model_folder, changes | {"optimizer.micro_batch": 16, "training.rank": 8, "rollout.micro_batch": 16})
+        lines = train(config, tmp_path).run.read_metrics()
+        first, last = (sum(line["reward"] for line in some) / 2 for some in (lines[:2], lines[-2:]))
+        assert last > first + 3 * lines[0]["spread"]
+
+    def test_dead_iteration_is_survived(self, model_folder, tmp_path):
+        trainer = train(small_config(model_folder, {"steps": 2}), tmp_path, value=lambda image, prompt: 0.5)
+        lines = trainer.run.read_metrics()
+        assert [line["dead_groups"] for line in lines] == [1.0, 1.0]
+        assert all(torch.isfinite(p).all() for p in trainer.policy.parameters)
+        assert isinstance(trainer.algorithm, DGPO)

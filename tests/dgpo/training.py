@@ -1,0 +1,149 @@
+"""A small training put together as the command line does it, for this process or for one of its own."""
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dgpo.config import Config, check_config, place
+from dgpo.load import load_policy
+from dgpo.models.tiny.words import sign_prompts
+from dgpo.parallel import Ranks
+from dgpo.policy import Policy
+from dgpo.prompts import PromptStream
+from dgpo.run import Run
+from dgpo.trainer import Listeners, Trainer
+from rewards.pool import Scored, ScoringPool
+from rewards.prompt import Prompt
+from rewards.score import Score
+from rewards.spec import RewardSpec, parse_rewards
+
+PROMPTS = tuple(Prompt(text) for text in sign_prompts(("anchor", "basket", "cable", "dragon", "eagle", "fog")))
+SMALL = {
+    "rewards": ["imagestats.edges"],
+    "steps": 3,
+    "groups": 2,
+    "group_size": 4,
+    "workers": 0,
+    "training": {"rank": 4, "alpha": 8, "dtype": "fp32"},
+    "sampling": {"steps": 4, "guidance": 1.0, "height": 32, "width": 64, "text_length": 0},
+    "rollout": {"micro_batch": 8},
+    "times": {"count": 2, "min_sigma": 0.5},
+    "objective": {"kl": 0.0, "clip": None},
+    "optimizer": {"learning_rate": 1e-3, "micro_batch": 8},
+    "averages": {"evaluation_every": 1},
+    "checkpoint": {"every": 0},
+    "samples": {"every": 0},
+}
+
+
+def small_config(model: str | Path, changes: Mapping[str, Any] | None = None) -> Config:
+    """A run of seconds; `changes` by dotted names."""
+    values: dict[str, Any] = {name: dict(v) if isinstance(v, dict) else v for name, v in SMALL.items()}
+    values["model"] = str(model)
+    for name, value in (changes or {}).items():
+        place(values, name.split("."), value)
+    return check_config(values, "the test")
+
+
+def brightness(image: Image.Image, prompt: Prompt) -> float:
+    """Smooth, cheap, and different for any two images."""
+    return float(np.asarray(image, dtype=np.float64).mean()) / 255
+
+
+@dataclass
+class Judge:
+    """Stands where a scoring pool stands, and scores by a function; None from it is a failed score."""
+
+    specs: Sequence[RewardSpec]
+    value: Callable[[Image.Image, Prompt], float | None] = brightness
+    seen: list[Prompt] = field(default_factory=list)
+
+    def submit(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> "Future[Scored]":
+        self.seen += prompts
+        values = [self.value(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+        scores = [Score.failed("the judge slept") if value is None else Score(value) for value in values]
+        future: Future[Scored] = Future()
+        future.set_result(Scored({spec.key: scores for spec in self.specs}, {spec.key: 0.0 for spec in self.specs}))
+        return future
+
+
+def stir(policy: Policy, std: float, seed: int = 0) -> None:
+    """Move the trained weights, so that the policy differs from its reference."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.trained.values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=std)
+
+
+def build_trainer(
+    config: Config,
+    folder: Path,
+    *,
+    value: Callable[[Image.Image, Prompt], float | None] = brightness,
+    prompts: Sequence[Prompt] = PROMPTS,
+    **listeners: Any,
+) -> Trainer:
+    """A trainer in a folder that `Run.begin` has been called for, or not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ranks = Ranks(cpu=True)
+    specs = parse_rewards(config.rewards)
+    listeners = {"on_step": lambda metrics: None, "on_note": lambda note: None, **listeners}
+    return Trainer(
+        config,
+        policy=load_policy(config.model, config, ranks.device, trainable=True),
+        specs=specs,
+        pool=cast(ScoringPool, Judge(specs, value)),
+        prompts=PromptStream(prompts, config.seed),
+        sample_prompts=prompts[:1],
+        run=Run(folder),
+        ranks=ranks,
+        listeners=Listeners(**listeners),
+    )
+
+
+def train(config: Config, folder: Path, **parts: Any) -> Trainer:
+    """The same command, given again and again: starts or continues the run in `folder`."""
+    run = Run(folder)
+    with run.lock():
+        continues = run.begin(config, {}, fresh=False)
+        trainer = build_trainer(config, folder, **parts)
+        trainer.train(resume=continues)
+    return trainer
+
+
+def train_as_rank(rank: int, size: int, port: int, config: Config, folder: Path) -> None:
+    """One of several processes, told so by the variables that accelerate sets."""
+    torch.set_num_threads(1)
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in names.items()}, MASTER_ADDR="127.0.0.1")
+    ranks = Ranks(cpu=True)
+    assert (ranks.rank, ranks.size) == (rank, size)
+    run = Run(folder)
+    if ranks.main:
+        folder.mkdir(parents=True)
+        run.begin(config, {}, fresh=False)
+    ranks.wait()
+    build_trainer(config, folder).train(resume=False)
+    torch.distributed.destroy_process_group()
+
+
+def train_until_killed(config: Config, folder: Path, kill_in_save: int | None) -> None:
+    """A process of its own, to be killed from outside, or at the moment its checkpoint of that step is all but in place."""
+    torch.set_num_threads(1)
+    rename = Path.rename
+
+    def rename_or_die(self: Path, target: Path) -> Path:
+        if kill_in_save is not None and target.name == f"step-{kill_in_save:06d}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(self, target)
+
+    Path.rename = rename_or_die
+    train(config, folder)
