@@ -24,6 +24,8 @@ from dgpo.models.tiny.signs import HEIGHT, WIDTH, draw_sign, random_colour, rand
 from dgpo.models.tiny.tokenizer import build_tokenizer
 from dgpo.models.tiny.words import sign_prompt
 
+SAVE_EVERY = 100
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -129,7 +131,7 @@ def train_autoencoder(plan: Plan, folder: Path, device: torch.device) -> Autoenc
         nn.utils.clip_grad_norm_(autoencoder.parameters(), 1.0)
         optimizer.step()
         progress.say(step + 1, loss.item())
-        if (step + 1) % 500 == 0 or step + 1 == plan.autoencoder_steps:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == plan.autoencoder_steps:
             save_state(path, model=autoencoder.state_dict(), optimizer=optimizer.state_dict(), step=step + 1)
     return autoencoder.eval().requires_grad_(False)
 
@@ -238,7 +240,7 @@ def train_denoiser(
         decay = min(plan.ema_decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
         progress.say(step + 1, loss.item())
-        if (step + 1) % 100 == 0 or step + 1 == plan.steps:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == plan.steps:
             save_state(
                 path,
                 model=model.state_dict(),
