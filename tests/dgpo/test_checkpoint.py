@@ -78,7 +78,9 @@ def test_restored_snapshots_are_their_own(make_policy, method, saved):
 
 def test_holds_what_others_load(method, saved):
     path = saved[0]
-    expected = "transformer/diffusion_pytorch_model.safetensors" if method == "full" else "pytorch_lora_weights.safetensors"
+    expected = (
+        "transformer/diffusion_pytorch_model.safetensors" if method == "full" else "pytorch_lora_weights.safetensors"
+    )
     names = set(json.loads((path / "manifest.json").read_text()))
     assert {expected, "trainer.safetensors", "trainer.json"} <= names
     present = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
@@ -95,7 +97,11 @@ def flip_a_bit(file):
 def test_damage_is_found(saved, tmp_path):
     path = saved[0]
     for name in json.loads((path / "manifest.json").read_text()):
-        for what, harm in (("damaged", flip_a_bit), ("damaged", lambda file: file.write_bytes(b"")), ("missing", lambda file: file.unlink())):
+        for what, harm in (
+            ("damaged", flip_a_bit),
+            ("damaged", lambda file: file.write_bytes(b"")),
+            ("missing", lambda file: file.unlink()),
+        ):
             copy = shutil.copytree(path, tmp_path / "copy")
             harm(copy / name)
             assert damage(copy) == f"{name} is {what}"
@@ -119,7 +125,12 @@ def test_newest_comes_first(tmp_path):
     for step in (50, 999999, 1000000, 7):
         (tmp_path / f"step-{step:06d}").mkdir()
     (tmp_path / "damaged-step-000999").mkdir()
-    assert [path.name for path in checkpoints(tmp_path)] == ["step-1000000", "step-999999", "step-000050", "step-000007"]
+    assert [path.name for path in checkpoints(tmp_path)] == [
+        "step-1000000",
+        "step-999999",
+        "step-000050",
+        "step-000007",
+    ]
 
 
 def test_saving_a_step_again_replaces_it(saved):

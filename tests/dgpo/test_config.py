@@ -50,7 +50,9 @@ def recipe(tmp_path):
 
 
 def test_overrides_and_sets_change_a_recipe(recipe):
-    config = load_config(recipe, {"steps": 3, "sampling.height": 32}, ["optimizer.learning_rate=1e-4", "objective.clip=null"])
+    config = load_config(
+        recipe, {"steps": 3, "sampling.height": 32}, ["optimizer.learning_rate=1e-4", "objective.clip=null"]
+    )
     assert (config.model, config.steps, config.sampling.steps, config.sampling.height) == ("somewhere", 3, 7, 32)
     assert config.optimizer.learning_rate == 1e-4
     assert config.objective.clip is None

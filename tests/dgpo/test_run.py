@@ -92,7 +92,9 @@ class TestBegin:
     def test_free_settings_may_change(self, run):
         run.begin(config(), {}, fresh=False)
         changed = config(steps=99, workers=3, max_failed=4, evaluation__every=5, checkpoint__every=1, samples__every=2)
-        assert {name for name in type(changed).model_fields if getattr(changed, name) != getattr(config(), name)} == set(FREE)
+        assert {
+            name for name in type(changed).model_fields if getattr(changed, name) != getattr(config(), name)
+        } == set(FREE)
         assert run.begin(changed, {}, fresh=False) is True
         assert read_config(run.folder) == changed
 
@@ -165,9 +167,15 @@ class TestCheckpoints:
             harm(folder)
         path, notes = run.last_checkpoint()
         assert path == good
-        assert [("step-000006" in note, "trainer.json is missing" in note) for note in notes] == [(True, True), (False, True)]
+        assert [("step-000006" in note, "trainer.json is missing" in note) for note in notes] == [
+            (True, True),
+            (False, True),
+        ]
         assert run.last_checkpoint() == (good, [])
-        assert sorted(folder.name for folder in run.checkpoints.iterdir())[:2] == ["damaged-step-000004", "damaged-step-000006"]
+        assert sorted(folder.name for folder in run.checkpoints.iterdir())[:2] == [
+            "damaged-step-000004",
+            "damaged-step-000006",
+        ]
 
     def test_the_same_step_may_be_damaged_twice(self, run):
         for _ in range(2):

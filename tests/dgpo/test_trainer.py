@@ -66,14 +66,19 @@ class TestRanks:
         "changes",
         [
             pytest.param({"groups": 2, "group_size": 4}, id="even"),
-            pytest.param({"groups": 3, "group_size": 3, "training.method": "full", "optimizer.learning_rate": 1e-4}, id="uneven"),
+            pytest.param(
+                {"groups": 3, "group_size": 3, "training.method": "full", "optimizer.learning_rate": 1e-4}, id="uneven"
+            ),
         ],
     )
     def test_two_processes_train_as_one_does(self, processes, model_folder, tmp_path, changes):
         """The same images at once: a micro-batch on each of two ranks is half of the one on one rank."""
         common = {"steps": 3, "objective.beta": 3000.0, "objective.kl": 0.01, "objective.clip": 0.5, **changes}
         one, two = (small_config(model_folder, common | {"optimizer.micro_batch": size}) for size in (8, 4))
-        start = {name: p.detach().double().clone() for name, p in build_trainer(one, tmp_path / "start").policy.trained.items()}
+        start = {
+            name: p.detach().double().clone()
+            for name, p in build_trainer(one, tmp_path / "start").policy.trained.items()
+        }
         train(one, tmp_path / "one")
         self.train_two(processes, two, tmp_path / "two")
 
@@ -120,7 +125,10 @@ class TestResume:
         train(config, tmp_path / "peace")
         folder, chance = tmp_path / "war", random.Random(7)
         assert self.run_until_killed(processes, config, folder, kill_in_save=2) == -signal.SIGKILL
-        assert self.run_until_killed(processes, config, folder, kill_at_step=3, delay_s=chance.uniform(0, 0.2)) == -signal.SIGKILL
+        assert (
+            self.run_until_killed(processes, config, folder, kill_at_step=3, delay_s=chance.uniform(0, 0.2))
+            == -signal.SIGKILL
+        )
         with (folder / "metrics.jsonl").open("a") as file:
             file.write('{"step": 99, "rew')  # as if it died in the middle of a line
         notes = []
@@ -128,7 +136,9 @@ class TestResume:
         assert any("continuing from" in note for note in notes)
         assert digest(folder, 6) == digest(tmp_path / "peace", 6)
         kept = [{name: value for name, value in line.items() if name != "seconds"} for line in steps(folder)]
-        assert kept == [{name: v for name, v in line.items() if name != "seconds"} for line in steps(tmp_path / "peace")]
+        assert kept == [
+            {name: v for name, v in line.items() if name != "seconds"} for line in steps(tmp_path / "peace")
+        ]
         assert [line["step"] for line in kept] == [1, 2, 3, 4, 5, 6]
 
     def test_goes_back_to_the_last_whole_checkpoint(self, model_folder, tmp_path):
@@ -195,7 +205,9 @@ class TestFailures:
             seen.append(prompt)
             return None if len(seen) > 8 and prompt == seen[8] else brightness(image, prompt)
 
-        with pytest.raises(SetupError, match="4 of 8 images could not be scored in iteration 2.*max_failed is 3.*the judge slept"):
+        with pytest.raises(
+            SetupError, match="4 of 8 images could not be scored in iteration 2.*max_failed is 3.*the judge slept"
+        ):
             train(config, first, value=asleep)
         assert (first / "checkpoints" / "step-000001").is_dir()
         assert [line["step"] for line in steps(first)] == [1]
@@ -224,7 +236,12 @@ class TestAverages:
     def test_evaluation_average_moves_once_in_so_many_iterations(self, model_folder, tmp_path):
         """Whatever the micro-batch and however many updates: after s iterations the decay is (1+s)/(10+s), up to the limit."""
         moves = []
-        changes = {"steps": 4, "averages.evaluation_every": 2, "averages.evaluation_decay": 0.4, "times.one_update": False}
+        changes = {
+            "steps": 4,
+            "averages.evaluation_every": 2,
+            "averages.evaluation_decay": 0.4,
+            "times.one_update": False,
+        }
         config = small_config(model_folder, changes | {"optimizer.micro_batch": 1, "rollout.micro_batch": 2})
         trainer = build_trainer(config, tmp_path)
         follow = trainer.policy.follow
@@ -262,7 +279,10 @@ class TestAverages:
         config = small_config(model_folder, {"steps": 2, "averages.evaluation_decay": 0.9})
         train(config, tmp_path)
         path = tmp_path / "checkpoints" / "step-000002"
-        published, trainer = load_file(path / "pytorch_lora_weights.safetensors"), load_file(path / "trainer.safetensors")
+        published, trainer = (
+            load_file(path / "pytorch_lora_weights.safetensors"),
+            load_file(path / "trainer.safetensors"),
+        )
         name = "transformer_blocks.0.attn.to_q.lora_B"
         assert torch.equal(published[f"transformer.{name}.weight"], trainer[f"average/{name}.policy.weight"])
         assert not torch.equal(published[f"transformer.{name}.weight"], trainer[f"trained/{name}.policy.weight"])
@@ -271,7 +291,11 @@ class TestAverages:
 class TestRun:
     @pytest.mark.parametrize(
         "changes",
-        [{}, {"sampling.guidance": 2.0, "objective.clip": 0.1, "objective.kl": 0.1}, {"objective.reference": "old", "objective.clip": 0.1}],
+        [
+            {},
+            {"sampling.guidance": 2.0, "objective.clip": 0.1, "objective.kl": 0.1},
+            {"objective.reference": "old", "objective.clip": 0.1},
+        ],
     )
     def test_passes_are_as_planned(self, model_folder, tmp_path, changes):
         config = small_config(model_folder, {"steps": 1, **changes})
@@ -298,13 +322,35 @@ class TestRun:
             return {"ocr@1": {"mean": 0.5, "ci_low": 0.4, "ci_high": 0.6}}
 
         train(config, tmp_path, evaluate=evaluate)
-        assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["step-000000.png", "step-000002.png", "step-000003.png"]
+        assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
+            "step-000000.png",
+            "step-000002.png",
+            "step-000003.png",
+        ]
         assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000002", "step-000003"]
         assert looks == [0, 3]
         assert (tmp_path / "curve.png").stat().st_size > 1000
         lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-        assert [(line["step"], "evaluation" in line) for line in lines] == [(0, True), (1, False), (2, False), (3, False), (3, True)]
-        told = {"reward", "spread", "dead_groups", "failed", "rewards", "loss", "kl", "clipped", "gradient_norm", "seconds", "passes"}
+        assert [(line["step"], "evaluation" in line) for line in lines] == [
+            (0, True),
+            (1, False),
+            (2, False),
+            (3, False),
+            (3, True),
+        ]
+        told = {
+            "reward",
+            "spread",
+            "dead_groups",
+            "failed",
+            "rewards",
+            "loss",
+            "kl",
+            "clipped",
+            "gradient_norm",
+            "seconds",
+            "passes",
+        }
         assert told <= lines[1].keys()
         assert lines[1]["seconds"].keys() == {"draw", "score", "learn"}
         assert lines[1]["rewards"]["imagestats.edges@1"] == pytest.approx(lines[1]["reward"])
@@ -327,8 +373,16 @@ class TestRun:
 
     def test_it_learns(self, model_folder, tmp_path):
         """Brighter images are better: the reward rises far beyond what chance does to it."""
-        changes = {"steps": 10, "groups": 2, "group_size": 8, "optimizer.learning_rate": 1e-2, "times.one_update": False}
-        config = small_config(model_folder, changes | {"optimizer.micro_batch": 16, "training.rank": 8, "rollout.micro_batch": 16})
+        changes = {
+            "steps": 10,
+            "groups": 2,
+            "group_size": 8,
+            "optimizer.learning_rate": 1e-2,
+            "times.one_update": False,
+        }
+        config = small_config(
+            model_folder, changes | {"optimizer.micro_batch": 16, "training.rank": 8, "rollout.micro_batch": 16}
+        )
         lines = train(config, tmp_path).run.read_metrics()
         first, last = (sum(line["reward"] for line in some) / 2 for some in (lines[:2], lines[-2:]))
         assert last > first + 3 * lines[0]["spread"]

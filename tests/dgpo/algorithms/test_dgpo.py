@@ -109,7 +109,9 @@ class TestNoise:
         policy.keep("old")
         asked = listened(policy)
         learn(policy, config, draw_batch(policy, config), draw_advantages(config))
-        by_who = {who: [(x, sigma) for name, x, sigma in asked if name == who] for who in ("current", "reference", "old")}
+        by_who = {
+            who: [(x, sigma) for name, x, sigma in asked if name == who] for who in ("current", "reference", "old")
+        }
         for current, reference, old in zip(*by_who.values(), strict=True):
             assert torch.equal(current[0], reference[0])
             assert torch.equal(current[0], old[0])

@@ -20,7 +20,9 @@ def build_t5_tokenizer():
     tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return T5TokenizerFast(tokenizer_object=tokenizer, extra_ids=0, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    return T5TokenizerFast(
+        tokenizer_object=tokenizer, extra_ids=0, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,15 @@ def sd3_folder(tmp_path_factory):
         use_post_quant_conv=False,
     )
     t5 = T5EncoderModel(
-        T5Config(vocab_size=len(t5_tokenizer), d_model=T5_WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu")
+        T5Config(
+            vocab_size=len(t5_tokenizer),
+            d_model=T5_WIDTH,
+            d_kv=8,
+            d_ff=32,
+            num_layers=1,
+            num_heads=2,
+            feed_forward_proj="gated-gelu",
+        )
     )
     pipeline = StableDiffusion3Pipeline(
         transformer=transformer,
@@ -134,14 +144,18 @@ def test_trains_with_guidance_clip_and_kl(sd3_folder, tmp_path, dtype):
     moved = [name for name, p in trainer.policy.trained.items() if "lora_B" in name and p.any()]
     assert any("attn2" in name for name in trainer.policy.trained) is False
     assert len(moved) == len(trainer.policy.trained) // 2
-    kinds = {p.dtype for name, p in trainer.policy.model.transformer.named_parameters() if name not in trainer.policy.trained}
+    kinds = {
+        p.dtype for name, p in trainer.policy.model.transformer.named_parameters() if name not in trainer.policy.trained
+    }
     assert kinds == {torch.bfloat16 if dtype == "bf16" else torch.float32}
 
 
 def test_decoding_undoes_scale_and_shift_once(sd3_folder, monkeypatch):
     model, seen = load(sd3_folder), []
     decode = model.pipeline.vae.decode
-    monkeypatch.setattr(model.pipeline.vae, "decode", lambda latents, **options: (seen.append(latents), decode(latents, **options))[1])
+    monkeypatch.setattr(
+        model.pipeline.vae, "decode", lambda latents, **options: (seen.append(latents), decode(latents, **options))[1]
+    )
     (image,) = model.decode(torch.full((1, 16, 8, 8), 1.5305))
     torch.testing.assert_close(seen[0], torch.full((1, 16, 8, 8), 1 + 0.0609))
     assert (image.size, image.mode) == ((64, 64), "RGB")
