@@ -26,7 +26,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A diffusers folder with random weights; what training starts at zero is drawn too, so that gradients flow everywhere."""
+    """A diffusers folder with random weights; those that start at zero are drawn too, so that gradients flow."""
     torch.manual_seed(0)
     denoiser, autoencoder = Denoiser(), network.build_autoencoder()
     for parameter in denoiser.parameters():

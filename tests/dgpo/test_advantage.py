@@ -33,7 +33,7 @@ def test_epsilon_is_added_to_the_deviation():
 
 @pytest.mark.parametrize(("clamp", "highest"), [(5.0, 5.0), (2.0, 2.0), (None, math.sqrt(99))])
 def test_clamp(clamp, highest):
-    # one 1 among 99 zeros: mean 0.01, deviation sqrt(0.01 * 0.99), so the one stands 0.99 / sqrt(0.0099) = sqrt(99) above
+    # one 1 among 99 zeros: mean 0.01, deviation sqrt(0.01 * 0.99); it stands 0.99 / sqrt(0.0099) = sqrt(99) above
     scores = torch.zeros(1, 100)
     scores[0, 7] = 1.0
     advantage = standardise(scores, epsilon=0.0, clamp=clamp)

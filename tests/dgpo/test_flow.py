@@ -17,8 +17,8 @@ def test_dpm_table_is_the_released_one_and_the_clip_takes_its_first_seven():
 def test_euler_table():
     """Diffusers shifts 1000 points, takes 10 evenly from their range, and shifts those once more.
 
-    Without shift the points are even from 1 to 1/1000: 1 - 0.111 i. With shift 3 the range ends at 3/1000 / (1 + 2/1000)
-    and x becomes 3 x / (1 + 2 x).
+    Without shift the points are even from 1 to 1/1000: 1 - 0.111 i. With shift 3 the range ends at 0.003 / 1.002 and x
+    becomes 3 x / (1 + 2 x).
     """
     plain = sampled_times(build_scheduler("euler", {"num_train_timesteps": 1000, "shift": 1.0}, 10))
     assert plain == pytest.approx([1 - 0.111 * i for i in range(10)], abs=1e-6)
@@ -54,7 +54,7 @@ def test_guidance_by_hand():
 @pytest.mark.parametrize(("sampler", "tolerance"), [("euler", 1e-5), ("dpm++", 2e-3)])
 @pytest.mark.parametrize("steps", [1, 2, 10, 25])
 def test_constant_velocity_field_is_integrated_to_its_image(sampler, tolerance, steps):
-    """Both solvers are exact on straight lines; DPM-Solver++ starts at sigma 0.9997 and so keeps 0.0003 of the velocity."""
+    """Both solvers are exact on straight lines; DPM-Solver++ starts at sigma 0.9997 and keeps 0.0003 of the velocity."""
     x0, noise = seeded_noise((2, 3, 4, 4), "image"), seeded_noise((2, 3, 4, 4), "noise")
     asked = []
 

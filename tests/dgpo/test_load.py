@@ -41,7 +41,7 @@ def test_pipeline_of_another_family_is_refused(tmp_path, model_folder):
 
 def test_hub_out_of_reach_is_the_environments_fault(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SetupError, match="nobody/no-such-model could not be loaded.*local diffusers folder"):
+    with pytest.raises(SetupError, match=r"nobody/no-such-model could not be loaded.*local diffusers folder"):
         load("nobody/no-such-model")
 
 

@@ -206,7 +206,7 @@ class TestFailures:
             return None if len(seen) > 8 and prompt == seen[8] else brightness(image, prompt)
 
         with pytest.raises(
-            SetupError, match="4 of 8 images could not be scored in iteration 2.*max_failed is 3.*the judge slept"
+            SetupError, match=r"4 of 8 images could not be scored in iteration 2.*max_failed is 3.*the judge slept"
         ):
             train(config, first, value=asleep)
         assert (first / "checkpoints" / "step-000001").is_dir()
@@ -234,7 +234,7 @@ class TestFailures:
 
 class TestAverages:
     def test_evaluation_average_moves_once_in_so_many_iterations(self, model_folder, tmp_path):
-        """Whatever the micro-batch and however many updates: after s iterations the decay is (1+s)/(10+s), up to the limit."""
+        """Whatever micro-batch and updates: after s iterations the decay is (1+s)/(10+s), up to the limit."""
         moves = []
         changes = {
             "steps": 4,

@@ -136,7 +136,7 @@ def train_as_rank(rank: int, size: int, port: int, config: Config, folder: Path)
 
 
 def train_until_killed(config: Config, folder: Path, kill_in_save: int | None) -> None:
-    """A process of its own, to be killed from outside, or at the moment its checkpoint of that step is all but in place."""
+    """A process of its own, to be killed from outside, or when its checkpoint of that step is all but in place."""
     torch.set_num_threads(1)
     rename = Path.rename
 

@@ -246,19 +246,28 @@ class TestGradient:
         assert flat(share).norm() > 0
         assert policy.passes["current"] == 2
 
-    def test_clipped_images_have_no_gradient(self, make_policy):
-        """The old policy is far away, so nearly every image is clipped on one side or not at all; what is left is exact."""
-        policy, config = make_policy({"objective.clip": 1e-6, "times.count": 1})
+    def test_clipped_images_have_no_gradient(self, make_policy, listened):
+        """As if their advantage were 0; at this beta every margin is 0, so that leaving them out moves no other weight."""
+        changes = {"objective.clip": 1e-3, "objective.beta": 1e-9, "times.count": 1}
+        policy, config = make_policy(changes)
         policy.keep("old")
         stir(policy, 0.2)
+        asked = listened(policy)
         groups, advantage = draw_batch(policy, config), draw_advantages(config)
-        clipped, figures, _ = learn(policy, config, groups, advantage)
-        assert 0 < figures["clipped"] < 1
-        free, _ = make_policy({"times.count": 1})
-        for name, parameter in free.trained.items():
-            parameter.data.copy_(policy.trained[name].data)
-        unclipped = learn(free, small_config(config.model, {"times.count": 1}), groups, advantage)[0]
-        assert relative_error(clipped, unclipped) > 0.01
+        gradients, figures, _ = learn(policy, config, groups, advantage)
+        ((x, sigma),) = [(x, sigma) for who, x, sigma in asked if who == "current"]
+        noise = (x - (1 - sigma[0]) * groups.x0_BCHW) / sigma[0]
+        rows = groups.conditioning.take(groups.group_B)
+        with torch.no_grad():
+            velocities = [policy.velocity(who, x, sigma, rows, purpose="current") for who in ("current", "old")]
+        error, old = (velocity_error(velocity, groups.x0_BCHW, noise) for velocity in velocities)
+        ratio = torch.exp(old - error)
+        clipped = torch.where(advantage.flatten() > 0, ratio > 1.001, ratio < 0.999)
+        assert figures["clipped"] == clipped.double().mean().item()
+        assert 0 < clipped.sum() < len(clipped)
+        free = small_config(config.model, changes | {"objective.clip": None})
+        left = advantage * ~clipped.view(advantage.shape)
+        assert relative_error(gradients, learn(policy, free, groups, left)[0]) < 1e-4
 
     def test_bf16_is_near_fp32(self, make_policy):
         gradients = []
@@ -278,7 +287,7 @@ class TestGradient:
 
     @pytest.mark.parametrize("reference", ["base", "old"])
     def test_untrained_policy_is_its_reference_to_the_last_bit(self, make_policy, reference):
-        """Before the first update nothing has drifted and nothing is clipped, in bf16 too: the smallest preset clip is 1e-5."""
+        """Before the first update nothing has drifted or is clipped, in bf16 too; the smallest preset clip is 1e-5."""
         changes = {"objective.clip": 1e-5, "objective.reference": reference, "training.dtype": "bf16"}
         policy, config = make_policy(changes)
         policy.keep("old")

@@ -13,7 +13,8 @@ from dgpo.load import load_model
 from dgpo.models.tiny import pretrain
 from tests.dgpo.training import PROMPTS
 
-ARGUMENTS = "--device cpu --threads 1 --autoencoder-steps 3 --autoencoder-batch 2 --signs 12 --steps 4 --batch 3 --warm-up 2".split()
+PLAN = {"autoencoder-steps": 3, "autoencoder-batch": 2, "signs": 12, "steps": 4, "batch": 3, "warm-up": 2}
+ARGUMENTS = ["--device=cpu", "--threads=1", *(f"--{name}={value}" for name, value in PLAN.items())]
 
 
 def weights(folder: Path) -> dict[str, str]:
