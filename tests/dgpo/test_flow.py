@@ -54,7 +54,7 @@ def test_guidance_by_hand():
 @pytest.mark.parametrize(("sampler", "tolerance"), [("euler", 1e-5), ("dpm++", 2e-3)])
 @pytest.mark.parametrize("steps", [1, 2, 10, 25])
 def test_constant_velocity_field_is_integrated_to_its_image(sampler, tolerance, steps):
-    """Both solvers are exact on straight lines; DPM-Solver++ starts at sigma 0.9997 and keeps 0.0003 of the velocity."""
+    """Both solvers are exact on straight lines; DPM-Solver++ starts at 0.9997 and keeps 0.0003 of the velocity."""
     x0, noise = seeded_noise((2, 3, 4, 4), "image"), seeded_noise((2, 3, 4, 4), "noise")
     asked = []
 

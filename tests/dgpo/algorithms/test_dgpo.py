@@ -247,7 +247,7 @@ class TestGradient:
         assert policy.passes["current"] == 2
 
     def test_clipped_images_have_no_gradient(self, make_policy, listened):
-        """As if their advantage were 0; at this beta every margin is 0, so that leaving them out moves no other weight."""
+        """As if their advantage were 0; at this beta every margin is 0, so leaving them out moves no other weight."""
         changes = {"objective.clip": 1e-3, "objective.beta": 1e-9, "times.count": 1}
         policy, config = make_policy(changes)
         policy.keep("old")
