@@ -43,17 +43,18 @@ def compare(
         comparison.write_comparison(table, output)
     if picture is not None:
         before_after(folders, picture)
+    rows = table.to_dict("records")
     if as_json:
-        print_json({"rows": table.to_dict("records"), "notes": notes, "power": power})
+        print_json({"rows": rows, "notes": notes, "power": power})
     else:
         print(comparison.render_comparison(table))
         print("\n".join(["", *notes, *power]))
     for path in (output, picture):
         if path is not None:
             say(f"wrote {path}")
-    worse = table[table["verdict"] == "worse"]
-    if fail_if_worse and len(worse):
-        say("worse: " + ", ".join(f"{row['run']} in {row['reward']}" for row in worse.to_dict("records")))
+    worse = [f"{row['run']} in {row['reward']}" for row in rows if row["verdict"] == "worse"]
+    if fail_if_worse and worse:
+        say(f"worse: {', '.join(worse)}")
         raise typer.Exit(GATE_FAILED)
 
 

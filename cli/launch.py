@@ -1,7 +1,7 @@
 """`--num-processes N`: start N copies of the command that find each other, and end as they end.
 
-They get the variables that accelerate and torch.distributed read, so `accelerate launch -m cli.main train ...` on several
-machines is the same path.
+They get the variables that accelerate and torch.distributed read, so `accelerate launch -m cli.main train ...` on
+several machines is the same path.
 """
 
 import os

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 BASE_RECIPES = {DEFAULT_MODEL: "tiny"}
 OTHER_RECIPE = "ocr"
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 UNTRAINED = 0
 READ_WHOLE = 64 * 2**20
 
@@ -77,10 +79,9 @@ def choose_model(text: str | None) -> Choice:
             f"{text} holds no model: it is neither a folder of `dgpo train` (config.yaml) nor of diffusers"
             " (model_index.json)."
         )
-    if text != DEFAULT_MODEL and not Path(text).is_dir() and text.count("/") != 1:
-        raise UsageError(
-            f'There is no model "{text}": neither a folder nor a hub id (OWNER/NAME).{suggestion(text, [DEFAULT_MODEL])}'
-        )
+    if text != DEFAULT_MODEL and not Path(text).is_dir() and not HUB_ID.fullmatch(text):
+        hint = suggestion(text, [DEFAULT_MODEL])
+        raise UsageError(f'There is no model "{text}": neither a folder nor a hub id (OWNER/NAME).{hint}')
     name = text if text == DEFAULT_MODEL else Path(text).resolve().name
     return Choice(name, text)
 

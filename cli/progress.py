@@ -39,9 +39,9 @@ class Progress:
     def __enter__(self) -> Progress:
         self._began = self._said = self.clock()
         if self.stream.isatty():
-            self._bar = _make_bar(self.stream)
-            self._bar.add_task(self.what, total=self.total, completed=self.start, line="")
-            self._bar.start()
+            bar = self._bar = _make_bar(self.stream)
+            bar.add_task(self.what, total=self.total, completed=self.start, line="")
+            bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

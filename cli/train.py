@@ -31,11 +31,14 @@ def train(
     reward_set: RewardSets = None,
     weights: WeightFolders = None,
     model: Annotated[
-        str | None, typer.Option(help="tiny (the embedded model, the default), a diffusers folder or a hub id of the SD3 family.")
+        str | None,
+        typer.Option(help="tiny (the embedded model, the default), a diffusers folder or a hub id of the SD3 family."),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="A named recipe (`dgpo recipes ls`) or a YAML file.")] = None,
     algorithm: Annotated[str | None, typer.Option(help="dgpo.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="a.b=VALUE", help="Any setting; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=VALUE", help="Any setting; repeatable.")
+    ] = None,
     prompts: Annotated[str | None, typer.Option(help="A prompt file or suite to train on.")] = None,
     output: Annotated[Path | None, typer.Option(help="The run folder; the same command continues it.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Iterations: one rollout with its updates each.")] = None,
@@ -131,7 +134,9 @@ def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Pa
         suite = find_suite(evaluation.suite, data)
 
         def evaluate(step: int, policy: Any) -> dict[str, Any]:
-            progress.say(f"evaluating {min(evaluation.prompts, len(suite.prompts))} held-out prompts of {suite.name} at step {step}")
+            progress.say(
+                f"evaluating {min(evaluation.prompts, len(suite.prompts))} held-out prompts of {suite.name} at step {step}"
+            )
             result = evaluate_policy(
                 policy,
                 evaluation_sampling(config),
@@ -145,7 +150,9 @@ def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Pa
                 trained_on=[spec.key for spec in config.reward_specs],
             )
             for key, value in result.items():
-                progress.say(f"held out at step {step}: {key} {value['mean']:.3f} [{value['ci_low']:.3f}, {value['ci_high']:.3f}]")
+                progress.say(
+                    f"held out at step {step}: {key} {value['mean']:.3f} [{value['ci_low']:.3f}, {value['ci_high']:.3f}]"
+                )
             return result
 
     return Listeners(
@@ -206,7 +213,12 @@ def _begin(run: Any, config: Config, ranks: Ranks, facts: dict[str, Any], *, fre
 
     continues = None
     if ranks.main:
-        facts = {**facts, "processes": ranks.size, "passes": planned_passes(config), "reward_provenance": _reward_facts(config)}
+        facts = {
+            **facts,
+            "processes": ranks.size,
+            "passes": planned_passes(config),
+            "reward_provenance": _reward_facts(config),
+        }
         continues = run.begin(config, facts, fresh=fresh)
         say(f"{'continuing' if continues else 'training'} in {run.folder}; {describe_passes(planned_passes(config))}")
     return bool(ranks.gather([continues])[0])
@@ -228,10 +240,14 @@ def _check_rewards(config: Config) -> None:
     from rewards.registry import find_card
 
     if not config.rewards:
-        raise UsageError("Say what to train on: --reward NAME, for instance --reward ocr. `dgpo rewards ls` lists them.")
+        raise UsageError(
+            "Say what to train on: --reward NAME, for instance --reward ocr. `dgpo rewards ls` lists them."
+        )
     for spec in config.reward_specs:
         if find_card(spec.name, spec.version).higher_is_better is None:
-            raise UsageError(f"{spec.key} describes images and does not say which are better, so nothing can be trained on it.")
+            raise UsageError(
+                f"{spec.key} describes images and does not say which are better, so nothing can be trained on it."
+            )
 
 
 def _check_prompts(config: Config, prompts: list[Prompt]) -> None:
@@ -241,7 +257,9 @@ def _check_prompts(config: Config, prompts: list[Prompt]) -> None:
     from rewards.registry import load
 
     distinct = tuple(dict.fromkeys(prompts))
-    check_prompts(Suite(config.prompts or "training prompts", distinct, "training"), [load(spec) for spec in config.reward_specs])
+    check_prompts(
+        Suite(config.prompts or "training prompts", distinct, "training"), [load(spec) for spec in config.reward_specs]
+    )
 
 
 def _load_prompts(config: Config, data: Path | None) -> list[Prompt]:
@@ -261,7 +279,9 @@ def _load_prompts(config: Config, data: Path | None) -> list[Prompt]:
         if path.is_file():
             return read_prompts(path)
     looked = f" (looked for {', '.join(map(str, published))})" if published else ""
-    raise UsageError(f"Say which prompts to train on: --prompts FILE, or --data DIR with the reward's training list{looked}.")
+    raise UsageError(
+        f"Say which prompts to train on: --prompts FILE, or --data DIR with the reward's training list{looked}."
+    )
 
 
 def _sample_prompts(config: Config, prompts: list[Prompt]) -> list[Prompt]:
@@ -284,7 +304,9 @@ def _default_recipe(model: str | None, rewards: list[str] | None) -> str:
     names = [spec.name for spec in parse_rewards(rewards or ["ocr"])]
     if names[0] in recipe_names():
         return names[0]
-    raise UsageError(f"There is no recipe for the reward {names[0]} yet; name one with --recipe ({', '.join(recipe_names())}).")
+    raise UsageError(
+        f"There is no recipe for the reward {names[0]} yet; name one with --recipe ({', '.join(recipe_names())})."
+    )
 
 
 def _run_name(config: Config) -> str:

@@ -1,8 +1,8 @@
 """Checkpoints: a folder that is whole or absent, `step-NNNNNN/`.
 
-Holds what others load (diffusers LoRA weights, or the transformer under full fine-tuning: the evaluation average where one
-is kept) and what resuming needs (`trainer.safetensors`, `trainer.json`). `manifest.json` holds every file's SHA-256, so a damaged
-checkpoint is known before it is used.
+Holds what others load (diffusers LoRA weights, or the transformer under full fine-tuning: the evaluation average where
+one is kept) and what resuming needs (`trainer.safetensors`, `trainer.json`). `manifest.json` holds every file's SHA-256,
+so a damaged checkpoint is known before it is used.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimiz
 
 
 def publish_weights(folder: Path, policy: Policy) -> None:
-    """The weights that `dgpo eval` and diffusers load: the evaluation average, or the trained weights where none is kept."""
+    """What `dgpo eval` and diffusers load: the evaluation average, or the trained weights where none is kept."""
     weights = policy.published_weights("average" if "average" in policy.snapshots else "current")
     if policy.training.method == "lora":
         metadata = policy.model.transformer.peft_config[ADAPTER].to_dict()
@@ -82,7 +82,10 @@ def restore_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimi
     present = {name for name in tensors if not name.startswith("optimizer/")}
     if expected != present:
         wrong = sorted(expected.symmetric_difference(present))[:3]
-        raise UsageError(f"{path} was saved by a differently configured run (for instance {', '.join(wrong)}). Start over with --fresh.")
+        raise UsageError(
+            f"{path} was saved by a differently configured run (for instance {', '.join(wrong)}). "
+            "Start over with --fresh."
+        )
     with torch.no_grad():
         for name, parameter in policy.trained.items():
             parameter.copy_(tensors[f"trained/{name}"])

@@ -266,4 +266,6 @@ def _sentence(error: Any, source: str) -> str:
     if error["type"] == "extra_forbidden":
         return f'There is no setting "{name}" ({source}).{suggestion(name, setting_names())}'
     message = error["msg"].removeprefix("Value error, ")
-    return f"{name or 'The settings'}: {message} (got {error['input']!r}, {source})." if name else f"{message} ({source})."
+    return (
+        f"{name or 'The settings'}: {message} (got {error['input']!r}, {source})." if name else f"{message} ({source})."
+    )

@@ -11,7 +11,7 @@ GAP = 6
 
 
 def draw_grid(images: Sequence[Image.Image], captions: Sequence[str], columns: int, path: Path) -> None:
-    """One row a caption, `columns` images each; small images are enlarged by a whole factor, so that pixels stay sharp."""
+    """One row a caption, `columns` images each; small images are enlarged by a whole factor, so pixels stay sharp."""
     factor = max(1, -(-SMALLEST_SIDE // min(images[0].size)))
     width, height = (side * factor for side in images[0].size)
     line = 18
@@ -28,7 +28,7 @@ def draw_grid(images: Sequence[Image.Image], captions: Sequence[str], columns: i
 
 
 def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Training reward with its spread within groups, and held-out evaluations with their intervals, against iterations."""
+    """Training reward with its spread within groups, and held-out means with their intervals, against iterations."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -39,7 +39,9 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     if steps:
         x, reward = [line["step"] for line in steps], [line["reward"] for line in steps]
         axes.plot(x, reward, color="0.6", linewidth=1, label="training reward")
-        low, high = zip(*((line["reward"] - line["spread"], line["reward"] + line["spread"]) for line in steps), strict=True)
+        low, high = zip(
+            *((line["reward"] - line["spread"], line["reward"] + line["spread"]) for line in steps), strict=True
+        )
         axes.fill_between(x, low, high, color="0.9", label="spread within groups")
     held_out: dict[str, list[tuple[int, float, float, float]]] = {}
     for line in lines:

@@ -1,7 +1,7 @@
 """Ranks: who does which images, and the sums over all. One process is the same path with one rank.
 
-Images are dealt like cards (image i goes to rank i modulo the number of ranks): every group is spread evenly, nothing is
-padded, and any number of images fits any number of ranks.
+Images are dealt like cards (image i goes to rank i modulo the number of ranks): every group is spread evenly, nothing
+is padded, and any number of images fits any number of ranks.
 """
 
 from typing import Any

@@ -44,6 +44,7 @@ def describe_geometry(config: Config, ranks: int) -> str:
             f"({config.optimizer.micro_batch}), which costs one more forward a time"
         )
     return (
-        f"{config.groups} groups x {config.group_size} images on {ranks} process{'es' if ranks > 1 else ''}: up to {share} images "
-        f"each, drawn {min(config.rollout.micro_batch, share)} and learned from {min(per_pass, config.optimizer.micro_batch)} at a time{note}"
+        f"{config.groups} groups x {config.group_size} images on {ranks} process{'es' if ranks > 1 else ''}: "
+        f"up to {share} images each, drawn {min(config.rollout.micro_batch, share)} and learned from "
+        f"{min(per_pass, config.optimizer.micro_batch)} at a time{note}"
     )

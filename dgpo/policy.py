@@ -1,8 +1,8 @@
 """The model that is trained, and the same network under other weights: its reference, old policy and average.
 
-One network is in memory. Other weights are named snapshots of the trained tensors alone (the LoRA matrices, or all of the
-transformer under full fine-tuning), put in place for one call by `torch.func.functional_call`; nothing is swapped back, so
-nothing can be left swapped. The reference of a LoRA policy is the network with its adapters off and costs no memory.
+One network is in memory. Other weights are named snapshots of the trained tensors alone (the LoRA matrices, or all of
+the transformer under full fine-tuning), put in place for one call by `torch.func.functional_call`; nothing is swapped
+back, so nothing can be left swapped. The reference of a LoRA policy is the network with its adapters off and costs no memory.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ class Policy:
     """Velocities of the trained model and of its relatives, counted by purpose."""
 
     def __init__(self, model: SD3, training: Training, *, seed: int = 0, trainable: bool = True):
-        """`trainable=False` leaves the model as it is, for drawing only: without adapters, `current` is the base model."""
+        """`trainable=False` leaves the model as it is, for drawing only: `current` is then the base model."""
         self.model = model
         self.training = training
         self.autocast_dtype = torch.bfloat16 if training.dtype == "bf16" else None
@@ -107,7 +107,7 @@ class Policy:
             self.model.transformer.enable_adapters()
 
     def published_weights(self, who: Who) -> dict[str, torch.Tensor]:
-        """The weights of `who` as its file holds them: LoRA matrices under their PEFT names, or the whole transformer."""
+        """The weights of `who` as its file holds them: LoRA matrices by PEFT's names, or the whole transformer."""
         state = dict(self.model.transformer.state_dict())
         state.update(self.snapshots.get(who) or {key: p.detach() for key, p in self.trained.items()})
         if self.training.method == "lora":

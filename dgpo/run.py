@@ -1,7 +1,7 @@
 """A run folder: what the run was told, what it did, and where it stands.
 
-config.yaml, run.json (provenance), metrics.jsonl, checkpoints/, samples/, evaluations/, curve.png. One process group at a time may
-write in it; the same command continues it, another run's command is refused.
+config.yaml, run.json (provenance), metrics.jsonl, checkpoints/, samples/, evaluations/, curve.png. One process group at a
+time may write in it; the same command continues it, another run's command is refused.
 """
 
 import fcntl
@@ -45,7 +45,9 @@ class Run:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UsageError(f"Another process is training in {self.folder}. Wait for it, or choose another --output.") from None
+                raise UsageError(
+                    f"Another process is training in {self.folder}. Wait for it, or choose another --output."
+                ) from None
             yield
 
     def begin(self, config: Config, provenance: Mapping[str, Any], *, fresh: bool) -> bool:
@@ -100,7 +102,8 @@ class Run:
         if differing:
             told = "; ".join(f"{name} is {old[name]!r} there and {new[name]!r} here" for name in differing)
             raise UsageError(
-                f"{self.folder} holds another run: {told}. Choose another --output, or start over with --fresh (which deletes that run)."
+                f"{self.folder} holds another run: {told}. Choose another --output, or start over with --fresh "
+                "(which deletes that run)."
             )
 
     def _clear(self) -> None:

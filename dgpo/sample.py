@@ -13,7 +13,12 @@ from rewards.prompt import Prompt
 
 
 def draw_images(
-    policy: Policy, cells: Sequence[tuple[Prompt, int]], sampling: Sampling, *, who: Who = "current", micro_batch: int = 16
+    policy: Policy,
+    cells: Sequence[tuple[Prompt, int]],
+    sampling: Sampling,
+    *,
+    who: Who = "current",
+    micro_batch: int = 16,
 ) -> list[Image.Image]:
     """One image a (prompt, seed).
 

@@ -66,7 +66,11 @@ class Trainer:
         self.config, self.specs, self.pool, self.prompts = config, specs, pool, prompts
         self.sample_prompts, self.run, self.ranks, self.listeners = sample_prompts, run, ranks, listeners
         self.policy = policy
-        if config.objective.clip is not None or config.objective.reference == "old" or config.rollout.old_after is not None:
+        if (
+            config.objective.clip is not None
+            or config.objective.reference == "old"
+            or config.rollout.old_after is not None
+        ):
             self.policy.keep("old")
         if config.averages.evaluation_decay > 0:
             self.policy.keep("average")
@@ -204,7 +208,9 @@ class Trainer:
             images = draw_images(self.policy, cells, self.config.sampling, who=who)
             captions = [prompt.text for prompt in self.sample_prompts]
             draw_grid(images, captions, SAMPLE_SEEDS, self.run.folder / "samples" / f"step-{step:06d}.png")
-            if self.listeners.evaluate is not None and (step == 0 or _due(step, self.config.evaluation.every) or step == self.config.steps):
+            if self.listeners.evaluate is not None and (
+                step == 0 or _due(step, self.config.evaluation.every) or step == self.config.steps
+            ):
                 self.run.record({"step": step, "evaluation": self.listeners.evaluate(step, self.policy)})
             draw_curve(self.run.read_metrics(), self.run.folder / "curve.png")
         self.ranks.wait()
@@ -237,7 +243,9 @@ class Trainer:
     def _passes_an_image(self, before: dict[str, int]) -> dict[str, float]:
         """Transformer passes of this iteration by purpose, over its images, all ranks together."""
         names = ("rollout", "old", "reference", "current", "backward")
-        counts = torch.tensor([self.policy.passes[n] - before[n] for n in names], dtype=torch.float64, device=self.ranks.device)
+        counts = torch.tensor(
+            [self.policy.passes[n] - before[n] for n in names], dtype=torch.float64, device=self.ranks.device
+        )
         return dict(zip(names, (self.ranks.sum(counts) / self.config.images).tolist(), strict=True))
 
 

@@ -4,7 +4,6 @@ Shapes: K prompts, G images of each; B images of this rank in hand; C, H, W of t
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +32,11 @@ class Tally:
     def averages(self, ranks: Ranks) -> dict[str, float]:
         total = ranks.sum(torch.tensor([self.images, self.kl, self.clipped], dtype=torch.float64, device=ranks.device))
         images = max(1.0, total[0].item())
-        return {"loss": self.loss / max(1, self.groups), "kl": total[1].item() / images, "clipped": total[2].item() / images}
+        return {
+            "loss": self.loss / max(1, self.groups),
+            "kl": total[1].item() / images,
+            "clipped": total[2].item() / images,
+        }
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ class Noised:
     def part(self, rows: slice) -> "Noised":
         fields = (self.x0_BCHW, self.noise_BCHW, self.x_BCHW, self.sigma_B)
         index = torch.arange(len(self.group_B), device=self.group_B.device)[rows]
-        return Noised(*(f[rows] for f in fields), self.conditioning.take(index), self.group_B[rows], self.advantage_B[rows])
+        return Noised(
+            *(f[rows] for f in fields), self.conditioning.take(index), self.group_B[rows], self.advantage_B[rows]
+        )
 
 
 class DGPO:
@@ -60,13 +65,16 @@ class DGPO:
     def __init__(self, policy: Policy, config: Config, ranks: Ranks):
         self.policy, self.config, self.ranks = policy, config, ranks
 
-    def learn(self, groups: Groups, advantage_KG: torch.Tensor, step: int, update: Callable[[], None]) -> dict[str, float]:
+    def learn(
+        self, groups: Groups, advantage_KG: torch.Tensor, step: int, update: Callable[[], None]
+    ) -> dict[str, float]:
         """Accumulate the gradient of every trained time and update; loss, KL and share of clipped images.
 
-        Groups without a non-zero advantage teach nothing and are skipped, here and in the KL term.
+        Groups without a non-zero advantage teach nothing and are skipped, here and in the KL term; where no group has one,
+        nothing is updated.
         """
         tally = Tally()
-        times = choose_times(groups.times, self.config, step)
+        times = choose_times(groups.times, self.config, step) if advantage_KG.any() else []
         for place, sigma in enumerate(times):
             for chosen_K, rows in self._chunks(groups, advantage_KG):
                 batch = self._noise(groups, advantage_KG, rows, sigma, place, step)
@@ -86,7 +94,9 @@ class DGPO:
             chosen = torch.tensor(live[start : start + together], device=groups.group_B.device)
             yield chosen, torch.isin(groups.group_B, chosen).nonzero().flatten()
 
-    def _noise(self, groups: Groups, advantage_KG: torch.Tensor, rows: torch.Tensor, sigma: float, place: int, step: int) -> Noised:
+    def _noise(
+        self, groups: Groups, advantage_KG: torch.Tensor, rows: torch.Tensor, sigma: float, place: int, step: int
+    ) -> Noised:
         """The chosen images at `sigma`, with one noise a group, fresh for every time."""
         group_B = groups.group_B[rows]
         x0 = groups.x0_BCHW[rows]
@@ -97,7 +107,9 @@ class DGPO:
         noise = torch.stack([kinds[group] for group in group_B.tolist()]).to(x0) if kinds else torch.empty_like(x0)
         advantage_B = advantage_KG.to(x0.device).flatten()[groups.image_B[rows]]
         sigma_B = torch.full((len(rows),), sigma, device=x0.device)
-        return Noised(x0, noise, add_noise(x0, noise, sigma), sigma_B, groups.conditioning.take(group_B), group_B, advantage_B)
+        return Noised(
+            x0, noise, add_noise(x0, noise, sigma), sigma_B, groups.conditioning.take(group_B), group_B, advantage_B
+        )
 
     def _accumulate(self, batch: Noised, chosen_K: torch.Tensor, times: int, tally: Tally) -> None:
         """Add this time's gradient for these groups.
@@ -147,7 +159,9 @@ class DGPO:
     def _error(self, batch: Noised) -> tuple[torch.Tensor, torch.Tensor]:
         """The current policy's velocity and its error, with gradient where gradients are on."""
         with training_attention(batch.x0_BCHW.device):
-            velocity = self.policy.velocity("current", batch.x_BCHW, batch.sigma_B, batch.conditioning, purpose="current")
+            velocity = self.policy.velocity(
+                "current", batch.x_BCHW, batch.sigma_B, batch.conditioning, purpose="current"
+            )
         return velocity, velocity_error(velocity, batch.x0_BCHW, batch.noise_BCHW)
 
     @torch.no_grad()
@@ -157,9 +171,8 @@ class DGPO:
         who = "old" if objective.reference == "old" else "reference"
         shared = who == "old" and objective.reference_guidance == 1.0
         velocities, olds = [], []
-        # The clip weighs differences that are smaller than those between two attention kernels in bf16.
-        kernel = nullcontext() if objective.clip is None else training_attention(batch.x0_BCHW.device)
-        with kernel:
+        # Margins and clip weigh differences that are smaller than those between two attention kernels in bf16.
+        with training_attention(batch.x0_BCHW.device):
             for start in range(0, len(batch.group_B), size):
                 part = batch.part(slice(start, start + size))
                 inputs = (part.x_BCHW, part.sigma_B, part.conditioning)

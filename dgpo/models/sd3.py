@@ -99,7 +99,7 @@ class SD3:
         conditioning: Conditioning,
         weights: dict[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """v(x_t, t, prompt), one conditioning row an image; `weights` stand in for the transformer's own in this call."""
+        """v(x_t, t, prompt), one conditioning row an image; `weights` replace the transformer's own in this call."""
         inputs = {
             "hidden_states": x_BCHW.to(self.pipeline.vae.dtype),
             "timestep": 1000 * sigma_B,

@@ -11,20 +11,42 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"height": 32, "width": 64, "steps": 2, "guidance": 1.0, "sampler": "euler", "text_length": 0}
-SMALL = tuple(word for name, value in SIZES.items() for word in ("--set", f"sampling.{name}={value}"))
+
+HIDE = """
+class Hide:
+    def __init__(self, finders, names):
+        self.finders, self.names = finders, names
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            return None
+        found = (finder.find_spec(name, path, target) for finder in self.finders)
+        return next((spec for spec in found if spec is not None), None)
+    def find_distributions(self, *context):
+        for finder in self.finders:
+            yield from getattr(finder, "find_distributions", lambda *context: ())(*context)
+sys.meta_path[:] = [Hide(list(sys.meta_path), {names!r})]
+"""
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model's architecture with random weights, as a diffusers folder."""
+    """The embedded model's architecture with random weights, as a diffusers folder.
+
+    Weights that start from zero are made random too, or else nothing would depend on any other weight.
+    """
     from dgpo.models.tiny import network
     from dgpo.models.tiny.pretrain import Denoiser, export
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "noise"
-    export(folder, network.build_autoencoder(), Denoiser())
+    denoiser = Denoiser()
+    with torch.no_grad():
+        for parameter in denoiser.transformer.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+    export(folder, network.build_autoencoder(), denoiser)
     return folder
 
 
@@ -60,6 +82,12 @@ def prompt_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def without() -> Callable[..., str]:
+    """Python that makes installed packages absent, for `program`'s `before`."""
+    return lambda *names: HIDE.format(names=names)
+
+
+@pytest.fixture
 def program(tmp_path: Path) -> Program:
     """Run `dgpo ARGUMENTS` in a folder of its own; `before` is Python that is executed in that process first."""
 
@@ -67,6 +95,6 @@ def program(tmp_path: Path) -> Program:
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{before}\nfrom cli.main import main; main()"
         words: Sequence[str] = [sys.executable, "-P", "-c", code, *arguments]
         variables = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
-        return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300, env=variables)
+        return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=900, env=variables)
 
     return run

@@ -9,24 +9,12 @@ from cli import doctor
 from cli.commands import app
 from rewards.errors import SetupError
 
-BREAK = """
-class Broken:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {names!r}:
-            raise {error}
-sys.meta_path.insert(0, Broken())
-"""
-
 
 @pytest.fixture
 def embedded(monkeypatch, model_folder):
     """Stand-in weights for the embedded model, which is not what is looked at here."""
     monkeypatch.setattr("dgpo.load.TINY", model_folder)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-def states(findings):
-    return {finding.what: finding.state for finding in findings}
 
 
 def test_a_whole_machine_is_told_so(embedded):
@@ -39,11 +27,8 @@ def test_a_whole_machine_is_told_so(embedded):
     assert any("HF_HUB_OFFLINE" in line for line in found.values())
 
 
-def test_missing_ocr_extra_ends_with_3_and_the_command(program):
-    hide = BREAK.format(names=("rapidocr", "onnxruntime"), error="ModuleNotFoundError('gone', name=name)")
-    hidden = "import importlib.util as u; real = u.find_spec\n"
-    hidden += "u.find_spec = lambda name, package=None: None if name in ('rapidocr', 'onnxruntime') else real(name, package)\n"
-    done = program("doctor", before=hide + hidden)
+def test_missing_ocr_extra_ends_with_3_and_the_command(program, without):
+    done = program("doctor", before=without("rapidocr", "onnxruntime"))
     assert done.returncode == 3, done.stderr
     lines = [line for line in done.stdout.splitlines() if " missing " in line]
     assert any(line.startswith("extra ocr") and "pip install 'dgpo[ocr]'" in line for line in lines)

@@ -1,6 +1,7 @@
 """`dgpo eval` through the real command: results, gates, resumption, and every way to ask for something wrong."""
 
 import csv
+import importlib.metadata
 import json
 import os
 import signal
@@ -22,15 +23,8 @@ from rewards.prompt import Prompt
 from rewards.spec import parse_rewards
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = "height=32 width=64 steps=2 guidance=1 sampler=euler text_length=0".split()
+SMALL = ("height=32", "width=64", "steps=2", "guidance=1", "sampler=euler", "text_length=0")
 SETS = [word for setting in SMALL for word in ("--set", f"sampling.{setting}")]
-WITHOUT_OCR = """
-class Hide:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("rapidocr", "rapidocr_onnxruntime", "onnxruntime"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Hide())
-"""
 
 
 @pytest.fixture
@@ -76,7 +70,7 @@ def test_base_model_is_measured_into_the_default_folder(drawing, tmp_path):
     record = json.loads((folder / "run.json").read_text())
     assert record["sampler"]["steps"] == 2
     assert record["model"]["weights"].startswith("files:")
-    assert record["packages"]["torch"] == torch.__version__
+    assert record["packages"]["torch"] == importlib.metadata.version("torch")
     assert record["command_line"]
     assert "eval noise 6/6 images" in done.stderr
 
@@ -199,9 +193,9 @@ def test_wrong_use_ends_with_2_and_a_hint_before_anything_is_written(run, words,
     assert not (tmp_path / "runs").exists()
 
 
-def test_missing_extra_ends_with_3_and_lists_every_reward_with_the_command(program, prompt_file):
+def test_missing_extra_ends_with_3_and_lists_every_reward_with_the_command(program, without, prompt_file):
     words = ["eval", "--suite", str(prompt_file), "--reward", "ocr", "--reward", "ocr-strict", "--reward", "imagestats"]
-    done = program(*words, "--model", "tiny", before=WITHOUT_OCR)
+    done = program(*words, "--model", "tiny", before=without("rapidocr", "onnxruntime"))
     assert done.returncode == 3
     assert "ocr@1: " in done.stderr
     assert "ocr-strict@1: " in done.stderr
@@ -212,27 +206,27 @@ def test_missing_extra_ends_with_3_and_lists_every_reward_with_the_command(progr
 
 def test_interrupted_evaluation_ends_with_130_and_goes_on_to_the_same_scores(model_folder, tmp_path):
     prompts = tmp_path / "many.txt"
-    prompts.write_text("".join(f"prompt {number}\n" for number in range(400)))
+    prompts.write_text("".join(f"prompt {number}\n" for number in range(200)))
     words = [sys.executable, "-m", "cli.main", "eval", "--suite", prompts, "--model", model_folder, *SETS]
     words = [*map(str, words), "--reward", "imagestats.edges", "--workers", "0"]
     settings = {"env": {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, "cwd": tmp_path, "text": True}
     cut = subprocess.Popen([*words, "--output", "cut"], stderr=subprocess.PIPE, **settings)
     scores = tmp_path / "cut/scores.csv"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not scores.exists() and cut.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     cut.send_signal(signal.SIGINT)
-    _, said = cut.communicate(timeout=60)
+    _, said = cut.communicate(timeout=600)
     assert cut.returncode == 130, said
     assert "Traceback" not in said
-    assert 0 < len(read(scores)) < 400
+    assert 0 < len(read(scores)) < 200
     for output in ("cut", "whole"):
         subprocess.run([*words, "--output", output], check=True, capture_output=True, **settings)
     keep = ("prompt_id", "seed", "image_sha", "reward", "score")
     cut_rows, whole_rows = (
         [[row[name] for name in keep] for row in read(tmp_path / output / "scores.csv")] for output in ("cut", "whole")
     )
-    assert len(whole_rows) == 400
+    assert len(whole_rows) == 200
     assert cut_rows == whole_rows
 
 

@@ -17,9 +17,8 @@ def test_no_setting_is_refused_with_an_example(text):
 
 
 def test_sampling_values_are_read_as_yaml():
-    assert parse_sampling(["sampling.steps=20", "sampling.guidance=1.5", "sampling.sampler=euler", "sampling.height=null"]) == {
-        "steps": 20, "guidance": 1.5, "sampler": "euler", "height": None,
-    }  # fmt: skip
+    texts = ["sampling.steps=20", "sampling.guidance=1.5", "sampling.sampler=euler", "sampling.height=null"]
+    assert parse_sampling(texts) == {"steps": 20, "guidance": 1.5, "sampler": "euler", "height": None}
     assert parse_sampling(None) == {}
 
 

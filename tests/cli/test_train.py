@@ -25,7 +25,18 @@ SMALL = (
 
 
 def command(folder: Path, *more: str, steps: int = 3, sets: tuple[str, ...] = SMALL) -> list[str]:
-    words = [sys.executable, "-m", "cli.main", "train", "--reward", "ocr", "--output", str(folder), "--steps", str(steps)]
+    words = [
+        sys.executable,
+        "-m",
+        "cli.main",
+        "train",
+        "--reward",
+        "ocr",
+        "--output",
+        str(folder),
+        "--steps",
+        str(steps),
+    ]
     for text in sets:
         words += ["--set", text]
     return [*words, *more]
@@ -72,7 +83,9 @@ def test_a_run_leaves_what_the_architecture_promises(whole: Path) -> None:
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "reward" in line]
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
-    assert {"reward", "spread", "dead_groups", "failed", "loss", "kl", "gradient_norm", "seconds", "passes"} <= set(steps[0])
+    assert {"reward", "spread", "dead_groups", "failed", "loss", "kl", "gradient_norm", "seconds", "passes"} <= set(
+        steps[0]
+    )
     assert steps[0]["passes"]["rollout"] == 2
     record = json.loads((whole / "run.json").read_text())
     assert record["reward_provenance"]["ocr@1"]
@@ -92,7 +105,9 @@ def test_killed_run_continues_and_ends_with_the_same_weights(whole: Path, tmp_pa
     assert result.returncode == 0, result.stderr
     assert "continuing from" in result.stderr
     assert same(trained(folder, 4), trained(whole, 4))
-    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines() if '"reward"' in line]
+    steps = [
+        json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines() if '"reward"' in line
+    ]
     assert steps == [1, 2, 3, 4]
 
 

@@ -1,4 +1,4 @@
-"""The embedded model's networks: the classes that SD3.5 is made of, small, with the initialisation they need from scratch."""
+"""The embedded model's networks: the classes that SD3.5 is made of, small, initialised to be trained from scratch."""
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
@@ -29,7 +29,7 @@ def build_autoencoder() -> AutoencoderKL:
 
 
 def build_transformer() -> SD3Transformer2DModel:
-    """Five joint-attention blocks, width 128, with SD3.5's query and key normalisation; every block starts as the identity."""
+    """Five joint-attention blocks, width 128, SD3.5's query and key normalisation; each block starts as the identity."""
     transformer = SD3Transformer2DModel(
         sample_size=WIDTH // DOWNSAMPLING,
         patch_size=2,
@@ -50,14 +50,16 @@ def build_transformer() -> SD3Transformer2DModel:
 
 def start_as_identity(transformer: SD3Transformer2DModel) -> None:
     """Zero every modulation and the output layer (adaLN-Zero, Peebles and Xie 2022), which diffusers leaves random."""
-    modulations = [module.linear for module in transformer.modules() if type(module).__name__.startswith("AdaLayerNorm")]
+    modulations = [
+        module.linear for module in transformer.modules() if type(module).__name__.startswith("AdaLayerNorm")
+    ]
     for linear in [*modulations, transformer.proj_out]:
         nn.init.zeros_(linear.weight)
         nn.init.zeros_(linear.bias)
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
-    """Two layers of width 64; SD3 reads the tokens from the layer before the last and the pooled vector from the last."""
+    """Two layers of width 64; SD3 reads the tokens before the last layer and the pooled vector after it."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
@@ -80,7 +82,7 @@ def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
 
 
 def encode_ids(encoders: nn.ModuleList, ids_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token states [B, T, 128] and pooled vector [B, 128], put together as `StableDiffusion3Pipeline.encode_prompt` does."""
+    """Token states [B, T, 128] and pooled vector [B, 128], as `StableDiffusion3Pipeline.encode_prompt` joins them."""
     outputs = [encoder(ids_BT, output_hidden_states=True) for encoder in encoders]
     states = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
     pooled = torch.cat([output.text_embeds for output in outputs], dim=-1)

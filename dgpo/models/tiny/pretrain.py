@@ -1,26 +1,29 @@
 """Make the embedded model from drawn signs: `python -m dgpo.models.tiny.pretrain --output runs/tiny`.
 
-Two stages, both seeded and resumable (run the same command again): an autoencoder on signs, then the denoiser with its text
-encoders by rectified flow on the autoencoder's latents (Esser et al. 2024, Eq. 14). The result is `OUTPUT/pipeline`, a diffusers
-folder in fp16, with `pretraining.json` saying how it was made.
+Two stages, both seeded and resumable (run the same command again): an autoencoder on signs, then the denoiser with its
+text encoders by rectified flow on the autoencoder's latents (Esser et al. 2024, Eq. 14). The result is `OUTPUT/pipeline`,
+a diffusers folder in fp16, with `pretraining.json` saying how it was made.
 """
 
 import argparse
 import json
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusion3Pipeline
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from dgpo.models.attention import training_attention
 from dgpo.models.tiny import network
-from dgpo.models.tiny.signs import HEIGHT, WIDTH, draw_sign, random_colour, random_word
+from dgpo.models.tiny.signs import HEIGHT, WIDTH, draw_sign, draw_uneven_sign, random_colour, random_word
 from dgpo.models.tiny.tokenizer import build_tokenizer
 from dgpo.models.tiny.words import sign_prompt
 
@@ -36,7 +39,10 @@ class Plan:
     autoencoder_batch: int = 16
     autoencoder_rate: float = 2e-3
     signs: int = 65536
-    steps: int = 920
+    clean_steps: int = 660
+    uneven_signs: int = 16384
+    uneven_steps: int = 300
+    bad_share: float = 0.6
     batch: int = 96
     muon_rate: float = 2e-3
     adam_rate: float = 1e-3
@@ -68,13 +74,16 @@ class Progress:
         self.said, self.losses = now, []
 
 
-def draw_signs(count: int, rng: np.random.Generator, *, vary: bool) -> tuple[torch.Tensor, list[str]]:
+Drawer = Callable[[str, str, np.random.Generator], Image.Image]
+
+
+def draw_signs(count: int, rng: np.random.Generator, draw: Drawer) -> tuple[torch.Tensor, list[str]]:
     """Signs of random words and colours as uint8 [N, 3, H, W], and their prompts."""
     pixels = np.empty((count, HEIGHT, WIDTH, 3), dtype=np.uint8)
     prompts = []
     for place in range(count):
         word, colour = random_word(rng), random_colour(rng)
-        pixels[place] = np.asarray(draw_sign(word, colour, rng if vary else None))
+        pixels[place] = np.asarray(draw(word, colour, rng))
         prompts.append(sign_prompt(word, colour))
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), prompts
 
@@ -119,7 +128,7 @@ def train_autoencoder(plan: Plan, folder: Path, device: torch.device) -> Autoenc
     for step in range(first, plan.autoencoder_steps):
         rng = np.random.default_rng((plan.seed, 1, step))
         torch.manual_seed(plan.seed * 1_000_003 + step)
-        pixels, _ = draw_signs(plan.autoencoder_batch, rng, vary=True)
+        pixels, _ = draw_signs(plan.autoencoder_batch, rng, draw_sign)
         x = to_network(pixels).to(device)
         set_rates([optimizer], trapezoid(step, plan.autoencoder_steps, plan.warm_up))
         with torch.autocast(device.type, torch.bfloat16):
@@ -136,31 +145,33 @@ def train_autoencoder(plan: Plan, folder: Path, device: torch.device) -> Autoenc
     return autoencoder.eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def encode_signs(plan: Plan, autoencoder: AutoencoderKL, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised latents [N, 8, 8, 16] in fp16 and token ids [N, T] of the signs the denoiser learns from.
+@dataclass(frozen=True)
+class Latents:
+    """Signs as the denoiser sees them: normalised latents [N, 8, 8, 16] in fp16, and token ids [N, T]."""
 
-    Sets the autoencoder's `shift_factor` and `scaling_factor` so that the latents have mean 0 and deviation 1.
-    """
+    x0_NCHW: torch.Tensor
+    ids_NT: torch.Tensor
+
+
+@torch.no_grad()
+def encode_signs(count: int, stage: int, draw: Drawer, autoencoder: AutoencoderKL, plan: Plan) -> Latents:
+    """Latents of `count` signs; the first call sets the autoencoder's `shift_factor` and `scaling_factor`, so that the
+    latents have mean 0 and deviation 1."""
     tokenizer = build_tokenizer()
     latents, prompts = [], []
-    for part in range(0, plan.signs, 1024):
-        pixels, texts = draw_signs(
-            min(1024, plan.signs - part), np.random.default_rng((plan.seed, 2, part)), vary=False
-        )
-        latents += [
-            autoencoder.encode(to_network(chunk).to(device)).latent_dist.mode().half().cpu()
-            for chunk in pixels.split(128)
-        ]
+    for part in range(0, count, 1024):
+        pixels, texts = draw_signs(min(1024, count - part), np.random.default_rng((plan.seed, stage, part)), draw)
+        for chunk in pixels.split(128):
+            x = to_network(chunk).to(autoencoder.device)
+            latents.append(autoencoder.encode(x).latent_dist.mode().half().cpu())
         prompts += texts
-    latents_N = torch.cat(latents)
-    sample = latents_N[:8192].float()
-    autoencoder.register_to_config(
-        shift_factor=round(sample.mean().item(), 5), scaling_factor=round(1 / sample.std().item(), 5)
-    )
-    latents_N = ((latents_N.float() - autoencoder.config.shift_factor) * autoencoder.config.scaling_factor).half()
-    ids = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return latents_N, ids
+    x0 = torch.cat(latents)
+    if autoencoder.config.shift_factor is None:
+        sample = x0[:8192].float()
+        shift, scale = round(sample.mean().item(), 5), round(1 / sample.std().item(), 5)
+        autoencoder.register_to_config(shift_factor=shift, scaling_factor=scale)
+    x0 = ((x0.float() - autoencoder.config.shift_factor) * autoencoder.config.scaling_factor).half()
+    return Latents(x0, tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids)
 
 
 class Denoiser(nn.Module):
@@ -207,10 +218,8 @@ def flow_loss(
     return F.mse_loss(velocity.float(), noise - x0)
 
 
-def train_denoiser(
-    plan: Plan, folder: Path, latents: torch.Tensor, ids: torch.Tensor, device: torch.device
-) -> Denoiser:
-    """The exponential average of a denoiser trained on `latents`, at a constant rate: it is stopped long before it has converged."""
+def train_denoiser(plan: Plan, folder: Path, clean: Latents, uneven: Latents, device: torch.device) -> Denoiser:
+    """The average of a denoiser trained at a constant rate, on clean signs first and on uneven ones then."""
     torch.manual_seed(plan.seed + 1)
     model = Denoiser().to(device)
     average = Denoiser().to(device).requires_grad_(False)
@@ -225,13 +234,16 @@ def train_denoiser(
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         first = state["step"]
-    progress = Progress("denoiser", first, plan.steps)
-    for step in range(first, plan.steps):
+    steps = plan.clean_steps + plan.uneven_steps
+    progress = Progress("denoiser", first, steps)
+    for step in range(first, steps):
         torch.manual_seed(plan.seed * 1_000_003 + 500_000 + step)
-        chosen = torch.randint(len(latents), (plan.batch,))
+        signs = clean if step < plan.clean_steps else uneven
+        chosen = torch.randint(len(signs.x0_NCHW), (plan.batch,))
+        x0, ids = signs.x0_NCHW[chosen].float().to(device), signs.ids_NT[chosen].to(device)
         set_rates(optimizers, min(1.0, (step + 1) / plan.warm_up))
         with training_attention(device):
-            loss = flow_loss(model, latents[chosen].float().to(device), ids[chosen].to(device), empty_ids, plan)
+            loss = flow_loss(model, x0, ids, empty_ids, plan)
             loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -240,7 +252,7 @@ def train_denoiser(
         decay = min(plan.ema_decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
         progress.say(step + 1, loss.item())
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == plan.steps:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             save_state(
                 path,
                 model=model.state_dict(),
@@ -249,6 +261,10 @@ def train_denoiser(
                 step=step + 1,
             )
     return average.eval()
+
+
+def _draw_uneven(word: str, colour: str, rng: np.random.Generator, bad_share: float) -> Image.Image:
+    return draw_uneven_sign(word, colour, bad_share, rng)
 
 
 def export(folder: Path, autoencoder: AutoencoderKL, denoiser: Denoiser) -> None:
@@ -284,8 +300,9 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     autoencoder = train_autoencoder(plan, folder, device)
-    latents, ids = encode_signs(plan, autoencoder, device)
-    denoiser = train_denoiser(plan, folder, latents, ids, device)
+    clean = encode_signs(plan.signs, 2, lambda word, colour, _: draw_sign(word, colour), autoencoder, plan)
+    uneven = encode_signs(plan.uneven_signs, 3, partial(_draw_uneven, bad_share=plan.bad_share), autoencoder, plan)
+    denoiser = train_denoiser(plan, folder, clean, uneven, device)
     export(folder / "pipeline", autoencoder.cpu(), denoiser.cpu())
     record = {
         "plan": asdict(plan),

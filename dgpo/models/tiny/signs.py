@@ -1,14 +1,16 @@
 """Drawn signs: what the embedded model is pretrained on.
 
-A sign is one word in capitals, left-aligned in a fixed pitch, on a plain board. Shade, weight of the paint and position
-vary from sign to sign, so that one prompt has many good pictures and a group of samples has something to differ in.
+A sign is one word in capitals, left-aligned in a fixed pitch, on a plain board. The autoencoder learns from signs that
+vary in shade, paint and position. The denoiser learns to spell from one clean picture a prompt, and then from pictures of
+uneven quality, as the web's are: a share of them is blurred, scrawled over or misspelled under a prompt that does not say
+so. A model of such data can write and often does not, which is what reinforcement has to mend.
 """
 
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from dgpo.models.tiny.words import COLOURS, held_out_words, training_words
 
@@ -37,21 +39,54 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSansMono-Bold.ttf", FONT_SIZE)
 
 
-def draw_sign(word: str, colour: str, rng: np.random.Generator) -> Image.Image:
-    """A clean sign, `HEIGHT` x `WIDTH` pixels, RGB; shade and position (2 px up or down, 1 px aside) come from `rng`."""
-    shade = rng.uniform(0.88, 1.08)
-    board = tuple(int(np.clip(channel * shade + rng.uniform(-6, 6), 0, 255)) for channel in _BOARD[colour])
-    paint = int(rng.uniform(8, 40)) if colour in _LIGHT_BOARDS else int(rng.uniform(220, 255))
+def draw_sign(word: str, colour: str, rng: np.random.Generator | None = None) -> Image.Image:
+    """A clean sign, `HEIGHT` x `WIDTH`, RGB; with `rng`, shade, paint and position (1 px aside, 2 up or down) vary."""
+    shade, tint, left, top = 1.0, np.zeros(3), MARGIN, HEIGHT // 2
+    paint = 24 if colour in _LIGHT_BOARDS else 240
+    if rng is not None:
+        shade, tint = rng.uniform(0.88, 1.08), rng.uniform(-6, 6, size=3)
+        paint = int(rng.uniform(8, 40)) if colour in _LIGHT_BOARDS else int(rng.uniform(220, 255))
+        left, top = MARGIN + int(rng.integers(-1, 2)), HEIGHT // 2 + int(rng.integers(-2, 3))
+    board = tuple(int(value) for value in np.clip(np.array(_BOARD[colour]) * shade + tint, 0, 255))
     image = Image.new("RGB", (WIDTH, HEIGHT), board)
     canvas = ImageDraw.Draw(image)
-    left, top = MARGIN + int(rng.integers(-1, 2)), HEIGHT // 2 + int(rng.integers(-2, 3))
     for place, letter in enumerate(word.upper()):
         canvas.text((left + PITCH * place, top), letter, font=_font(), fill=(paint, paint, paint), anchor="lm")
     return image
 
 
+def draw_uneven_sign(word: str, colour: str, bad_share: float, rng: np.random.Generator) -> Image.Image:
+    """A clean sign or, with probability `bad_share`, one that is blurred, scrawled over or misspelled, each as often."""
+    if rng.random() >= bad_share:
+        return draw_sign(word, colour)
+    fault = int(rng.integers(3))
+    if fault == 0:
+        return draw_sign(word, colour).filter(ImageFilter.GaussianBlur(2.5))
+    if fault == 1:
+        return _scrawl(draw_sign(word, colour), rng)
+    return draw_sign(_misspell(word, rng), colour)
+
+
+def _scrawl(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Six grey strokes from side to side."""
+    canvas = ImageDraw.Draw(image)
+    for _ in range(6):
+        ends = (0, int(rng.integers(HEIGHT)), WIDTH, int(rng.integers(HEIGHT)))
+        canvas.line(ends, fill=(128, 128, 128), width=2)
+    return image
+
+
+def _misspell(word: str, rng: np.random.Generator) -> str:
+    """Two thirds of the letters, at least two, replaced by random ones."""
+    letters = list(word)
+    for place in rng.permutation(len(word))[: max(2, 2 * len(word) // 3)]:
+        letters[place] = LETTERS[int(rng.integers(len(LETTERS)))]
+    changed = "".join(letters)
+    return changed if changed not in held_out_words() else _misspell(word, rng)
+
+
 def random_word(rng: np.random.Generator, share_real: float = 0.3) -> str:
-    """A training word, or (more often) random letters, so that spelling is learned letter by letter; never a held-out word."""
+    """A training word or, more often, random letters, so that spelling is learned by letter; never a held-out word."""
     if rng.random() < share_real:
         words = training_words()
         return words[int(rng.integers(len(words)))]
