@@ -24,7 +24,7 @@ def sample(
         Path | None, typer.Option("--output", metavar="FILE.png", help="Default runs/samples/MODEL_PROMPTID_SEED.png.")
     ] = None,
 ) -> None:
-    """Draw one image, the same that `dgpo eval` draws of this prompt and seed, and print where it is."""
+    """Draw one image, from the noise that `dgpo eval` gives this prompt and seed, and print where it is."""
     from benchmarks.generate import Cell
 
     if not prompt.strip():
