@@ -17,6 +17,7 @@ demo: $(ENV)/ready
 	$(DGPO) train --reward ocr --steps $(STEPS) --num-processes $(PROCESSES) --output $(OUT)/run
 	$(DGPO) eval --suite signs --model $(OUT)/run $(JUDGES) --seeds $(SEEDS) --output $(OUT)/after
 	$(DGPO) compare $(OUT)/before $(OUT)/after --output $(OUT)/compare.csv --picture $(OUT)/before_after.png
+	@$(BIN)/python -m dgpo.models.tiny.record
 	@echo "The comparison: $(OUT)/compare.csv. The curve: $(OUT)/run/curve.png. Before and after: $(OUT)/before_after.png."
 
 test: $(ENV)/ready

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ import typer
 
 from cli.launch import launch, launched
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
-from cli.screen import say
+from cli.screen import format_number, say
 from rewards.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +73,10 @@ def train(
         _describe(config, folder, _load_prompts(config, data), num_processes)
         return
     if model is None and config.model == DEFAULT_MODEL and os.environ.get("RANK", "0") == "0":
+        from dgpo.models.tiny.record import notice
+
         say("training the embedded model `tiny`; --model takes a diffusers folder or hub id of the SD3 family")
+        say(notice())
     _train(config, folder, data, fresh=fresh)
 
 
@@ -129,13 +132,14 @@ def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Pa
 
     asked = _watch_signals(progress)
     evaluation = config.evaluation
-    evaluate = None
+    evaluate: Callable[[int, Any], dict[str, Any]] | None = None
     if evaluation.suite is not None and evaluation.every > 0:
         suite = find_suite(evaluation.suite, data)
 
-        def evaluate(step: int, policy: Any) -> dict[str, Any]:
+        def measure(step: int, policy: Any) -> dict[str, Any]:
             progress.say(
-                f"evaluating {min(evaluation.prompts, len(suite.prompts))} held-out prompts of {suite.name} at step {step}"
+                f"evaluating {min(evaluation.prompts, len(suite.prompts))} held-out prompts of {suite.name} "
+                f"at step {step}"
             )
             result = evaluate_policy(
                 policy,
@@ -151,9 +155,12 @@ def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Pa
             )
             for key, value in result.items():
                 progress.say(
-                    f"held out at step {step}: {key} {value['mean']:.3f} [{value['ci_low']:.3f}, {value['ci_high']:.3f}]"
+                    f"held out at step {step}: {key} {format_number(value['mean'])} "
+                    f"[{format_number(value['ci_low'])}, {format_number(value['ci_high'])}]"
                 )
             return result
+
+        evaluate = measure
 
     return Listeners(
         on_step=lambda metrics: progress.update(metrics["step"], _summary(metrics)),
@@ -168,8 +175,9 @@ def _summary(metrics: dict[str, Any]) -> str:
     seconds = metrics["seconds"]
     failed = f", {metrics['failed']} failed" if metrics["failed"] else ""
     return (
-        f"reward {metrics['reward']:.3f} (spread {metrics['spread']:.3f}, dead groups {metrics['dead_groups']:.0%}{failed}), "
-        f"kl {metrics['kl']:.4f}, draw/score/learn {seconds['draw']:.1f}/{seconds['score']:.1f}/{seconds['learn']:.1f} s"
+        f"reward {metrics['reward']:.3f} (spread {metrics['spread']:.3f}, dead groups {metrics['dead_groups']:.0%}"
+        f"{failed}), kl {metrics['kl']:.4f}, "
+        f"draw/score/learn {seconds['draw']:.1f}/{seconds['score']:.1f}/{seconds['learn']:.1f} s"
     )
 
 
@@ -231,7 +239,7 @@ def _reward_facts(config: Config) -> dict[str, Any]:
 
 
 def _threads(config: Config, ranks: Ranks) -> int:
-    """Threads for torch on a CPU: what processes and scoring workers leave; sharing a core slows both many times over."""
+    """Threads for torch on a CPU: what processes and scoring workers leave; sharing a core slows both manifold."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size))
     return max(1, len(os.sched_getaffinity(0)) // processes - config.workers)
 

@@ -1,8 +1,8 @@
 """Checkpoints: a folder that is whole or absent, `step-NNNNNN/`.
 
 Holds what others load (diffusers LoRA weights, or the transformer under full fine-tuning: the evaluation average where
-one is kept) and what resuming needs (`trainer.safetensors`, `trainer.json`). `manifest.json` holds every file's SHA-256,
-so a damaged checkpoint is known before it is used.
+one is kept) and what resuming needs (`trainer.safetensors`, `trainer.json`). `manifest.json` holds every file's
+SHA-256, so a damaged checkpoint is known before it is used.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableDiffusion3Pipeline
@@ -55,7 +56,7 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimiz
 
 def publish_weights(folder: Path, policy: Policy) -> None:
     """What `dgpo eval` and diffusers load: the evaluation average, or the trained weights where none is kept."""
-    weights = policy.published_weights("average" if "average" in policy.snapshots else "current")
+    weights: dict[str, Any] = policy.published_weights("average" if "average" in policy.snapshots else "current")
     if policy.training.method == "lora":
         metadata = policy.model.transformer.peft_config[ADAPTER].to_dict()
         StableDiffusion3Pipeline.save_lora_weights(

@@ -28,7 +28,7 @@ class Training(Section):
     """Train low-rank adapters, or all of the transformer's weights."""
     rank: Count = 64
     """Rank of the adapters."""
-    alpha: Positive = 128
+    alpha: Count = 128
     """Scale of the adapters: their product is multiplied by alpha / rank."""
     modules: tuple[str, ...] = ()
     """Module names that get adapters; empty means the eight joint-attention projections."""

@@ -4,6 +4,9 @@ sigma runs from 1 (noise) to 0 (image); x_t = (1 - sigma) x0 + sigma eps; the ne
 (Liu et al. 2022; Esser et al. 2024). Shapes: B images; C, H, W of the latent.
 """
 
+# Annotations in diffusers and transformers are narrower than what their functions take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalOperand=false
+
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Literal

@@ -19,8 +19,8 @@ def load_model(name: str, *, dtype: str, device: torch.device, text_length: int)
     """The named model, frozen, on `device`.
 
     Raises:
-        UsageError: the name is neither `tiny`, nor a folder with a `model_index.json`, nor of the form OWNER/NAME, or it is
-                a model of another family.
+        UsageError: the name is neither `tiny`, nor a folder with a `model_index.json`, nor of the form OWNER/NAME, or
+            it is a model of another family.
         SetupError: the hub cannot be reached or has no such model.
     """
     path = TINY if name == "tiny" else Path(name)

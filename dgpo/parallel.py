@@ -32,7 +32,7 @@ class Ranks:
 
     @property
     def device(self) -> torch.device:
-        return self.state.device
+        return torch.device(self.state.device or "cpu")
 
     def share(self, count: int) -> list[int]:
         """The numbers below `count` that are this rank's."""

@@ -2,7 +2,8 @@
 
 One network is in memory. Other weights are named snapshots of the trained tensors alone (the LoRA matrices, or all of
 the transformer under full fine-tuning), put in place for one call by `torch.func.functional_call`; nothing is swapped
-back, so nothing can be left swapped. The reference of a LoRA policy is the network with its adapters off and costs no memory.
+back, so nothing can be left swapped. The reference of a LoRA policy is the network with its adapters off and costs no
+memory.
 """
 
 from collections import Counter
@@ -87,7 +88,8 @@ class Policy:
             torch.cat([conditioning.states_NTD, empty.states_NTD]), torch.cat([conditioning.pooled_NP, empty.pooled_NP])
         )
         velocity = self._forward(who, torch.cat([x_BCHW, x_BCHW]), torch.cat([sigma_B, sigma_B]), both, purpose)
-        return guide(*velocity.chunk(2), guidance)
+        conditional, unconditional = velocity.chunk(2)
+        return guide(conditional, unconditional, guidance)
 
     def _forward(self, who: Who, x: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning, purpose: Purpose):
         self.passes[purpose] += len(x)

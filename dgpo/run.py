@@ -1,7 +1,7 @@
 """A run folder: what the run was told, what it did, and where it stands.
 
-config.yaml, run.json (provenance), metrics.jsonl, checkpoints/, samples/, evaluations/, curve.png. One process group at a
-time may write in it; the same command continues it, another run's command is refused.
+config.yaml, run.json (provenance), metrics.jsonl, checkpoints/, samples/, evaluations/, curve.png. One process group
+at a time may write in it; the same command continues it, another run's command is refused.
 """
 
 import fcntl

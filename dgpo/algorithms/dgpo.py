@@ -52,10 +52,15 @@ class Noised:
     advantage_B: torch.Tensor
 
     def part(self, rows: slice) -> "Noised":
-        fields = (self.x0_BCHW, self.noise_BCHW, self.x_BCHW, self.sigma_B)
         index = torch.arange(len(self.group_B), device=self.group_B.device)[rows]
         return Noised(
-            *(f[rows] for f in fields), self.conditioning.take(index), self.group_B[rows], self.advantage_B[rows]
+            self.x0_BCHW[rows],
+            self.noise_BCHW[rows],
+            self.x_BCHW[rows],
+            self.sigma_B[rows],
+            self.conditioning.take(index),
+            self.group_B[rows],
+            self.advantage_B[rows],
         )
 
 
@@ -70,8 +75,8 @@ class DGPO:
     ) -> dict[str, float]:
         """Accumulate the gradient of every trained time and update; loss, KL and share of clipped images.
 
-        Groups without a non-zero advantage teach nothing and are skipped, here and in the KL term; where no group has one,
-        nothing is updated.
+        Groups without a non-zero advantage teach nothing and are skipped, here and in the KL term; where no group has
+        one, nothing is updated.
         """
         tally = Tally()
         times = choose_times(groups.times, self.config, step) if advantage_KG.any() else []
@@ -114,8 +119,8 @@ class DGPO:
     def _accumulate(self, batch: Noised, chosen_K: torch.Tensor, times: int, tally: Tally) -> None:
         """Add this time's gradient for these groups.
 
-        A rank whose share of one group is larger than a micro-batch first takes the errors without gradient, in parts, since
-        every weight needs its whole group's margin; that costs one more forward, and the passes say so.
+        A rank whose share of one group is larger than a micro-batch first takes the errors without gradient, in parts,
+        since every weight needs its whole group's margin; that costs one more forward, and the passes say so.
         """
         objective, images = self.config.objective, len(batch.group_B)
         size = self.config.optimizer.micro_batch
@@ -185,8 +190,8 @@ class DGPO:
         empty = torch.empty_like(batch.x0_BCHW)
         reference = torch.cat(velocities) if velocities else empty
         old = torch.cat(olds) if olds else reference
-        errors = [velocity_error(v, batch.x0_BCHW, batch.noise_BCHW) for v in (reference, old)]
-        return reference, *errors
+        reference_error = velocity_error(reference, batch.x0_BCHW, batch.noise_BCHW)
+        return reference, reference_error, velocity_error(old, batch.x0_BCHW, batch.noise_BCHW)
 
 
 def choose_times(table: list[float], config: Config, step: int) -> list[float]:

@@ -3,6 +3,9 @@
 Shapes: N prompts, T tokens, D text width, P pooled width; B images, C, H, W of the latent.
 """
 
+# Annotations in diffusers and transformers are narrower than what their functions take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalOperand=false
+
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,5 +1,8 @@
 """The embedded model's networks: the classes that SD3.5 is made of, small, initialised to be trained from scratch."""
 
+# Annotations in diffusers and transformers are narrower than what their functions take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalOperand=false
+
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from torch import nn
@@ -29,7 +32,7 @@ def build_autoencoder() -> AutoencoderKL:
 
 
 def build_transformer() -> SD3Transformer2DModel:
-    """Five joint-attention blocks, width 128, SD3.5's query and key normalisation; each block starts as the identity."""
+    """Five joint-attention blocks, width 128, SD3.5's query and key norm; each block starts as the identity."""
     transformer = SD3Transformer2DModel(
         sample_size=WIDTH // DOWNSAMPLING,
         patch_size=2,

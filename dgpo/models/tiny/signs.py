@@ -1,16 +1,16 @@
 """Drawn signs: what the embedded model is pretrained on.
 
 A sign is one word in capitals, left-aligned in a fixed pitch, on a plain board. The autoencoder learns from signs that
-vary in shade, paint and position. The denoiser learns to spell from one clean picture a prompt, and then from pictures of
-uneven quality, as the web's are: a share of them is blurred, scrawled over or misspelled under a prompt that does not say
-so. A model of such data can write and often does not, which is what reinforcement has to mend.
+vary in shade, paint and position. The denoiser learns to spell from one clean picture a prompt, and then from signs of
+uneven quality, as the web's pictures are: a share of them is misspelled under a prompt that does not say so. A model of
+such data can write and often does not, which is what reinforcement has to mend.
 """
 
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from dgpo.models.tiny.words import COLOURS, held_out_words, training_words
 
@@ -56,24 +56,8 @@ def draw_sign(word: str, colour: str, rng: np.random.Generator | None = None) ->
 
 
 def draw_uneven_sign(word: str, colour: str, bad_share: float, rng: np.random.Generator) -> Image.Image:
-    """A clean sign or, with probability `bad_share`, one that is blurred, scrawled over or misspelled, each as often."""
-    if rng.random() >= bad_share:
-        return draw_sign(word, colour)
-    fault = int(rng.integers(3))
-    if fault == 0:
-        return draw_sign(word, colour).filter(ImageFilter.GaussianBlur(2.5))
-    if fault == 1:
-        return _scrawl(draw_sign(word, colour), rng)
-    return draw_sign(_misspell(word, rng), colour)
-
-
-def _scrawl(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Six grey strokes from side to side."""
-    canvas = ImageDraw.Draw(image)
-    for _ in range(6):
-        ends = (0, int(rng.integers(HEIGHT)), WIDTH, int(rng.integers(HEIGHT)))
-        canvas.line(ends, fill=(128, 128, 128), width=2)
-    return image
+    """The sign of the word or, with probability `bad_share`, of a misspelling of it."""
+    return draw_sign(_misspell(word, rng) if rng.random() < bad_share else word, colour)
 
 
 def _misspell(word: str, rng: np.random.Generator) -> str:
