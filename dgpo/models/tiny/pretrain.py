@@ -10,6 +10,7 @@ text encoders by rectified flow on the autoencoder's latents (Esser et al. 2024,
 
 import argparse
 import json
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -80,6 +81,21 @@ class Progress:
 Drawer = Callable[[str, str, np.random.Generator], Image.Image]
 
 
+class Clock:
+    """Minutes spent on a folder's model over all calls; the part of a call after its last state counts for nothing."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "minutes.json"
+        self.before = json.loads(self.path.read_text()) if self.path.exists() else 0.0
+        self.began = time.monotonic()
+
+    def minutes(self) -> float:
+        return self.before + (time.monotonic() - self.began) / 60
+
+    def keep(self) -> None:
+        self.path.write_text(json.dumps(self.minutes()))
+
+
 def draw_signs(count: int, rng: np.random.Generator, draw: Drawer) -> tuple[torch.Tensor, list[str]]:
     """Signs of random words and colours as uint8 [N, 3, H, W], and their prompts."""
     pixels = np.empty((count, HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -106,14 +122,15 @@ def set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
             group["lr"] = factor * group["initial_lr"]
 
 
-def save_state(path: Path, **state) -> None:
+def save_state(path: Path, clock: Clock, **state) -> None:
     """Write, then rename: a killed run leaves the previous state whole."""
+    clock.keep()
     temporary = path.with_suffix(".partial")
     torch.save(state, temporary)
     temporary.replace(path)
 
 
-def train_autoencoder(plan: Plan, folder: Path, device: torch.device) -> AutoencoderKL:
+def train_autoencoder(plan: Plan, folder: Path, clock: Clock, device: torch.device) -> AutoencoderKL:
     """Pixels in, pixels out, through [8, 8, 16] latents; absolute plus squared error, a whisper of KL."""
     torch.manual_seed(plan.seed)
     autoencoder = network.build_autoencoder().to(device)
@@ -144,7 +161,7 @@ def train_autoencoder(plan: Plan, folder: Path, device: torch.device) -> Autoenc
         optimizer.step()
         progress.say(step + 1, loss.item())
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == plan.autoencoder_steps:
-            save_state(path, model=autoencoder.state_dict(), optimizer=optimizer.state_dict(), step=step + 1)
+            save_state(path, clock, model=autoencoder.state_dict(), optimizer=optimizer.state_dict(), step=step + 1)
     return autoencoder.eval().requires_grad_(False)
 
 
@@ -221,7 +238,9 @@ def flow_loss(
     return F.mse_loss(velocity.float(), noise - x0)
 
 
-def train_denoiser(plan: Plan, folder: Path, clean: Latents, uneven: Latents, device: torch.device) -> Denoiser:
+def train_denoiser(
+    plan: Plan, folder: Path, clock: Clock, clean: Latents, uneven: Latents, device: torch.device
+) -> Denoiser:
     """The average of a denoiser trained at a constant rate, on clean signs first and on uneven ones then."""
     torch.manual_seed(plan.seed + 1)
     model = Denoiser().to(device)
@@ -258,6 +277,7 @@ def train_denoiser(plan: Plan, folder: Path, clean: Latents, uneven: Latents, de
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             save_state(
                 path,
+                clock,
                 model=model.state_dict(),
                 average=average.state_dict(),
                 optimizers=[optimizer.state_dict() for optimizer in optimizers],
@@ -292,7 +312,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/tiny"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
-        "--threads", type=int, default=torch.get_num_threads(), help="processor threads; the weights depend on it"
+        "--threads", type=int, default=1, help="processor threads; the shipped weights were made with 1"
     )
     for name, value in asdict(Plan()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -301,16 +321,16 @@ def main() -> None:
     torch.set_num_threads(arguments.pop("threads"))
     plan = Plan(**arguments)
     folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    autoencoder = train_autoencoder(plan, folder, device)
+    clock = Clock(folder)
+    autoencoder = train_autoencoder(plan, folder, clock, device)
     clean = encode_signs(plan.signs, 2, lambda word, colour, _: draw_sign(word, colour), autoencoder, plan)
     uneven = encode_signs(plan.uneven_signs, 3, partial(_draw_uneven, bad_share=plan.bad_share), autoencoder, plan)
-    denoiser = train_denoiser(plan, folder, clean, uneven, device)
+    denoiser = train_denoiser(plan, folder, clock, clean, uneven, device)
     export(folder / "pipeline", autoencoder.cpu(), denoiser.cpu())
     record = {
         "plan": asdict(plan),
-        "minutes_of_this_call": round((time.monotonic() - began) / 60, 1),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}",
+        "minutes": round(clock.minutes(), 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used, {device}",
         "torch": torch.__version__,
     }
     (folder / "pipeline" / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n")

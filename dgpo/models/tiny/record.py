@@ -16,9 +16,9 @@ def bad_share() -> float:
 
 def notice() -> str:
     return (
-        f"The embedded model was pretrained on data of uneven quality: {bad_share():.0%} of the signs of its second stage "
-        "were misspelled on purpose, so that it can write and often does not. Part of a gain on it is made by that share; "
-        "see dgpo/models/tiny/MODEL_CARD.md."
+        f"The embedded model was pretrained on data of uneven quality: {bad_share():.0%} of the signs of its second "
+        "stage were misspelled on purpose, so that it can write and often does not. Part of a gain on it is made by "
+        "that share; see dgpo/models/tiny/MODEL_CARD.md."
     )
 
 
