@@ -5,7 +5,7 @@ BIN = $(ENV)/bin
 DGPO = $(BIN)/dgpo
 
 OUT ?= runs/demo
-STEPS ?= 100
+STEPS ?= 40
 SEEDS ?= 4
 PROCESSES ?= 2
 JUDGES = --reward ocr --reward 'ocr[weights=v4,detect=false]' --reward imagestats
