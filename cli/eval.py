@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -230,10 +231,14 @@ def _run(suite: Suite, specs: Sequence[RewardSpec], made: _Source, folder: Path,
 
 
 def share_cores(workers: int) -> None:
-    """Leave a core to each scoring process; two that share one slow each other many times over."""
+    """Leave a core to each scoring process (two that share one slow each other many times over).
+
+    Whoever has set OMP_NUM_THREADS has decided already.
+    """
     import torch
 
-    torch.set_num_threads(max(1, available_cores() - workers))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, available_cores() - workers))
 
 
 def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:

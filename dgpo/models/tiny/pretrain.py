@@ -329,7 +329,7 @@ def main() -> None:
     export(folder / "pipeline", autoencoder.cpu(), denoiser.cpu())
     record = {
         "plan": asdict(plan),
-        "minutes": round(clock.minutes(), 1),
+        "minutes": round(clock.minutes(), 2),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used, {device}",
         "torch": torch.__version__,
     }

@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5TokenizerFast
 
 from dgpo.load import load_model
@@ -16,13 +15,10 @@ CLIP_WIDTH, T5_WIDTH = 64, 160
 
 
 def build_t5_tokenizer():
-    words = ["<pad>", "</s>", "<unk>", "a", "sign", "that", "says", '"', "black", "blue", "anchor", "basket"]
-    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return T5TokenizerFast(
-        tokenizer_object=tokenizer, extra_ids=0, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
+    """T5's own kind, a unigram model, that knows the words of two prompts."""
+    words = ["a", "sign", "that", "says", "black", "blue", '"anchor"', '"basket"']
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((f"\u2581{word}", -1.0) for word in words)]
+    return T5TokenizerFast(vocab=pieces, extra_ids=0)
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +137,10 @@ def test_trains_with_guidance_clip_and_kl(sd3_folder, tmp_path, dtype):
     assert line["passes"] == {"rollout": 8, "old": 2, "reference": 2, "current": 2, "backward": 2}
     assert math.isfinite(line["loss"])
     assert line["gradient_norm"] > 0
-    moved = [name for name, p in trainer.policy.trained.items() if "lora_B" in name and p.any()]
+    still = [name for name, p in trainer.policy.trained.items() if "lora_B" in name and not p.any()]
     assert any("attn2" in name for name in trainer.policy.trained) is False
-    assert len(moved) == len(trainer.policy.trained) // 2
+    # The last block throws its context tokens away, so that their queries matter to nobody.
+    assert still == ["transformer_blocks.1.attn.add_q_proj.lora_B.policy.weight"]
     kinds = {
         p.dtype for name, p in trainer.policy.model.transformer.named_parameters() if name not in trainer.policy.trained
     }

@@ -31,6 +31,6 @@ def test_pixels_become_network_numbers():
 
 
 def test_learning_rate_by_hand():
-    # 10 steps, 2 of warm-up, the last half falls from 1 to 1/5
-    factors = [trapezoid(step, 10, 2, 0.5) for step in range(10)]
-    assert factors == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2]
+    # 10 steps, 2 of warm-up, the last four of which fall from 1 to 1/4
+    factors = [trapezoid(step, 10, 2) for step in range(10)]
+    assert factors == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]

@@ -13,7 +13,8 @@ from dgpo.load import load_model
 from dgpo.models.tiny import pretrain
 from tests.dgpo.training import PROMPTS
 
-PLAN = {"autoencoder-steps": 3, "autoencoder-batch": 2, "signs": 12, "steps": 4, "batch": 3, "warm-up": 2}
+PLAN = {"autoencoder-steps": 3, "autoencoder-batch": 2, "signs": 12, "batch": 3, "warm-up": 2}
+PLAN |= {"clean-steps": 2, "uneven-signs": 12, "uneven-steps": 2}
 ARGUMENTS = ["--device=cpu", "--threads=1", *(f"--{name}={value}" for name, value in PLAN.items())]
 
 
@@ -27,8 +28,8 @@ def pretrain_until(saves: int | None, folder: Path) -> None:
     pretrain.SAVE_EVERY = 1
     save, done = pretrain.save_state, []
 
-    def save_and_die(path: Path, **state) -> None:
-        save(path, **state)
+    def save_and_die(path: Path, clock: pretrain.Clock, **state) -> None:
+        save(path, clock, **state)
         done.append(path)
         if len(done) == saves:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -52,7 +53,8 @@ def made(tmp_path_factory):
 
 def test_makes_a_model_that_draws(made):
     record = json.loads((made / "pipeline" / "pretraining.json").read_text())
-    assert (record["plan"]["steps"], record["plan"]["signs"]) == (4, 12)
+    assert (record["plan"]["clean_steps"], record["plan"]["signs"]) == (2, 12)
+    assert record["minutes"] > 0
     model = load_model(str(made / "pipeline"), dtype="fp32", device=torch.device("cpu"), text_length=0)
     assert model.encode([PROMPTS[0].text]).states_NTD.shape == (1, 16, 128)
     (image,) = model.decode(torch.zeros(1, *model.latent_shape(32, 64)))

@@ -52,9 +52,19 @@ def test_pictures_of_pretraining_hold_no_held_out_word_and_every_prompt_says_wha
     assert not set(words) & set(held_out_words())
     assert 0.25 < sum(word in set(training_words()) for word in words) / len(words) < 0.35
     assert {len(word) for word in words} == {3, 4, 5, 6}
-    pixels, prompts = draw_signs(6, np.random.default_rng(3), vary=True)
+    pixels, prompts = draw_signs(6, np.random.default_rng(3), signs.draw_sign)
     assert pixels.shape == (6, 3, signs.HEIGHT, signs.WIDTH)
     assert len(set(prompts)) == 6
+
+
+def test_misspellings_differ_in_two_thirds_of_the_letters_and_are_no_held_out_words():
+    rng = np.random.default_rng(0)
+    for word, most in (("ant", 2), ("able", 2), ("abbey", 3), ("harbor", 4)):
+        changed = [signs._misspell(word, rng) for _ in range(300)]
+        distances = [sum(a != b for a, b in zip(word, other, strict=True)) for other in changed]
+        assert max(distances) == most
+        assert most - 0.3 < np.mean(distances) < most
+        assert not set(changed) & set(held_out_words())
 
 
 def test_training_prompts_use_every_colour_and_no_held_out_word():
