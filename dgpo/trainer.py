@@ -107,7 +107,7 @@ class Trainer:
 
     def _iterate(self, step: int) -> None:
         started = time.perf_counter()
-        passes = self.policy.passes.copy()
+        passes, self.gradient_norm = self.policy.passes.copy(), 0.0
         groups, scored = self._draw(step)
         drawn = time.perf_counter()
         scores_KG, parts = self._collect(groups, scored)

@@ -93,7 +93,9 @@ class Clock:
         return self.before + (time.monotonic() - self.began) / 60
 
     def keep(self) -> None:
-        self.path.write_text(json.dumps(self.minutes()))
+        beside = self.path.with_suffix(".partial")
+        beside.write_text(json.dumps(self.minutes()))
+        beside.replace(self.path)
 
 
 def draw_signs(count: int, rng: np.random.Generator, draw: Drawer) -> tuple[torch.Tensor, list[str]]:
