@@ -67,6 +67,12 @@ def test_misspellings_differ_in_two_thirds_of_the_letters_and_are_no_held_out_wo
         assert not set(changed) & set(held_out_words())
 
 
+def test_misspelling_that_happens_to_be_a_held_out_word_is_done_again(monkeypatch):
+    first = signs._misspell("anchor", np.random.default_rng(1))
+    monkeypatch.setattr(signs, "held_out_words", lambda: (first,))
+    assert signs._misspell("anchor", np.random.default_rng(1)) not in (first, "anchor")
+
+
 def test_training_prompts_use_every_colour_and_no_held_out_word():
     prompts = sign_prompts(training_words())
     assert len(set(prompts)) == len(training_words())
