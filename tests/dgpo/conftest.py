@@ -29,6 +29,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder with random weights; those that start at zero are drawn too, so that gradients flow."""
     torch.manual_seed(0)
     denoiser, autoencoder = Denoiser(), network.build_autoencoder()
+    autoencoder.register_to_config(shift_factor=0.1, scaling_factor=1.2)
     for parameter in denoiser.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.05)

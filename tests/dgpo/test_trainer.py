@@ -69,9 +69,7 @@ class TestRanks:
         "changes",
         [
             pytest.param({"groups": 2, "group_size": 4}, id="even"),
-            pytest.param(
-                {"groups": 3, "group_size": 3, "training.method": "full", "optimizer.learning_rate": 1e-4}, id="uneven"
-            ),
+            pytest.param({"groups": 3, "group_size": 3}, id="uneven"),
         ],
     )
     def test_two_processes_train_as_one_does(self, processes, model_folder, tmp_path, changes):
