@@ -84,9 +84,10 @@ class TestRanks:
         self.train_two(processes, two, tmp_path / "two")
 
         for alone, together in zip(steps(tmp_path / "one"), steps(tmp_path / "two"), strict=True):
-            for name in ("loss", "kl", "reward"):
+            for name in ("loss", "reward"):
                 assert together[name] == pytest.approx(alone[name], rel=1e-5), name
-            for name in ("gradient_norm", "spread"):  # a pixel that is rounded the other way moves an advantage
+            # AdamW's first steps are as long for a gradient of rounding errors; a pixel may be rounded the other way
+            for name in ("kl", "gradient_norm", "spread"):
                 assert together[name] == pytest.approx(alone[name], rel=1e-3), name
             assert together["passes"] == alone["passes"]
         assert steps(tmp_path / "one")[-1]["loss"] != pytest.approx(math.log(2) / 100, rel=1e-3)
