@@ -65,6 +65,7 @@ def train(
     }
     given = {name: value for name, value in overrides.items() if value is not None}
     config = load_config(recipe or _default_recipe(model, reward), given, set_ or [])
+    _check_model(config)
     _check_rewards(config)
     folder = output or Path("runs") / _run_name(config)
     if num_processes > 1 and not launched() and not dry_run:
@@ -242,6 +243,17 @@ def _threads(config: Config, ranks: Ranks) -> int:
     """Threads for torch on a CPU: what processes and scoring workers leave; sharing a core slows both manifold."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size))
     return max(1, len(os.sched_getaffinity(0)) // processes - config.workers)
+
+
+def _check_model(config: Config) -> None:
+    """The model's name makes sense, before prompts are asked for that it may not need."""
+    from cli.model import choose_model
+
+    if choose_model(config.model).run is not None:
+        raise UsageError(
+            f"{config.model} is a run, not a base model. To go on with it, give its own command again (more --steps makes "
+            "it longer)."
+        )
 
 
 def _check_rewards(config: Config) -> None:
