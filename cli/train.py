@@ -251,8 +251,8 @@ def _check_model(config: Config) -> None:
 
     if choose_model(config.model).run is not None:
         raise UsageError(
-            f"{config.model} is a run, not a base model. To go on with it, give its own command again (more --steps makes "
-            "it longer)."
+            f"{config.model} is a run, not a base model. To go on with it, give its own command again "
+            "(more --steps makes it longer)."
         )
 
 
