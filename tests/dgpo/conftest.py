@@ -1,5 +1,6 @@
 """A random model of the embedded model's shape, and processes that start at once."""
 
+import copy
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import torch
 from torch import nn
 
 from dgpo.config import Config
-from dgpo.load import load_policy
+from dgpo.load import load_model, weights_dtype
+from dgpo.models.sd3 import SD3
 from dgpo.models.tiny import network
 from dgpo.models.tiny.pretrain import Denoiser, export
 from dgpo.policy import Policy
@@ -38,13 +40,23 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def loaded() -> dict[str, SD3]:
+    """Models as they came from the disk, by precision."""
+    return {}
+
+
 @pytest.fixture
-def make_policy(model_folder: Path) -> Callable[..., tuple[Policy, Config]]:
-    """A policy ready to train, and its config with the given changes by dotted names."""
+def make_policy(model_folder: Path, loaded: dict[str, SD3]) -> Callable[..., tuple[Policy, Config]]:
+    """A policy ready to train, on a copy of the random model, and its config with changes by dotted names."""
 
     def make(changes: dict | None = None, *, trainable: bool = True) -> tuple[Policy, Config]:
         config = small_config(model_folder, changes)
-        return load_policy(config.model, config, torch.device("cpu"), trainable=trainable), config
+        dtype = weights_dtype(config.training)
+        if dtype not in loaded:
+            loaded[dtype] = load_model(config.model, dtype=dtype, device=torch.device("cpu"), text_length=0)
+        model = SD3(copy.deepcopy(loaded[dtype].pipeline), text_length=0)
+        return Policy(model, config.training, seed=config.seed, trainable=trainable), config
 
     return make
 

@@ -192,7 +192,7 @@ class TestGradient:
             policy.passes.clear()
         (one, one_figures, _), (other, other_figures, _) = results
         assert relative_error(other, one) < 1e-5
-        assert other_figures == pytest.approx(one_figures, rel=1e-5)
+        assert other_figures == pytest.approx(one_figures, rel=1e-4)
 
     def test_reported_loss_does_not_depend_on_how_groups_are_cut(self, make_policy):
         """Three groups, two at a time and one at a time: the mean over groups, not over cuts."""
