@@ -3,11 +3,6 @@
 import csv
 import importlib.metadata
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,9 +17,18 @@ from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
 from rewards.spec import parse_rewards
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("height=32", "width=64", "steps=2", "guidance=1", "sampler=euler", "text_length=0")
 SETS = [word for setting in SMALL for word in ("--set", f"sampling.{setting}")]
+
+CTRL_C_AFTER_A_BLOCK = """
+import os, signal
+from benchmarks.store import ScoreStore
+append = ScoreStore.append
+def append_and_interrupt(self, rows):
+    append(self, rows)
+    os.kill(os.getpid(), signal.SIGINT)
+ScoreStore.append = append_and_interrupt
+"""
 
 
 @pytest.fixture
@@ -204,30 +208,21 @@ def test_missing_extra_ends_with_3_and_lists_every_reward_with_the_command(progr
     assert "Traceback" not in done.stderr
 
 
-def test_interrupted_evaluation_ends_with_130_and_goes_on_to_the_same_scores(model_folder, tmp_path):
+def test_interrupted_evaluation_ends_with_130_and_goes_on_to_the_same_scores(program, run, model_folder, tmp_path):
     prompts = tmp_path / "many.txt"
-    prompts.write_text("".join(f"prompt {number}\n" for number in range(200)))
-    words = [sys.executable, "-m", "cli.main", "eval", "--suite", prompts, "--model", model_folder, *SETS]
-    words = [*map(str, words), "--reward", "imagestats.edges", "--workers", "0"]
-    settings = {"env": {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, "cwd": tmp_path, "text": True}
-    cut = subprocess.Popen([*words, "--output", "cut"], stderr=subprocess.PIPE, **settings)
-    scores = tmp_path / "cut/scores.csv"
-    deadline = time.monotonic() + 600
-    while not scores.exists() and cut.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    cut.send_signal(signal.SIGINT)
-    _, said = cut.communicate(timeout=600)
-    assert cut.returncode == 130, said
-    assert "Traceback" not in said
-    assert 0 < len(read(scores)) < 200
-    for output in ("cut", "whole"):
-        subprocess.run([*words, "--output", output], check=True, capture_output=True, **settings)
+    prompts.write_text("".join(f"prompt {number}\n" for number in range(40)))
+    words = ["--suite", prompts, "--model", model_folder, *SETS, "--reward", "imagestats.edges", "--workers", 0]
+    cut = program("eval", *map(str, words), "--output", "cut", before=CTRL_C_AFTER_A_BLOCK)
+    assert cut.returncode == 130, cut.stderr
+    assert "Traceback" not in cut.stderr
+    assert len(read(tmp_path / "cut/scores.csv")) == 16
     keep = ("prompt_id", "seed", "image_sha", "reward", "score")
-    cut_rows, whole_rows = (
-        [[row[name] for name in keep] for row in read(tmp_path / output / "scores.csv")] for output in ("cut", "whole")
-    )
-    assert len(whole_rows) == 200
-    assert cut_rows == whole_rows
+    rows = {}
+    for output in ("cut", "whole"):
+        assert run(*words, "--output", output).exit_code == 0
+        rows[output] = [[row[name] for name in keep] for row in read(tmp_path / output / "scores.csv")]
+    assert len(rows["whole"]) == 40
+    assert rows["cut"] == rows["whole"]
 
 
 @pytest.fixture

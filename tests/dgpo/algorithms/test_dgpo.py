@@ -183,16 +183,19 @@ class TestGradient:
 
     @pytest.mark.parametrize("micro_batch", [1, 2, 3, 4])
     def test_does_not_depend_on_the_micro_batch(self, make_policy, micro_batch):
-        """1 to 3 images: a group is larger than a micro-batch, so its errors are taken first, without gradient."""
+        """1 to 3 images: a group is larger than a micro-batch, so its errors are taken first, without gradient.
+
+        The margin is beta times a small difference of errors; a beta of 30 keeps its rounding far below the tolerance.
+        """
         results = []
         for size in (8, micro_batch):
-            policy, config = make_policy({"optimizer.micro_batch": size, "objective.kl": 0.1, "objective.beta": 300.0})
+            policy, config = make_policy({"optimizer.micro_batch": size, "objective.kl": 0.1, "objective.beta": 30.0})
             stir(policy, 0.1)
             results.append(learn(policy, config, draw_batch(policy, config), draw_advantages(config)))
             policy.passes.clear()
         (one, one_figures, _), (other, other_figures, _) = results
         assert relative_error(other, one) < 1e-5
-        assert other_figures == pytest.approx(one_figures, rel=1e-4)
+        assert other_figures == pytest.approx(one_figures, rel=1e-5)
 
     def test_reported_loss_does_not_depend_on_how_groups_are_cut(self, make_policy):
         """Three groups, two at a time and one at a time: the mean over groups, not over cuts."""
