@@ -39,6 +39,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
 def _start(rank: int, processes: int, port: int, arguments: Sequence[str]) -> subprocess.Popen:
     environment = {
+        "OMP_NUM_THREADS": "1",
         **os.environ,
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
