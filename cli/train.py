@@ -241,8 +241,10 @@ def _reward_facts(config: Config) -> dict[str, Any]:
 
 def _threads(config: Config, ranks: Ranks) -> int:
     """Threads for torch on a CPU: what processes and scoring workers leave; sharing a core slows both manifold."""
+    from cli.provenance import available_cores
+
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size))
-    return max(1, len(os.sched_getaffinity(0)) // processes - config.workers)
+    return max(1, available_cores() // processes - config.workers)
 
 
 def _check_model(config: Config) -> None:

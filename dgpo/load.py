@@ -25,6 +25,8 @@ def load_model(name: str, *, dtype: str, device: torch.device, text_length: int)
     """
     path = TINY if name == "tiny" else Path(name)
     settings = {"dtype": DTYPES[dtype], "device": device, "text_length": text_length}
+    if name == "tiny" and not path.is_dir():
+        raise SetupError(f"The embedded model is missing from {path}; install dgpo again.")
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise UsageError(f"{path} is no diffusers folder: it holds no model_index.json.")

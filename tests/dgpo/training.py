@@ -140,8 +140,8 @@ def train_until_killed(config: Config, folder: Path, kill_in_save: int | None) -
     torch.set_num_threads(1)
     rename = Path.rename
 
-    def rename_or_die(self: Path, target: Path) -> Path:
-        if kill_in_save is not None and target.name == f"step-{kill_in_save:06d}":
+    def rename_or_die(self: Path, target: str | os.PathLike[str]) -> Path:
+        if kill_in_save is not None and Path(target).name == f"step-{kill_in_save:06d}":
             os.kill(os.getpid(), signal.SIGKILL)
         return rename(self, target)
 

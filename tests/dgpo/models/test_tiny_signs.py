@@ -22,7 +22,7 @@ def test_an_ocr_engine_reads_them(options):
     colours = [COLOURS[place % len(COLOURS)] for place in range(10)]
     images = [draw(word, colour, place) for place, (word, colour) in enumerate(zip(words, colours, strict=True))]
     prompts = [Prompt(sign_prompt(word, colour)) for word, colour in zip(words, colours, strict=True)]
-    values = [score.value for score in reward.score(images, prompts)]
+    values = [score.value or 0.0 for score in reward.score(images, prompts)]
     assert np.mean(values) > 0.9, values
 
 

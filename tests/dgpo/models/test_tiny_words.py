@@ -22,17 +22,18 @@ def test_words_are_distinct_small_letters_of_drawable_length(words):
         assert signs.SHORTEST <= len(word) <= signs.LONGEST
 
 
-class Scripted:
+class Scripted(np.random.Generator):
     """A generator of chosen letters: never a real word, then each word's length and letters in turn."""
 
     def __init__(self, words):
+        super().__init__(np.random.PCG64(0))
         self.words = iter(words)
         self.word = ""
 
-    def random(self):
+    def random(self, *_):
         return 1.0
 
-    def integers(self, low, high=None, size=None):
+    def integers(self, low, high=None, size=None, **_):
         if size is None:
             self.word = next(self.words)
             return len(self.word)
