@@ -3,6 +3,7 @@
 Shapes: K prompts an iteration, G images of each.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -184,6 +185,12 @@ class Trainer:
         self.ranks.sum_gradients(self.policy.parameters)
         settings = self.config.optimizer
         self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters, settings.max_norm))
+        if not math.isfinite(self.gradient_norm):
+            raise SetupError(
+                f"The gradient of iteration {self.progress.step + 1} is not finite, so no step was taken with it. "
+                "Lower optimizer.learning_rate or take training.dtype fp32 in a new run;"
+                " this one stands at its last checkpoint."
+            )
         rise = min(1.0, (self.progress.updates + 1) / settings.warm_up) if settings.warm_up else 1.0
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * rise

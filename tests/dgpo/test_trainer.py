@@ -235,6 +235,19 @@ class TestFailures:
         lines = trainer.run.read_metrics()
         assert [line["step"] for line in lines if "evaluation" in line] == [0, 1]
 
+    def test_gradient_that_is_not_finite_stops_the_run_before_the_step(self, model_folder, tmp_path, monkeypatch):
+        trainer = build_trainer(small_config(model_folder, {"steps": 1}), tmp_path)
+        before = [p.detach().clone() for p in trainer.policy.parameters]
+
+        def spoil(parameters):
+            for parameter in parameters:
+                parameter.grad = torch.full_like(parameter, math.nan)
+
+        monkeypatch.setattr(trainer.ranks, "sum_gradients", spoil)
+        with pytest.raises(SetupError, match="gradient of iteration 1 is not finite"):
+            trainer.train(resume=False)
+        assert all(map(torch.equal, before, trainer.policy.parameters))
+
 
 class TestAverages:
     def test_evaluation_average_moves_once_in_so_many_iterations(self, model_folder, tmp_path, monkeypatch):
