@@ -7,7 +7,8 @@ import typer
 from cli.options import AsJson, group
 from cli.screen import print_json, print_table
 from rewards.card import Card
-from rewards.registry import BUNDLES, cards, find_card
+from rewards.cards import BUNDLES
+from rewards.registry import cards, find_card
 from rewards.spec import parse_rewards
 
 app = group("Judges of images: for training, and for measuring.")

@@ -17,12 +17,40 @@ class Option:
 
 
 @dataclass(frozen=True)
+class WeightFile:
+    """One file that a reward reads, and where it is published.
+
+    `path` is its place in a --weights folder; `aliases` are other places that are looked at. It comes from the file
+    `source` of the hub repository `repo` at the commit `revision`, or from `url`; with neither it is only ever given
+    by hand. `size` (bytes) and `sha256` are those of the published file, None where nobody has stated them. A file that
+    is not `required` is used where it is there.
+    """
+
+    path: str
+    repo: str = ""
+    revision: str = ""
+    source: str = ""
+    url: str = ""
+    size: int | None = None
+    sha256: str | None = None
+    required: bool = True
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """Where it is published, for people: repository@commit, an address, or nothing."""
+        return f"{self.repo}@{self.revision[:8]}" if self.repo else self.url
+
+
+@dataclass(frozen=True)
 class Card:
     """Facts of one version of a reward.
 
     `bounds` are the lowest and highest possible value (None: open). `higher_is_better` None marks a descriptive score,
     which is reported and never called quality. Training multiplies the raw value by `train_scale`; files never do.
-    `entry` is "module:Class"; the class is called with the RewardSpec and this card.
+    `weights` says in words where the weights come from and how a --weights folder is laid out; `files` are those that
+    `dgpo rewards fetch` gets. `reads_prompt` is False where the score is the image's alone. `entry` is "module:Class";
+    the class is called with the RewardSpec and this card.
     """
 
     name: str
@@ -37,6 +65,8 @@ class Card:
     options: tuple[Option, ...]
     weights: str
     entry: str
+    files: tuple[WeightFile, ...] = ()
+    reads_prompt: bool = True
 
     @property
     def key(self) -> str:

@@ -4,103 +4,13 @@ import importlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rewards.card import Card, Option
+from rewards.card import Card
+from rewards.cards import CARDS
 from rewards.errors import SetupError, UsageError, suggestion
 
 if TYPE_CHECKING:
     from rewards.reward import Reward
     from rewards.spec import RewardSpec
-
-_OCR_OPTIONS = (
-    Option("engine", "rapidocr", ("rapidocr", "paddleocr"), "which program reads the image"),
-    Option("weights", "v6", ("v6", "v4"), "PP-OCRv6 small or PP-OCRv4 mobile, where no --weights folder is given"),
-    Option("detect", "true", ("true", "false"), "find the lines first; false: the whole image is one line of text"),
-    Option("padding", "320", ("320", "none"), "width a short line is filled up to; none: faster, not as released"),
-    Option(
-        "channels", "rgb", ("rgb", "bgr"), "array order handed to the engine, which takes it for bgr (rgb: as released)"
-    ),
-)
-_OCR_WEIGHTS = (
-    "v6: in the wheel of rapidocr. v4: in the wheel of rapidocr_onnxruntime, pip install 'dgpo[demo]'. "
-    "--weights ocr=DIR: a folder with a detection and a recognition model (files *det*.onnx and *rec*.onnx, or folders "
-    "*det* and *rec* with one .onnx each or, for engine=paddleocr, Paddle's files with inference.yml)."
-)
-_OCR_LICENCE = "Apache-2.0 (engines and weights)"
-
-CARDS: tuple[Card, ...] = (
-    Card(
-        name="ocr",
-        version=1,
-        unit="share of the quoted text",
-        bounds=(0.0, 1.0),
-        higher_is_better=True,
-        train_scale=1.0,
-        licence=_OCR_LICENCE,
-        extra="ocr",
-        summary="how much of the text in quotes can be read in the image; case, spaces and extra text do not count",
-        options=_OCR_OPTIONS,
-        weights=_OCR_WEIGHTS,
-        entry="rewards.ocr:ReleasedOcr",
-    ),
-    Card(
-        name="ocr-strict",
-        version=1,
-        unit="share of the quoted text",
-        bounds=(0.0, 1.0),
-        higher_is_better=True,
-        train_scale=1.0,
-        licence=_OCR_LICENCE,
-        extra="ocr",
-        summary="the paper's formula to the letter: case, spaces and extra text count",
-        options=_OCR_OPTIONS,
-        weights=_OCR_WEIGHTS.replace("ocr=DIR", "ocr-strict=DIR"),
-        entry="rewards.ocr:StrictOcr",
-    ),
-    Card(
-        name="imagestats.dark",
-        version=1,
-        unit="share of pixels",
-        bounds=(0.0, 1.0),
-        higher_is_better=None,
-        train_scale=1.0,
-        licence="Apache-2.0",
-        extra=None,
-        summary="share of pixels that are nearly black",
-        options=(),
-        weights="none",
-        entry="rewards.imagestats:DarkShare",
-    ),
-    Card(
-        name="imagestats.edges",
-        version=1,
-        unit="mean Sobel gradient of luma",
-        bounds=(0.0, 1.0),
-        higher_is_better=None,
-        train_scale=1.0,
-        licence="Apache-2.0",
-        extra=None,
-        summary="how much of the image is edge",
-        options=(),
-        weights="none",
-        entry="rewards.imagestats:EdgeDensity",
-    ),
-    Card(
-        name="imagestats.colours",
-        version=1,
-        unit="bits",
-        bounds=(0.0, 12.0),
-        higher_is_better=None,
-        train_scale=1.0,
-        licence="Apache-2.0",
-        extra=None,
-        summary="entropy of the colours, 16 steps a channel",
-        options=(),
-        weights="none",
-        entry="rewards.imagestats:ColourEntropy",
-    ),
-)
-
-BUNDLES: dict[str, tuple[str, ...]] = {"imagestats": ("imagestats.dark", "imagestats.edges", "imagestats.colours")}
 
 
 def cards() -> list[Card]:

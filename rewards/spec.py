@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from rewards.card import Option
+from rewards.cards import BUNDLES
 from rewards.errors import UsageError, suggestion
-from rewards.registry import BUNDLES, cards, find_card
+from rewards.registry import cards, find_card
 
 _Setting: TypeAlias = tuple[tuple[str, ...], str, str, str]
 _SPEC = re.compile(r"(?P<name>[^@\[\]=]+)(@(?P<version>[^\[\]=]*))?(\[(?P<options>[^\[\]]*)\])?(=(?P<weight>.*))?")

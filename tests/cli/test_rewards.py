@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.commands import app
-from rewards.registry import CARDS, find_card
+from rewards.cards import CARDS
+from rewards.registry import find_card
 
 
 def run(*words):

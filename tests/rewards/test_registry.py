@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
+from rewards.cards import BUNDLES
 from rewards.errors import SetupError, UsageError
-from rewards.registry import BUNDLES, cards, check_buildable, find_card, load
+from rewards.registry import cards, check_buildable, find_card, load
 from rewards.spec import parse_rewards
 
 

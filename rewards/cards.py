@@ -1,0 +1,265 @@
+"""The table of rewards: every judge that comes with the package, as its card; none is loaded for it."""
+
+from rewards.card import Card, Option, WeightFile
+
+_OCR_OPTIONS = (
+    Option("engine", "rapidocr", ("rapidocr", "paddleocr"), "which program reads the image"),
+    Option("weights", "v6", ("v6", "v4"), "PP-OCRv6 small or PP-OCRv4 mobile, where no --weights folder is given"),
+    Option("detect", "true", ("true", "false"), "find the lines first; false: the whole image is one line of text"),
+    Option("padding", "320", ("320", "none"), "width a short line is filled up to; none: faster, not as released"),
+    Option(
+        "channels", "rgb", ("rgb", "bgr"), "array order handed to the engine, which takes it for bgr (rgb: as released)"
+    ),
+)
+_OCR_WEIGHTS = (
+    "v6: in the wheel of rapidocr. v4: in the wheel of rapidocr_onnxruntime, pip install 'dgpo[demo]'. "
+    "--weights ocr=DIR: a folder with a detection and a recognition model (files *det*.onnx and *rec*.onnx, or folders "
+    "*det* and *rec* with one .onnx each or, for engine=paddleocr, Paddle's files with inference.yml)."
+)
+_OCR_LICENCE = "Apache-2.0 (engines and weights)"
+
+_NETWORK_OPTIONS = (
+    Option("dtype", "fp32", ("fp32", "bf16", "fp16"), "precision of the networks; heads and similarities stay fp32"),
+    Option("device", "auto", None, "auto (the GPU of this process where there is one), cpu, cuda or cuda:N"),
+)
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def _clip_l14(folder: str, *, text: bool) -> tuple[WeightFile, ...]:
+    """OpenAI's CLIP ViT-L/14 as the hub has it, in a subfolder of a reward's weights."""
+    repo, revision = "openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"
+    sha = "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb"
+    names = ["config.json", "preprocessor_config.json", *(_TOKENIZER_FILES if text else ())]
+    network = WeightFile(f"{folder}/model.safetensors", repo, revision, "model.safetensors", "", 1710540580, sha)
+    rest = [WeightFile(f"{folder}/{n}", repo, revision, n, required=n not in _TOKENIZER_FILES) for n in names]
+    return (network, *rest)
+
+
+_PICKSCORE = ("yuvalkirstain/PickScore_v1", "a4e4367c6dfa7288a00c550414478f865b875800")
+_PICKSCORE_SHA = "ef31ef6fc5ff4d9bb90dd232df4e145887ba62c5a03aa2841415f8c25f18d52e"
+_PICKSCORE_FILES = (
+    WeightFile(
+        "model.safetensors", *_PICKSCORE, "model.safetensors", "", 3944552236, _PICKSCORE_SHA,
+        aliases=("model/model.safetensors",),
+    ),
+    WeightFile("config.json", *_PICKSCORE, "config.json", aliases=("model/config.json",)),
+    WeightFile(
+        "preprocessor_config.json", *_PICKSCORE, "preprocessor_config.json",
+        aliases=("processor/preprocessor_config.json",),
+    ),
+    *(
+        WeightFile(name, *_PICKSCORE, name, required=False, aliases=(f"processor/{name}",))
+        for name in _TOKENIZER_FILES
+    ),
+)  # fmt: skip
+_IMAGEREWARD = ("zai-org/ImageReward", "5736be03b2652728fb87788c9797b0570450ab72")
+_IMAGEREWARD_SHA = "d71dc8d4912bc633c06ab8ef1ef6a81e8199d4369f14b47b29baf1d19de561f6"
+_BERT = ("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594")
+_BERT_SHA = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
+_IMAGEREWARD_FILES = (
+    WeightFile("ImageReward.pt", *_IMAGEREWARD, "ImageReward.pt", "", 1786880927, _IMAGEREWARD_SHA),
+    WeightFile("med_config.json", *_IMAGEREWARD, "med_config.json", "", 485),
+    WeightFile("vocab.txt", *_BERT, "vocab.txt", "", 231508, _BERT_SHA),
+)
+_AESTHETIC_HEAD = "sac+logos+ava1-l14-linearMSE.pth"
+_AESTHETIC_FILES = (
+    WeightFile(
+        _AESTHETIC_HEAD,
+        url="https://raw.githubusercontent.com/christophschuhmann/improved-aesthetic-predictor/"
+        "6934dd81792f086e613a121dbce43082cb8be85e/sac%2Blogos%2Bava1-l14-linearMSE.pth",
+        size=3714759,
+        sha256="21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
+    ),
+    *_clip_l14("clip", text=False),
+)
+_HPS_FILES = (
+    WeightFile(
+        "HPS_v2.1_compressed.pt", "xswu/HPSv2", "697403c78157020a1ae59d23f111aa58ced35b0a", "HPS_v2.1_compressed.pt"
+    ),
+    WeightFile("open_clip_config.json", required=False),
+)
+
+CARDS: tuple[Card, ...] = (
+    Card(
+        name="ocr",
+        version=1,
+        unit="share of the quoted text",
+        bounds=(0.0, 1.0),
+        higher_is_better=True,
+        train_scale=1.0,
+        licence=_OCR_LICENCE,
+        extra="ocr",
+        summary="how much of the text in quotes can be read in the image; case, spaces and extra text do not count",
+        options=_OCR_OPTIONS,
+        weights=_OCR_WEIGHTS,
+        entry="rewards.ocr:ReleasedOcr",
+    ),
+    Card(
+        name="ocr-strict",
+        version=1,
+        unit="share of the quoted text",
+        bounds=(0.0, 1.0),
+        higher_is_better=True,
+        train_scale=1.0,
+        licence=_OCR_LICENCE,
+        extra="ocr",
+        summary="the paper's formula to the letter: case, spaces and extra text count",
+        options=_OCR_OPTIONS,
+        weights=_OCR_WEIGHTS.replace("ocr=DIR", "ocr-strict=DIR"),
+        entry="rewards.ocr:StrictOcr",
+    ),
+    Card(
+        name="pickscore",
+        version=1,
+        unit="logit (exp(logit_scale) * cosine)",
+        bounds=(None, None),
+        higher_is_better=True,
+        train_scale=1 / 26,
+        licence="weights: none stated on the hub page (the authors' code is MIT)",
+        extra=None,
+        summary="which image people would pick for the prompt: CLIP-H/14 tuned on Pick-a-Pic (arXiv 2305.01569)",
+        options=_NETWORK_OPTIONS,
+        weights="--weights pickscore=DIR: the hub folder as it is, or its network in DIR/model and its processor in "
+        "DIR/processor.",
+        entry="rewards.pickscore:PickScore",
+        files=_PICKSCORE_FILES,
+    ),
+    Card(
+        name="aesthetic",
+        version=1,
+        unit="points, about 1 to 10",
+        bounds=(None, None),
+        higher_is_better=True,
+        train_scale=1.0,
+        licence="Apache-2.0 (predictor), MIT (CLIP)",
+        extra=None,
+        summary="how much people like its look, whatever the prompt: LAION's linear predictor on CLIP-L/14",
+        options=(
+            Option(
+                "order",
+                "rgb-first",
+                ("rgb-first", "resize-first"),
+                "convert to RGB, then resize (as Flow-GRPO and DGPO do), or the other way round (as LAION did); they "
+                "differ for images with transparency or a palette, and for some sizes by one pixel of crop",
+            ),
+            *_NETWORK_OPTIONS,
+        ),
+        weights=f"--weights aesthetic=DIR: {_AESTHETIC_HEAD} and clip/, the hub folder of CLIP ViT-L/14.",
+        entry="rewards.aesthetic:Aesthetic",
+        files=_AESTHETIC_FILES,
+        reads_prompt=False,
+    ),
+    Card(
+        name="imagereward",
+        version=1,
+        unit="standard deviations over its training prompts",
+        bounds=(None, None),
+        higher_is_better=True,
+        train_scale=1.0,
+        licence="Apache-2.0 (weights and BERT vocabulary)",
+        extra=None,
+        summary="how people would rate the image for the prompt: a BLIP cross-encoder (arXiv 2304.05977)",
+        options=_NETWORK_OPTIONS,
+        weights="--weights imagereward=DIR: ImageReward.pt, med_config.json and vocab.txt (of bert-base-uncased).",
+        entry="rewards.imagereward:ImageReward",
+        files=_IMAGEREWARD_FILES,
+    ),
+    Card(
+        name="clipscore",
+        version=1,
+        unit="cosine",
+        bounds=(-1.0, 1.0),
+        higher_is_better=True,
+        train_scale=1.0,
+        licence="MIT (CLIP)",
+        extra="openclip",
+        summary="similarity of image and prompt in CLIP-L/14; several definitions are in use, see its options",
+        options=(
+            Option(
+                "definition",
+                "cosine",
+                ("cosine", "hf-cosine", "dgpo", "diffusionnft", "torchmetrics", "paper"),
+                "cosine: OpenAI's tokens and pixels, as ImageReward's repository; hf-cosine: transformers' tokens and "
+                "pixels, as Flow-Factory; dgpo: 100 * cosine / 30 and diffusionnft: cosine of bilinear tensors; "
+                "torchmetrics: max(100 * cosine, 0); paper (arXiv 2104.08718): 2.5 * max(cosine, 0) of 'A photo depicts' "
+                "and the prompt",
+            ),
+            Option("antialias", "true", ("true", "false"), "of the bilinear resize (torchvision before 0.17: false)"),
+            *_NETWORK_OPTIONS,
+        ),
+        weights="--weights clipscore=DIR: clip/, the hub folder of CLIP ViT-L/14 with its tokenizer's files.",
+        entry="rewards.clipscore:ClipScore",
+        files=_clip_l14("clip", text=True),
+    ),
+    Card(
+        name="hpsv2",
+        version=1,
+        unit="cosine (tables print it times 100)",
+        bounds=(-1.0, 1.0),
+        higher_is_better=True,
+        train_scale=1.0,
+        licence="Apache-2.0",
+        extra="openclip",
+        summary="which image people would prefer for the prompt: HPS v2.1, a tuned CLIP-H/14 (arXiv 2306.09341)",
+        options=(
+            Option(
+                "antialias",
+                "true",
+                ("true", "false"),
+                "of the resize (the reference with torchvision before 0.17: false)",
+            ),
+            *_NETWORK_OPTIONS,
+        ),
+        weights="--weights hpsv2=DIR: HPS_v2.1_compressed.pt, and open_clip_config.json where it is not ViT-H-14.",
+        entry="rewards.hpsv2:HPSv2",
+        files=_HPS_FILES,
+    ),
+    Card(
+        name="imagestats.dark",
+        version=1,
+        unit="share of pixels",
+        bounds=(0.0, 1.0),
+        higher_is_better=None,
+        train_scale=1.0,
+        licence="Apache-2.0",
+        extra=None,
+        summary="share of pixels that are nearly black",
+        options=(),
+        weights="none",
+        reads_prompt=False,
+        entry="rewards.imagestats:DarkShare",
+    ),
+    Card(
+        name="imagestats.edges",
+        version=1,
+        unit="mean Sobel gradient of luma",
+        bounds=(0.0, 1.0),
+        higher_is_better=None,
+        train_scale=1.0,
+        licence="Apache-2.0",
+        extra=None,
+        summary="how much of the image is edge",
+        options=(),
+        weights="none",
+        reads_prompt=False,
+        entry="rewards.imagestats:EdgeDensity",
+    ),
+    Card(
+        name="imagestats.colours",
+        version=1,
+        unit="bits",
+        bounds=(0.0, 12.0),
+        higher_is_better=None,
+        train_scale=1.0,
+        licence="Apache-2.0",
+        extra=None,
+        summary="entropy of the colours, 16 steps a channel",
+        options=(),
+        weights="none",
+        reads_prompt=False,
+        entry="rewards.imagestats:ColourEntropy",
+    ),
+)
+
+BUNDLES: dict[str, tuple[str, ...]] = {"imagestats": ("imagestats.dark", "imagestats.edges", "imagestats.colours")}

@@ -1,0 +1,95 @@
+"""From an image to what a CLIP-like tower sees, in the four ways that the originals do it.
+
+They differ in the order of resizing and converting to RGB, in the rounding of the crop, and in whether the resize
+works on 8-bit pixels (PIL) or on floats (torchvision); each moves scores. All give normalised floats [3, size, size].
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image as PIL
+from PIL.Image import Image, Resampling
+from torchvision.transforms.functional import InterpolationMode, center_crop, resize
+
+from rewards.errors import ScoringError
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def resize_first(image: Image, size: int) -> torch.Tensor:
+    """OpenAI's and ImageReward's way: PIL bicubic in the image's own mode, centre crop, then RGB.
+
+    Transparent images are resized with premultiplied alpha and palette images by nearest neighbour, as PIL does; the
+    crop's offset is rounded half to even.
+    """
+    resized = _resize_shorter(image, size)
+    left, top = (round((side - size) / 2) for side in resized.size)
+    return normalise(_to_rgb(resized.crop((left, top, left + size, top + size))))
+
+
+def rgb_first(
+    image: Image, size: int, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD
+) -> torch.Tensor:
+    """transformers' way up to version 4 (PickScore, Flow-GRPO): RGB without alpha, PIL bicubic, crop rounded down."""
+    resized = _resize_shorter(_to_rgb(image), size)
+    left, top = ((side - size) // 2 for side in resized.size)
+    return normalise(resized.crop((left, top, left + size, top + size)), mean, std)
+
+
+def pad_longest(image: Image, size: int, *, antialias: bool) -> torch.Tensor:
+    """HPSv2's way: float RGB, longer side to `size` by bicubic, then black borders; nothing is cut off.
+
+    Alpha is dropped; the original fails on transparent images.
+    """
+    pixels = _to_float(image)
+    height, width = pixels.shape[1:]
+    shape = [max(1, round(side * size / max(height, width))) for side in (height, width)]
+    resized = resize(pixels, shape, InterpolationMode.BICUBIC, antialias=antialias)
+    canvas = torch.zeros(3, size, size)
+    top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
+    canvas[:, top : top + shape[0], left : left + shape[1]] = resized
+    return _standardise(canvas, CLIP_MEAN, CLIP_STD)
+
+
+def bilinear(image: Image, size: int, *, antialias: bool) -> torch.Tensor:
+    """The way of the CLIP scorers of DGPO and DiffusionNFT: float RGB, shorter side by bilinear, centre crop."""
+    pixels = resize(_to_float(image), [size], InterpolationMode.BILINEAR, antialias=antialias)
+    return _standardise(center_crop(pixels, [size]), CLIP_MEAN, CLIP_STD)
+
+
+def normalise(image: Image, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> torch.Tensor:
+    """An RGB image of 8 bits as standardised floats [3, height, width]."""
+    return _standardise(_to_float(image), mean, std)
+
+
+def _standardise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+
+def _to_float(image: Image) -> torch.Tensor:
+    pixels = np.asarray(_to_rgb(image))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).to(torch.float32).div(255)
+
+
+def _to_rgb(image: Image) -> Image:
+    _refuse_empty(image)
+    return image.convert("RGB")
+
+
+def _resize_shorter(image: Image, size: int) -> Image:
+    """Shorter side `size`, the other cut to a whole number of pixels."""
+    _refuse_empty(image)
+    width, height = image.size
+    short, long = min(width, height), int(size * max(width, height) / min(width, height))
+    if PIL.MAX_IMAGE_PIXELS is not None and size * long > PIL.MAX_IMAGE_PIXELS:
+        raise ScoringError(f"the image is too elongated to be resized ({width} x {height} pixels)")
+    if short == size:
+        return image
+    return image.resize((size, long) if width <= height else (long, size), Resampling.BICUBIC)
+
+
+def _refuse_empty(image: Image) -> None:
+    if image.width == 0 or image.height == 0:
+        raise ScoringError(f"the image is empty ({image.width} x {image.height} pixels)")
