@@ -1,26 +1,73 @@
-"""What every reward promises, tested on every entry of the table."""
+"""What every reward promises, tested on every entry of the table.
 
+Rewards with weights are built from the small random checkpoints of tests/golden, in the published formats.
+"""
+
+import gc
 import importlib.util
 import io
+import socket
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from rewards.errors import SetupError
+from rewards.features import Features
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import cards, load
 from rewards.spec import parse_rewards
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "clip_family"
 WORDS = ("ANCHOR", "basket", "COFFEE", "dragon", "EMPIRE", "flower", "GINGER", "hammer")
-VARIANTS = ("ocr[weights=v4]", "ocr[detect=false]", "ocr[padding=none]", "ocr[channels=bgr]")
 SIZES = ((160, 64), (96, 32), (128, 64), (128, 128), (200, 48), (64, 32), (320, 64), (192, 96))
+VARIANTS = (
+    "ocr[weights=v4]",
+    "ocr[detect=false]",
+    "ocr[padding=none]",
+    "ocr[channels=bgr]",
+    "aesthetic[order=resize-first]",
+    "clipscore[definition=hf-cosine]",
+    "clipscore[definition=dgpo]",
+    "clipscore[definition=diffusionnft,antialias=false]",
+    "clipscore[definition=torchmetrics]",
+    "clipscore[definition=paper]",
+    "hpsv2[antialias=false]",
+)
+# Share of the scores' spread by which the order and size of batches may move a score, in fp32.
+SPLIT = 1e-5
+
+
+def spec_of(text):
+    name = text.partition("[")[0]
+    folder = GOLDEN / name
+    return parse_rewards([text], weights=[f"{name}={folder}"] if folder.is_dir() else ())[0]
 
 
 @pytest.fixture(scope="module", params=[*(card.name for card in cards()), *VARIANTS])
 def reward(request):
     if "v4" in request.param and importlib.util.find_spec("rapidocr_onnxruntime") is None:
         pytest.skip("PP-OCRv4 weights come with rapidocr_onnxruntime (pip install 'dgpo[demo]')")
-    return load(parse_rewards([request.param])[0])
+    return load(spec_of(request.param))
+
+
+@pytest.fixture(autouse=True)
+def no_memory(monkeypatch):
+    """Every score is made anew: features that were kept would hide what these tests look for."""
+    monkeypatch.setattr(Features, "_remember", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Not even an attempt: HF_HUB_OFFLINE would keep only one library from it."""
+
+    def refuse(_socket, address):
+        raise AssertionError(f"a reward went to the network: {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +86,47 @@ def scores(reward, images, prompts):
     return reward.score(images, prompts)
 
 
+@pytest.fixture(scope="module")
+def agree(scores):
+    """Whether other scores of the same images are the same: details equal, values within SPLIT of their spread."""
+    values = [score.value for score in scores]
+    tolerance = SPLIT * (max(values) - min(values))
+
+    def compare(others, expected=scores):
+        assert [score.detail for score in others] == [score.detail for score in expected]
+        assert [score.value for score in others] == pytest.approx(
+            [score.value for score in expected], rel=0, abs=tolerance
+        )
+
+    return compare
+
+
 def test_prompts_pass_the_check(reward, prompts):
     for prompt in prompts:
         reward.check(prompt)
 
 
-def test_a_batch_of_eight_is_eight_batches_of_one(reward, images, prompts, scores):
-    pairs = zip(images, prompts, strict=True)
-    assert [score for image, prompt in pairs for score in reward.score([image], [prompt])] == scores
+@pytest.mark.parametrize("parts", [(1,) * 8, (3, 5), (2, 4, 2), (7, 1)])
+def test_the_split_into_batches_does_not_matter(reward, images, prompts, agree, parts):
+    others = []
+    for size in parts:
+        start = len(others)
+        others += reward.score(images[start : start + size], prompts[start : start + size])
+    agree(others)
 
 
-def test_order_does_not_matter(reward, images, prompts, scores):
+def test_order_does_not_matter(reward, images, prompts, scores, agree):
     order = [5, 2, 7, 0, 3, 6, 1, 4]
     permuted = reward.score([images[i] for i in order], [prompts[i] for i in order])
-    assert permuted == [scores[i] for i in order]
+    agree(permuted, [scores[i] for i in order])
+
+
+def test_an_image_is_judged_with_its_own_prompt(reward, images, prompts, scores):
+    """A batch scored as all pairs, or with the prompts in another order, would show here."""
+    if not reward.card.reads_prompt:
+        pytest.skip("this score is the image's alone")
+    shifted = reward.score(images, [*prompts[1:], prompts[0]])
+    assert any(other.value != score.value for other, score in zip(shifted, scores, strict=True))
 
 
 def test_the_same_images_have_the_same_scores(reward, images, prompts, scores):
@@ -68,7 +142,7 @@ def test_values_are_within_the_bounds_of_the_card(reward, scores):
 
 
 def test_scores_tell_images_apart(reward, images, prompts, scores):
-    """A reward stuck at one number would pass all the other tests."""
+    """A reward stuck at one number would pass most of the other tests."""
     blank = [Image.new("RGB", image.size, (90, 90, 90)) for image in images]
     assert reward.score(blank, prompts) != scores
 
@@ -82,7 +156,38 @@ def test_a_png_round_trip_changes_nothing(reward, images, prompts, scores):
     assert reward.score(again, prompts) == scores
 
 
-def test_what_cannot_be_judged_is_never_a_number(reward, images, prompts, scores):
+def test_networks_set_to_training_mode_score_the_same(reward, images, prompts, scores):
+    """Dropout and the like must stay off, whoever calls .train() on what this process holds."""
+    networks = [thing for thing in gc.get_objects() if isinstance(thing, torch.nn.Module)]
+    for network in networks:
+        network.train()
+    assert reward.score(images, prompts) == scores
+
+
+def test_half_precision_is_for_the_networks_only(reward, images, prompts, scores):
+    """bf16 has 8 bits; a head or similarity computed in it could give no other values than these."""
+    if "dtype" not in {option.name for option in reward.card.options}:
+        pytest.skip("this reward has no dtype option")
+    settings = ",".join(f"{name}={value}" for name, value in (*reward.spec.options, ("dtype", "bf16")))
+    half = load(spec_of(f"{reward.spec.name}[{settings}]"))
+    values = [score.value for score in half.score(images, prompts)]
+    assert values != [torch.tensor(value).bfloat16().item() for value in values]
+    assert values != [score.value for score in scores]
+    spread = max(score.value for score in scores) - min(score.value for score in scores)
+    assert values == pytest.approx([score.value for score in scores], rel=0, abs=max(0.25 * spread, 0.02))
+
+
+def test_missing_weights_are_a_sentence_with_the_way_out(reward, tmp_path):
+    if not reward.card.files:
+        pytest.skip("this reward fetches nothing")
+    for weights, words in ((f"{reward.spec.name}={tmp_path}", str(tmp_path)), (None, "dgpo rewards fetch")):
+        (spec,) = parse_rewards([reward.spec.name], weights=[weights] if weights else ())
+        with pytest.raises(SetupError, match=reward.card.files[0].path.replace("+", r"\+")) as caught:
+            load(spec)
+        assert words in str(caught.value)
+
+
+def test_what_cannot_be_judged_is_never_a_number(reward, images, prompts, scores, agree):
     buffer = io.BytesIO()
     images[0].save(buffer, "PNG")
     truncated = Image.open(io.BytesIO(buffer.getvalue()[:-60]))
@@ -91,7 +196,7 @@ def test_what_cannot_be_judged_is_never_a_number(reward, images, prompts, scores
     for score in result[:2]:
         assert score.value is None
         assert score.reason
-    assert result[2:] == scores[2:]
+    agree(result[2:], scores[2:])
 
 
 def test_a_failing_engine_is_a_failed_score(reward, images, prompts, monkeypatch):
@@ -102,6 +207,8 @@ def test_a_failing_engine_is_a_failed_score(reward, images, prompts, monkeypatch
 
     if hasattr(reward, "engine"):
         monkeypatch.setattr(reward.engine, "_engine", fail)
+    elif reward.card.files:
+        monkeypatch.setattr(Features, "of", fail)
     else:
         monkeypatch.setattr(type(reward), "measure", fail)
     result = score_batch({"it": reward}, images, prompts).scores["it"]
