@@ -47,9 +47,12 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimiz
     for path in partial.rglob("*"):
         if path.is_file():
             _flush(path)
+    replaced = folder / f".{final.name}.replaced"
+    shutil.rmtree(replaced, ignore_errors=True)
     if final.exists():
-        shutil.rmtree(final)
+        final.rename(replaced)
     partial.rename(final)
+    shutil.rmtree(replaced, ignore_errors=True)
     _flush(folder)
     return final
 

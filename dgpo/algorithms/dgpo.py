@@ -5,6 +5,7 @@ Shapes: K prompts, G images of each; B images of this rank in hand; C, H, W of t
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from dgpo.objective import group_margins, image_weights, preference_loss, report
 from dgpo.parallel import Ranks
 from dgpo.policy import Policy
 from dgpo.rollout import Groups
+from rewards.errors import UsageError
 
 
 @dataclass
@@ -72,21 +74,25 @@ class DGPO:
 
     def learn(
         self, groups: Groups, advantage_KG: torch.Tensor, step: int, update: Callable[[], None]
-    ) -> dict[str, float]:
-        """Accumulate the gradient of every trained time and update; loss, KL and share of clipped images.
+    ) -> dict[str, Any]:
+        """Accumulate the gradient of every trained time and update; loss, KL, share of clipped images, and the times.
 
         Groups without a non-zero advantage teach nothing and are skipped, here and in the KL term; where no group has
         one, nothing is updated.
+
+        Raises:
+            UsageError: the rollout visits fewer times above `times.min_sigma` than `times.count`.
         """
         tally = Tally()
-        times = choose_times(groups.times, self.config, step) if advantage_KG.any() else []
+        chosen = choose_times(groups.times, self.config, step)
+        times = chosen if advantage_KG.any() else []
         for place, sigma in enumerate(times):
             for chosen_K, rows in self._chunks(groups, advantage_KG):
                 batch = self._noise(groups, advantage_KG, rows, sigma, place, step)
                 self._accumulate(batch, chosen_K, len(times), tally)
             if not self.config.times.one_update or place + 1 == len(times):
                 update()
-        return tally.averages(self.ranks)
+        return {**tally.averages(self.ranks), "times": {"rollout": groups.times, "trained": times}}
 
     def _chunks(self, groups: Groups, advantage_KG: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """As many whole groups as fit a micro-batch, and this rank's rows of them, which may be none.
@@ -197,6 +203,12 @@ class DGPO:
 def choose_times(table: list[float], config: Config, step: int) -> list[float]:
     """M times of the rollout's own table within the timestep clip, without replacement; the same on all ranks."""
     allowed = [sigma for sigma in table if sigma >= config.times.min_sigma]
+    if len(allowed) < config.times.count:
+        visited = ", ".join(f"{sigma:.3f}" for sigma in table)
+        raise UsageError(
+            f"times.count is {config.times.count}, but the rollout visits {len(allowed)} times of at least "
+            f"times.min_sigma {config.times.min_sigma:g} ({visited}). Lower one of them, or raise sampling.steps."
+        )
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     order = torch.randperm(len(allowed), generator=generator).tolist()
     return [allowed[place] for place in order[: config.times.count]]

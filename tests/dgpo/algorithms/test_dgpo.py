@@ -9,6 +9,7 @@ from dgpo.algorithms.dgpo import DGPO, choose_times
 from dgpo.flow import build_scheduler, sampled_times, velocity_error
 from dgpo.parallel import Ranks
 from dgpo.rollout import Groups
+from rewards.errors import UsageError
 from rewards.prompt import Prompt
 from tests.dgpo.training import PROMPTS, brightness, small_config, stir, train
 
@@ -81,6 +82,17 @@ class TestTimes:
         draws = [tuple(choose_times(TABLE, one, step)) for step in range(8)]
         assert len(set(draws)) > 4
         assert draws != [tuple(choose_times(TABLE, other, step)) for step in range(8)]
+
+    def test_fewer_within_the_clip_than_asked_for_is_refused(self, model_folder):
+        config = small_config(model_folder, {"times.count": 8, "times.min_sigma": 0.66})
+        with pytest.raises(UsageError, match=r"times\.count is 8, but the rollout visits 7 times"):
+            choose_times(TABLE, config, 0)
+
+    def test_are_told_with_the_table_of_the_rollout(self, make_policy):
+        policy, config = make_policy({"times.count": 2})
+        groups = draw_batch(policy, config)
+        told = learn(policy, config, groups, draw_advantages(config))[1]["times"]
+        assert told == {"rollout": groups.times, "trained": choose_times(groups.times, config, 0)}
 
     @pytest.mark.parametrize(("one_update", "updates"), [(True, 1), (False, 3)])
     def test_one_update_or_one_a_time(self, make_policy, one_update, updates):
@@ -195,6 +207,7 @@ class TestGradient:
             policy.passes.clear()
         (one, one_figures, _), (other, other_figures, _) = results
         assert relative_error(other, one) < 1e-5
+        assert other_figures.pop("times") == one_figures.pop("times")
         assert other_figures == pytest.approx(one_figures, rel=1e-5)
 
     def test_reported_loss_does_not_depend_on_how_groups_are_cut(self, make_policy):
