@@ -1,0 +1,1 @@
+"""Networks that no library carries in the form their published checkpoints need."""
