@@ -3,7 +3,7 @@
 Module names are those of the published checkpoint, which therefore loads without renaming. Nothing here is random or
 dropped out: the network is for scoring only.
 
-Shapes: B pairs, I image tokens (one, then the patches), T text tokens, V and D the widths of the ViT and of BERT, N heads.
+Shapes: B pairs, I image tokens (one, then the patches), T text tokens, V and D the widths of the ViT and of BERT.
 """
 
 import math
