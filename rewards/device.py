@@ -9,41 +9,51 @@ import torch
 from rewards.errors import SetupError, UsageError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_ROUNDED = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,
+    torch.backends.mkldnn.matmul,
+    torch.backends.mkldnn.conv,
+)
 
 
 def pick_device(wanted: str) -> torch.device:
     """The device of an option's value: auto is this process's GPU (LOCAL_RANK) where there is one, else the CPU.
 
+    Equal devices compare equal: cuda without a number is this process's GPU, by its number.
+
     Raises:
-        UsageError: not a device's name.
+        UsageError: not one of auto, cpu, cuda and cuda:N.
         SetupError: a GPU that is not here.
     """
-    if wanted == "auto":
-        return torch.device("cuda", _own_gpu()) if torch.cuda.is_available() else torch.device("cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise UsageError(f'"{wanted}" is not a device; write auto, cpu, cuda or cuda:N.') from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SetupError(f"There is no {device} here ({torch.cuda.device_count()} GPUs); take device=auto or cpu.")
-    return device
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    kind, colon, number = wanted.partition(":")
+    if not (wanted in ("auto", "cuda") or (kind == "cuda" and colon and number.isdecimal())):
+        raise UsageError(f'"{wanted}" is not a device; write auto, cpu, cuda or cuda:N.')
+    count = torch.cuda.device_count()
+    index = int(number) if number else _local_rank() % max(count, 1)
+    if index >= count:
+        raise SetupError(f"There is no cuda:{index} here ({count} GPUs); take device=auto or cpu.")
+    return torch.device("cuda", index)
 
 
 @contextmanager
 def exactly(device: torch.device) -> Iterator[None]:
-    """Inference without autocast and without TF32, whatever the training around it has switched on."""
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        if device.type != "cuda":
+    """Inference without autocast, and fp32 that is fp32, whatever the training around it has switched on.
+
+    TF32 on GPUs, and bf16 inside fp32 products on CPUs, are off until the end of the block.
+    """
+    before = [backend.fp32_precision for backend in _ROUNDED]
+    for backend in _ROUNDED:
+        backend.fp32_precision = "ieee"
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             yield
-            return
-        before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = False
-        try:
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                yield
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = before
+    finally:
+        for backend, precision in zip(_ROUNDED, before, strict=True):
+            backend.fp32_precision = precision
 
 
-def _own_gpu() -> int:
-    return int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+def _local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))

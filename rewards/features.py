@@ -9,6 +9,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 
 import torch
 from PIL.Image import Image
@@ -25,7 +26,7 @@ class Features:
         prepare: one image to a float tensor [C, H, W]; runs in threads.
         encode: a batch [B, C, H, W] to features [B, ...]; runs in the caller's thread.
         batch: images a forward pass.
-        memory: bytes of features kept, the least recently used going first; no fewer than one call's are kept.
+        memory: bytes of features kept, the least recently used going first.
     """
 
     def __init__(
@@ -38,19 +39,26 @@ class Features:
     ) -> None:
         self.prepare, self.encode, self.batch, self.memory = prepare, encode, batch, memory
         self._kept: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        self._lock = Lock()
 
     def of(self, images: Sequence[Image]) -> torch.Tensor:
-        """Features [B, ...], one row an image; an image that is given twice is encoded once."""
+        """Features [B, ...], one row an image; an image that is given twice is encoded once.
+
+        An image that cannot be prepared raises; what was encoded before it is kept. Threads take turns.
+        """
         keys = [content_key(image) for image in images]
-        absent = {key: image for key, image in zip(keys, images, strict=True) if key not in self._kept}
-        known = {key: self._kept[key] for key in keys if key in self._kept}
-        for chunk, pixels in _prepare_ahead(self.prepare, absent, self.batch):
-            known.update(zip(chunk, self.encode(pixels), strict=True))
-        self._remember(keys, known)
+        with self._lock:
+            known = {key: self._kept[key] for key in keys if key in self._kept}
+            absent = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
+            self._remember(list(known), known)
+            for chunk, pixels in _prepare_ahead(self.prepare, absent, self.batch):
+                known.update(zip(chunk, self.encode(pixels), strict=True))
+                self._remember(chunk, known)
         return torch.stack([known[key] for key in keys])
 
     def forget(self) -> None:
-        self._kept.clear()
+        with self._lock:
+            self._kept.clear()
 
     def _remember(self, keys: Sequence[bytes], known: dict[bytes, torch.Tensor]) -> None:
         for key in keys:

@@ -1,10 +1,12 @@
-"""From an image to what a CLIP-like tower sees, in the four ways that the originals do it.
+"""From an image to what a CLIP-like tower sees, in the ways that the originals do it.
 
 They differ in the order of resizing and converting to RGB, in the rounding of the crop, and in whether the resize
 works on 8-bit pixels (PIL) or on floats (torchvision); each moves scores. All give normalised floats [3, size, size].
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +20,26 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def resize_first(image: Image, size: int) -> torch.Tensor:
+@dataclass(frozen=True)
+class Way:
+    """One way of preparing images, with its numbers: call it with an image. Equal ways see images alike."""
+
+    name: Literal["resize-first", "rgb-first", "bilinear"]
+    size: int
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
+    antialias: bool = True
+
+    def __call__(self, image: Image) -> torch.Tensor:
+        if self.name == "bilinear":
+            return bilinear(image, self.size, antialias=self.antialias)
+        prepare = resize_first if self.name == "resize-first" else rgb_first
+        return prepare(image, self.size, self.mean, self.std)
+
+
+def resize_first(
+    image: Image, size: int, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD
+) -> torch.Tensor:
     """OpenAI's and ImageReward's way: PIL bicubic in the image's own mode, centre crop, then RGB.
 
     Transparent images are resized with premultiplied alpha and palette images by nearest neighbour, as PIL does; the
@@ -26,7 +47,7 @@ def resize_first(image: Image, size: int) -> torch.Tensor:
     """
     resized = _resize_shorter(image, size)
     left, top = (round((side - size) / 2) for side in resized.size)
-    return normalise(_to_rgb(resized.crop((left, top, left + size, top + size))))
+    return normalise(_to_rgb(resized.crop((left, top, left + size, top + size))), mean, std)
 
 
 def rgb_first(
@@ -55,6 +76,7 @@ def pad_longest(image: Image, size: int, *, antialias: bool) -> torch.Tensor:
 
 def bilinear(image: Image, size: int, *, antialias: bool) -> torch.Tensor:
     """The way of the CLIP scorers of DGPO and DiffusionNFT: float RGB, shorter side by bilinear, centre crop."""
+    _longer_side(image, size)
     pixels = resize(_to_float(image), [size], InterpolationMode.BILINEAR, antialias=antialias)
     return _standardise(center_crop(pixels, [size]), CLIP_MEAN, CLIP_STD)
 
@@ -80,14 +102,21 @@ def _to_rgb(image: Image) -> Image:
 
 def _resize_shorter(image: Image, size: int) -> Image:
     """Shorter side `size`, the other cut to a whole number of pixels."""
-    _refuse_empty(image)
+    long = _longer_side(image, size)
     width, height = image.size
-    short, long = min(width, height), int(size * max(width, height) / min(width, height))
-    if PIL.MAX_IMAGE_PIXELS is not None and size * long > PIL.MAX_IMAGE_PIXELS:
-        raise ScoringError(f"the image is too elongated to be resized ({width} x {height} pixels)")
-    if short == size:
+    if min(width, height) == size:
         return image
     return image.resize((size, long) if width <= height else (long, size), Resampling.BICUBIC)
+
+
+def _longer_side(image: Image, size: int) -> int:
+    """Of the image whose shorter side is brought to `size`; ScoringError where that would take all the memory."""
+    _refuse_empty(image)
+    width, height = image.size
+    long = int(size * max(width, height) / min(width, height))
+    if PIL.MAX_IMAGE_PIXELS is not None and size * long > PIL.MAX_IMAGE_PIXELS:
+        raise ScoringError(f"the image is too elongated to be resized ({width} x {height} pixels)")
+    return long
 
 
 def _refuse_empty(image: Image) -> None:
