@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.store import replace_file
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
+from rewards.registry import provenance_of
 from rewards.reward import Reward
 
 RECORD_FILE = "run.json"
@@ -69,7 +70,7 @@ def describe_reward(reward: Reward) -> Record:
         "train_scale": card.train_scale,
         "licence": card.licence,
         "spec": reward.spec.to_json(),
-        "provenance": reward.provenance(),
+        "provenance": provenance_of(reward),
     }
 
 

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import AsJson, group
-from cli.screen import print_json, print_table
+from cli.screen import print_json, print_table, say
 from rewards.card import Card
 from rewards.cards import BUNDLES
-from rewards.registry import cards, find_card
+from rewards.registry import broken_plugins, card_of, cards
 from rewards.spec import parse_rewards
 
 app = group("Judges of images: for training, and for measuring.")
@@ -17,6 +17,8 @@ app = group("Judges of images: for training, and for measuring.")
 @app.command("ls")
 def list_all(as_json: AsJson = False) -> None:
     """List the rewards."""
+    for broken in broken_plugins():
+        say(broken.sentence)
     if as_json:
         print_json([_to_json(card) for card in cards()])
         return
@@ -32,7 +34,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print all that is known of a reward: unit, bounds, options, weights, licence."""
-    known = [find_card(spec.name, spec.version) for spec in parse_rewards([name])]
+    known = [card_of(spec) for spec in parse_rewards([name])]
     if as_json:
         print_json([_to_json(card) for card in known])
         return

@@ -234,9 +234,9 @@ def _begin(run: Any, config: Config, ranks: Ranks, facts: dict[str, Any], *, fre
 
 
 def _reward_facts(config: Config) -> dict[str, Any]:
-    from rewards.registry import load
+    from rewards.registry import load, provenance_of
 
-    return {spec.key: load(spec).provenance() for spec in config.reward_specs}
+    return {spec.key: provenance_of(load(spec)) for spec in config.reward_specs}
 
 
 def _threads(config: Config, ranks: Ranks) -> int:
@@ -259,17 +259,13 @@ def _check_model(config: Config) -> None:
 
 
 def _check_rewards(config: Config) -> None:
-    from rewards.registry import find_card
+    from rewards.registry import check_trainable
 
     if not config.rewards:
         raise UsageError(
             "Say what to train on: --reward NAME, for instance --reward ocr. `dgpo rewards ls` lists them."
         )
-    for spec in config.reward_specs:
-        if find_card(spec.name, spec.version).higher_is_better is None:
-            raise UsageError(
-                f"{spec.key} describes images and does not say which are better, so nothing can be trained on it."
-            )
+    check_trainable(config.reward_specs)
 
 
 def _check_prompts(config: Config, prompts: list[Prompt]) -> None:

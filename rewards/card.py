@@ -42,9 +42,9 @@ class WeightFile:
         return f"{self.repo}@{self.revision[:8]}" if self.repo else self.url
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Card:
-    """Facts of one version of a reward.
+    """Facts of one version of a reward; a plug-in's author gives those without a default.
 
     `bounds` are the lowest and highest possible value (None: open). `higher_is_better` None marks a descriptive score,
     which is reported and never called quality. Training multiplies the raw value by `train_scale`; files never do.
@@ -58,13 +58,13 @@ class Card:
     unit: str
     bounds: tuple[float | None, float | None]
     higher_is_better: bool | None
-    train_scale: float
-    licence: str
-    extra: str | None
+    train_scale: float = 1.0
+    licence: str = "not stated"
+    extra: str | None = None
     summary: str
-    options: tuple[Option, ...]
-    weights: str
-    entry: str
+    options: tuple[Option, ...] = ()
+    weights: str = "none"
+    entry: str = ""
     files: tuple[WeightFile, ...] = ()
     reads_prompt: bool = True
 

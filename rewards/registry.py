@@ -2,36 +2,67 @@
 
 import importlib
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from rewards.card import Card
-from rewards.cards import CARDS
+from rewards.cards import BUNDLES, CARDS
 from rewards.errors import SetupError, UsageError, suggestion
 
 if TYPE_CHECKING:
+    from rewards.plugins import Broken, Installed
     from rewards.reward import Reward
     from rewards.spec import RewardSpec
 
 
 def cards() -> list[Card]:
-    """All cards, as `dgpo rewards ls` shows them."""
-    return list(CARDS)
+    """All cards, as `dgpo rewards ls` shows them: our own, then those of installed plug-ins."""
+    return [*CARDS, *(plugin.card for plugin in _installed().plugins)]
+
+
+def broken_plugins() -> "tuple[Broken, ...]":
+    """Plug-ins that are installed and cannot be used, each with a sentence why."""
+    return _installed().broken
+
+
+def names() -> set[str]:
+    """Everything that can stand behind --reward, bundles among them."""
+    return {card.name for card in cards()} | set(BUNDLES)
 
 
 def find_card(name: str, version: int | None = None) -> Card:
-    """The card of a reward, the newest version unless one is named.
+    """The card of a registered reward, the newest version unless one is named.
 
     Raises:
         UsageError: no such reward, or no such version of it.
+        SetupError: it is a plug-in that cannot be used.
     """
-    versions = {card.version: card for card in CARDS if card.name == name}
+    own = {card.version: card for card in CARDS if card.name == name}
+    versions = own or {card.version: card for card in cards() if card.name == name}
     if not versions:
-        raise UsageError(f'There is no reward "{name}".{suggestion(name, {card.name for card in CARDS})}')
+        raise unknown(name)
     if version is None:
         return versions[max(versions)]
     if version not in versions:
         raise UsageError(f"The reward {name} has no version {version}.{suggestion(str(version), map(str, versions))}")
     return versions[version]
+
+
+def unknown(name: str) -> UsageError | SetupError:
+    """The error for a name that no card has."""
+    for broken in broken_plugins():
+        if broken.name == name:
+            return SetupError(broken.sentence)
+    return UsageError(f'There is no reward "{name}".{suggestion(name, names())}')
+
+
+def card_of(spec: "RewardSpec") -> Card:
+    """The card that a spec was made from, registered or in a file."""
+    if spec.source is None:
+        return find_card(spec.name, spec.version)
+    from rewards.plugins import load_source
+
+    return load_source(spec.source, names())[1]
 
 
 def load(spec: "RewardSpec") -> "Reward":
@@ -40,9 +71,28 @@ def load(spec: "RewardSpec") -> "Reward":
     Raises:
         SetupError: its library or weights are missing, or its engine does not start.
     """
+    from rewards.plugins import load_class, load_source
+
+    if spec.source is not None:
+        made, card = load_source(spec.source, names())
+        return made(spec, card)
     card = find_card(spec.name, spec.version)
+    if card not in CARDS:
+        plugin = next(plugin for plugin in _installed().plugins if plugin.card == card)
+        return load_class(plugin)(spec, card)
     module, _, name = card.entry.partition(":")
     return getattr(importlib.import_module(module), name)(spec, card)
+
+
+def provenance_of(reward: "Reward") -> dict[str, str]:
+    """What a run records of a reward: what it says itself, and which plug-in or file it came from."""
+    facts = dict(reward.provenance())
+    if reward.spec.source is not None:
+        from rewards.plugins import fingerprint
+
+        facts["source"] = fingerprint(reward.spec.source)
+    facts.update({"source": plugin.package for plugin in _installed().plugins if plugin.card.key == reward.card.key})
+    return facts
 
 
 def check_buildable(specs: "Iterable[RewardSpec]") -> None:
@@ -59,3 +109,22 @@ def check_buildable(specs: "Iterable[RewardSpec]") -> None:
             missing.append(f"{spec.key}: {error}")
     if missing:
         raise SetupError("These rewards cannot be built here:\n" + "\n".join(missing))
+
+
+def check_trainable(specs: "Iterable[RewardSpec]") -> None:
+    """UsageError when one of the rewards only describes images, which gives training no direction."""
+    descriptive = [spec.key for spec in specs if card_of(spec).higher_is_better is None]
+    if descriptive:
+        many = len(descriptive) > 1
+        raise UsageError(
+            f"{', '.join(descriptive)} {'describe' if many else 'describes'} images and {'do' if many else 'does'} not "
+            "say which are better, so nothing can be trained on it, alone or in a mix; `dgpo eval` and `dgpo score` "
+            "report it."
+        )
+
+
+@cache
+def _installed() -> "Installed":
+    from rewards.plugins import find_installed
+
+    return find_installed({card.name for card in CARDS} | set(BUNDLES))

@@ -2,28 +2,34 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from rewards.card import Option
+from rewards.card import Card, Option
 from rewards.cards import BUNDLES
-from rewards.errors import UsageError, suggestion
-from rewards.registry import cards, find_card
+from rewards.errors import UsageError
+from rewards.plugins import EXAMPLE, load_source, locate_source
+from rewards.registry import find_card, names, unknown
 
 _Setting: TypeAlias = tuple[tuple[str, ...], str, str, str]
 _SPEC = re.compile(r"(?P<name>[^@\[\]=]+)(@(?P<version>[^\[\]=]*))?(\[(?P<options>[^\[\]]*)\])?(=(?P<weight>.*))?")
+_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<name>[^:@\[\]=]*))?(\[(?P<options>[^\[\]]*)\])?(=(?P<weight>.*))?")
 
 
 @dataclass(frozen=True)
 class RewardSpec:
-    """Says everything needed to build a reward; `options` holds only values that differ from the card's defaults."""
+    """Says everything needed to build a reward; `options` holds only values that differ from the card's defaults.
+
+    `source` is the absolute path and the class of a reward that was given as path/to/file.py:Class.
+    """
 
     name: str
     version: int
     options: tuple[tuple[str, str], ...] = ()
     weights: str | None = None
     train_weight: float = 1.0
+    source: str | None = None
 
     @property
     def key(self) -> str:
@@ -38,19 +44,34 @@ class RewardSpec:
             "options": dict(self.options),
             "weights": self.weights,
             "train_weight": self.train_weight,
+            "source": self.source,
         }
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "RewardSpec":
         """The spec that `to_json` wrote; checked again, as it may come from an older release."""
-        options = fields.get("options", {}).items()
-        spec = make_spec(fields["name"], fields["version"], options, float(fields.get("train_weight", 1.0)))
-        return replace(spec, weights=fields.get("weights"))
+        name, version, source = fields["name"], fields["version"], fields.get("source")
+        card = find_card(name, version) if source is None else load_source(source, names())[1]
+        if (card.name, card.version) != (name, version):
+            raise UsageError(f"{source} is now {card.key}, and {name}@{version} is asked for; bring that file back.")
+        spec = _settle(card, fields.get("options", {}).items(), float(fields.get("train_weight", 1.0)))
+        return replace(spec, weights=fields.get("weights"), source=source)
 
 
 def make_spec(name: str, version: int | None, options: Iterable[tuple[str, str]], train_weight: float) -> RewardSpec:
     """A checked spec in normal form: newest version unless named, defaults left out, options sorted."""
-    card = find_card(name, version)
+    return _settle(find_card(name, version), options, train_weight)
+
+
+def anchor(text: str) -> str:
+    """The same reward in words that mean it in any working directory: a file's path made absolute."""
+    match = _FILE.fullmatch(text.strip())
+    if match is None or not match["name"]:
+        return text
+    return locate_source(match["path"], match["name"]) + text.strip()[match.end("name") :]
+
+
+def _settle(card: Card, options: Iterable[tuple[str, str]], train_weight: float) -> RewardSpec:
     values = card.settle_options(options)
     chosen = tuple(sorted((option.name, values[option.name]) for option in card.options if _differs(option, values)))
     return RewardSpec(card.name, card.version, chosen, None, train_weight)
@@ -60,8 +81,8 @@ def parse_rewards(texts: Sequence[str], sets: Sequence[str] = (), weights: Seque
     """Specs from the command line's words.
 
     Args:
-        texts: NAME, NAME@VERSION, NAME[option=value,...] or NAME@1[option=value], =WEIGHT behind it if wanted; the name
-            of a bundle stands for its members.
+        texts: NAME, NAME@VERSION, NAME[option=value,...], NAME@1[option=value] or path/to/file.py:Class[option=value],
+            =WEIGHT behind it if wanted; the name of a bundle stands for its members.
         sets: NAME.OPTION=VALUE, for every given variant of that reward.
         weights: NAME=DIR, a local folder of weights for every given variant of that reward.
 
@@ -69,45 +90,70 @@ def parse_rewards(texts: Sequence[str], sets: Sequence[str] = (), weights: Seque
         UsageError: an unknown name, version, option or value, a reward given twice, a setting without its reward.
     """
     asked = [one for text in texts for one in _parse(text)]
-    settings = [_parse_setting(text) for text in sets]
-    folders = [_parse_folder(text) for text in weights]
-    given = {name for name, *_ in asked}
-    for names, word in [(s[0], s[3]) for s in settings] + [(f[0], f[2]) for f in folders]:
-        if not given.intersection(names):
-            raise UsageError(f'"{word}" is for the reward {names[0]}, which is not among those given.')
+    given = {one.card.name for one in asked}
+    settings = [_parse_setting(text, given) for text in sets]
+    folders = [_parse_folder(text, given) for text in weights]
+    for members, word in [(s[0], s[3]) for s in settings] + [(f[0], f[2]) for f in folders]:
+        if not given.intersection(members):
+            raise UsageError(f'"{word}" is for the reward {members[0]}, which is not among those given.')
 
     specs: dict[str, RewardSpec] = {}
-    for name, version, options, weight in asked:
-        spec = make_spec(name, version, _merge(name, options, settings).items(), weight)
-        folder = [path for names, path, _ in folders if name in names]
-        spec = replace(spec, weights=folder[-1] if folder else None)
+    for card, options, weight, source in asked:
+        spec = _settle(card, _merge(card.name, options, settings).items(), weight)
+        folder = [path for members, path, _ in folders if card.name in members]
+        spec = replace(spec, weights=folder[-1] if folder else None, source=source)
         if spec.key in specs:
             raise UsageError(f"The reward {spec.key} is given twice; give it once, with one weight.")
         specs[spec.key] = spec
     return list(specs.values())
 
 
+class _Asked(NamedTuple):
+    """One reward as the command line names it."""
+
+    card: Card
+    options: dict[str, str]
+    weight: float
+    source: str | None
+
+
 def _differs(option: Option, values: Mapping[str, str]) -> bool:
     return values[option.name] != option.default
 
 
-def _parse(text: str) -> list[tuple[str, int | None, dict[str, str], float]]:
+def _parse(text: str) -> list[_Asked]:
+    match = _FILE.fullmatch(text.strip())
+    if match is not None:
+        return [_parse_file(text, match)]
     match = _SPEC.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f'"{text}" does not name a reward; write NAME, NAME@VERSION or NAME[option=value].')
+        raise UsageError(
+            f'"{text}" does not name a reward; write NAME, NAME@VERSION, NAME[option=value] or path/to/file.py:Class.'
+        )
     version = _parse_version(text, match["version"]) if match["version"] is not None else None
     options = _parse_options(text, match["options"])
-    weight = _parse_weight(text, match["weight"]) if match["weight"] is not None else 1.0
-    return [(name, version, options, weight) for name in expand(match["name"].strip())]
+    weight = _parse_weight(text, match["weight"])
+    return [_Asked(find_card(name, version), options, weight, None) for name in expand(match["name"].strip())]
 
 
-def expand(name: str) -> tuple[str, ...]:
-    """The rewards that a name stands for: itself, or the members of a bundle."""
+def _parse_file(text: str, match: re.Match[str]) -> _Asked:
+    name = (match["name"] or "").strip()
+    if not name.isidentifier():
+        raise UsageError(
+            f'"{text}" names a file and no class in it; write path/to/file.py:Class. Such a file says for instance:'
+            f"\n{EXAMPLE}"
+        )
+    source = locate_source(match["path"], name)
+    _, card = load_source(source, names())
+    return _Asked(card, _parse_options(text, match["options"]), _parse_weight(text, match["weight"]), source)
+
+
+def expand(name: str, given: Collection[str] = ()) -> tuple[str, ...]:
+    """The rewards that a name stands for: itself, or the members of a bundle; `given` names are known besides."""
     if name in BUNDLES:
         return BUNDLES[name]
-    known = {card.name for card in cards()}
-    if name not in known:
-        raise UsageError(f'There is no reward "{name}".{suggestion(name, known | set(BUNDLES))}')
+    if name not in given and name not in names():
+        raise unknown(name)
     return (name,)
 
 
@@ -117,7 +163,9 @@ def _parse_version(text: str, version: str) -> int:
     return int(version)
 
 
-def _parse_weight(text: str, weight: str) -> float:
+def _parse_weight(text: str, weight: str | None) -> float:
+    if weight is None:
+        return 1.0
     try:
         value = float(weight)
     except ValueError:
@@ -141,25 +189,25 @@ def _parse_options(text: str, options: str | None) -> dict[str, str]:
     return values
 
 
-def _parse_setting(text: str) -> _Setting:
+def _parse_setting(text: str, given: Collection[str]) -> _Setting:
     target, equals, value = text.partition("=")
     name, dot, option = target.strip().rpartition(".")
     if not (equals and dot and name and option and value.strip()):
         raise UsageError(f'"{text}": a setting is written NAME.OPTION=VALUE, as in ocr.engine=paddleocr.')
-    return expand(name), option, value.strip(), text
+    return expand(name, given), option, value.strip(), text
 
 
-def _parse_folder(text: str) -> tuple[tuple[str, ...], str, str]:
+def _parse_folder(text: str, given: Collection[str]) -> tuple[tuple[str, ...], str, str]:
     name, equals, folder = text.partition("=")
     if not (equals and name.strip() and folder.strip()):
         raise UsageError(f'"{text}": a weights folder is written NAME=DIR, as in ocr=models/ocr.')
-    return expand(name.strip()), folder.strip(), text
+    return expand(name.strip(), given), folder.strip(), text
 
 
 def _merge(name: str, options: Mapping[str, str], settings: Sequence[_Setting]) -> dict[str, str]:
     merged = dict(options)
-    for names, option, value, text in settings:
-        if name not in names:
+    for members, option, value, text in settings:
+        if name not in members:
             continue
         if merged.get(option, value) != value:
             raise UsageError(f'"{text}": the option {option} of {name} is already given as {merged[option]}.')

@@ -40,18 +40,13 @@ class Judge:
     def __init__(self, name: str, version: int, higher_is_better: bool | None, engine: str) -> None:
         self.spec = RewardSpec(name, version)
         self.card = Card(
-            name,
-            version,
-            "points",
-            (None, None),
-            higher_is_better,
-            1.0,
-            "Apache-2.0",
-            None,
-            "",
-            (),
-            "none",
-            "none:None",
+            name=name,
+            version=version,
+            unit="points",
+            bounds=(None, None),
+            higher_is_better=higher_is_better,
+            licence="Apache-2.0",
+            summary="",
         )
         self.engine = engine
 

@@ -313,9 +313,14 @@ def fragile(tmp_path, monkeypatch):
     (tmp_path / "fragile_engine.py").write_text(FRAGILE)
     monkeypatch.syspath_prepend(str(tmp_path))
     card = Card(
-        "fragile", 1, "share", (0.0, 1.0), True, 1.0, "none", None, "red of the first pixel", (), "none",
-        "fragile_engine:Fragile",
-    )  # fmt: skip
+        name="fragile",
+        version=1,
+        unit="share",
+        bounds=(0.0, 1.0),
+        higher_is_better=True,
+        summary="red of the first pixel",
+        entry="fragile_engine:Fragile",
+    )
     monkeypatch.setattr(registry, "CARDS", (*registry.CARDS, card))
 
 
