@@ -1,0 +1,140 @@
+"""Check a reward on this machine: are its weights the published ones, do they load, does it give published numbers?
+
+What cannot be checked is said in as many words; silence would read as a success.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from rewards.card import Card, WeightFile
+from rewards.errors import SetupError
+from rewards.examples import (
+    EXAMPLES,
+    HALVES,
+    UNPUBLISHED,
+    Example,
+    draw_halves,
+    find_examples,
+    find_picture,
+    read_drawn_word,
+)
+from rewards.prompt import Prompt
+from rewards.registry import load
+from rewards.reward import Reward
+from rewards.spec import RewardSpec, make_spec
+from rewards.weights import compare, locate
+
+# failed: a number or hash is off. lacking: weights, pictures or a library are not here. differs: by the user's choice.
+Result = Literal["ok", "failed", "lacking", "differs", "not checked"]
+_EXACT = 1e-6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: which reward, what was looked at, how it came out, and in words what was found."""
+
+    reward: str
+    what: str
+    result: Result
+    words: str
+
+
+def check(
+    spec: RewardSpec, card: Card, pictures: Path | None = None, examples: Sequence[Example] = EXAMPLES
+) -> list[Finding]:
+    """All that can be checked of one reward, and what could not be.
+
+    Args:
+        pictures: folder with the published pictures; otherwise they come from the cache or are downloaded into it.
+    """
+    try:
+        files = locate(card, spec.weights)
+    except SetupError as error:
+        return [Finding(spec.key, "weights", "lacking", str(error))]
+    findings = [_check_file(spec, file, files[file.path]) for file in card.files if file.path in files]
+    try:
+        reward = load(spec)
+    except SetupError as error:
+        return [*findings, Finding(spec.key, "loading", "lacking", str(error))]
+    if card.files:
+        findings.append(Finding(spec.key, "loading", "ok", "the files fit the network, key by key"))
+    published = find_examples(examples, spec.name, spec.version)
+    if not published:
+        return [*findings, _check_drawn(spec, reward, files)]
+    changed = [finding.what for finding in findings if finding.result in ("differs", "failed")]
+    if changed:
+        words = f"the published scores belong to the published files; {', '.join(changed)} differs"
+        return [*findings, Finding(spec.key, "published scores", "not checked", words)]
+    return [*findings, *_check_examples(spec, published, pictures)]
+
+
+def _check_file(spec: RewardSpec, file: WeightFile, path: Path) -> Finding:
+    comparison = compare(path, file)
+    if comparison.same is None:
+        return Finding(spec.key, file.path, "not checked", comparison.words)
+    if comparison.same:
+        return Finding(spec.key, file.path, "ok", f"as published: {comparison.words}")
+    words = f"differs from the published file: {comparison.words}"
+    if spec.weights is not None:
+        return Finding(spec.key, file.path, "differs", words)
+    return Finding(spec.key, file.path, "failed", f"{words}; get it again: dgpo rewards fetch {spec.name}")
+
+
+def _check_examples(spec: RewardSpec, examples: Sequence[Example], folder: Path | None) -> list[Finding]:
+    findings = []
+    for example in examples:
+        try:
+            path = find_picture(example, folder)
+        except SetupError as error:
+            findings.append(Finding(spec.key, example.picture, "lacking", str(error)))
+        else:
+            findings.append(_check_example(_settle(spec, example), example, path))
+    return findings
+
+
+def _check_example(spec: RewardSpec, example: Example, path: Path) -> Finding:
+    from PIL import Image
+
+    from rewards.pool import score_batch
+
+    with Image.open(path) as image:
+        score = score_batch({spec.key: load(spec)}, [image], [Prompt(example.prompt)]).scores[spec.key][0]
+    if score.value is None:
+        return Finding(spec.key, example.picture, "failed", score.reason)
+    right = abs(score.value - example.score) <= example.tolerance
+    words = f"{score.value:.4f}; published {example.score:.4f} +- {example.tolerance:g} ({example.source})"
+    return Finding(spec.key, example.picture, "ok" if right else "failed", words)
+
+
+def _settle(spec: RewardSpec, example: Example) -> RewardSpec:
+    """The spec with the options that the published score was made with; the others stay as given."""
+    options = {**dict(spec.options), **dict(example.options)}
+    return replace(make_spec(spec.name, spec.version, options.items(), 1.0), weights=spec.weights)
+
+
+def _check_drawn(spec: RewardSpec, reward: Reward, files: Mapping[str, Path]) -> Finding:
+    """For rewards that no published score is known of: a picture drawn here, or the reason why there is none."""
+    if spec.name in HALVES:
+        value = reward.score([draw_halves()], [Prompt("")])[0].value
+        right = value is not None and abs(value - HALVES[spec.name]) <= _EXACT
+        words = f"{value} for a picture half black and half white; by hand {HALVES[spec.name]}"
+        return Finding(spec.key, "drawn picture", "ok" if right else "failed", words)
+    if spec.name in ("ocr", "ocr-strict"):
+        try:
+            return Finding(spec.key, "drawn word", "ok", read_drawn_word(reward))
+        except SetupError as error:
+            return Finding(spec.key, "drawn word", "failed", str(error))
+    words = UNPUBLISHED.get(spec.name, "no published score is known here")
+    if spec.name == "pickscore":
+        words += f"; the file's exp(logit_scale) is {_read_logit_scale(files):.2f}"
+    return Finding(spec.key, "published scores", "not checked", words)
+
+
+def _read_logit_scale(files: Mapping[str, Path]) -> float:
+    from safetensors import safe_open
+
+    with safe_open(files["model.safetensors"], framework="np") as state:
+        return math.exp(float(state.get_tensor("logit_scale")))
