@@ -1,8 +1,10 @@
-"""Read a published state dict, and load it into a network without a single key guessed, dropped or left random."""
+"""Read what is published of a network, and load it without a single key guessed, dropped or left random."""
 
+import json
 import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -30,6 +32,21 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SetupError(f"{path} cannot be read as a checkpoint ({reason}); delete it and fetch it again.") from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object that is published beside a checkpoint.
+
+    Raises:
+        SetupError: the file holds something else.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SetupError(f"{path} is not JSON ({error}); delete it and fetch it again.") from error
+    if not isinstance(config, dict):
+        raise SetupError(f"{path} does not hold a JSON object; delete it and fetch it again.")
+    return config
 
 
 def load_strictly(

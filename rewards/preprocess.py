@@ -4,9 +4,10 @@ They differ in the order of resizing and converting to RGB, in the rounding of t
 works on 8-bit pixels (PIL) or on floats (torchvision); each moves scores. All give normalised floats [3, size, size].
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from PIL import Image as PIL
 from PIL.Image import Image, Resampling
 from torchvision.transforms.functional import InterpolationMode, center_crop, resize
 
-from rewards.errors import ScoringError
+from rewards.checkpoint import read_config
+from rewards.errors import ScoringError, SetupError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_STEPS = ("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,32 @@ class Way:
             return bilinear(image, self.size, antialias=self.antialias)
         prepare = resize_first if self.name == "resize-first" else rgb_first
         return prepare(image, self.size, self.mean, self.std)
+
+
+def read_way(path: Path) -> Way:
+    """The way that a preprocessor_config.json asks for, in the words of any version of transformers.
+
+    Raises:
+        SetupError: it asks for something else than RGB, bicubic, centre crop of the resized side and normalisation.
+    """
+    settings = read_config(path)
+    size = _read_side(settings.get("size", 224), "shortest_edge")
+    crop = _read_side(settings.get("crop_size", size), "height")
+    asked = {
+        **{step: settings[step] for step in _STEPS if settings.get(step, True) is not True},
+        **({"size": settings["size"]} if size is None else {}),
+        **({"crop_size": settings.get("crop_size")} if crop is None or crop != size else {}),
+        **({"resample": settings["resample"]} if settings.get("resample", 3) != Resampling.BICUBIC else {}),
+    }
+    if abs(settings.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
+        asked["rescale_factor"] = settings["rescale_factor"]
+    if asked or size is None:
+        words = ", ".join(f"{name} = {value}" for name, value in asked.items())
+        raise SetupError(f"{path} asks for a way of preparing images that is not reproduced here: {words}.")
+    mean, std = (
+        tuple(settings.get(name, usual)) for name, usual in (("image_mean", CLIP_MEAN), ("image_std", CLIP_STD))
+    )
+    return Way("rgb-first", size, mean, std)
 
 
 def resize_first(
@@ -84,6 +113,15 @@ def bilinear(image: Image, size: int, *, antialias: bool) -> torch.Tensor:
 def normalise(image: Image, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> torch.Tensor:
     """An RGB image of 8 bits as standardised floats [3, height, width]."""
     return _standardise(_to_float(image), mean, std)
+
+
+def _read_side(value: int | Mapping[str, Any], name: str) -> int | None:
+    """The side of a square, given as a number or as {name: number}; None where it is anything else."""
+    if isinstance(value, int):
+        return value
+    side = value.get(name)
+    square = all(other == side for other in value.values())
+    return side if isinstance(side, int) and square and set(value) <= {name, "width"} else None
 
 
 def _standardise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
