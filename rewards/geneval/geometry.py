@@ -1,8 +1,8 @@
 """Where one box lies as seen from another, as GenEval decides it.
 
 Source: `relative_position` of evaluation/evaluate_images.py, github.com/djghosh13/geneval at
-af4902f24d3ca90ebbb446dd9891a59e0f82725f. Boxes are (x0, y0, x1, y1) in pixels, y pointing down; further entries, such as
-a score, are ignored.
+af4902f24d3ca90ebbb446dd9891a59e0f82725f. Boxes are (x0, y0, x1, y1) in pixels, y pointing down; further entries, such
+as a score, are ignored.
 """
 
 import math

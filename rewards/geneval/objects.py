@@ -1,8 +1,8 @@
 """The 80 objects GenEval speaks of, in the order of the detector's classes, and how a prompt names them.
 
-Source: object_names.txt of github.com/djghosh13/geneval at af4902f24d3ca90ebbb446dd9891a59e0f82725f. The order is that of
-COCO's 80 classes; mouse, remote and keyboard have longer names. A detector's class is matched by its index, never by the
-name its checkpoint gives it.
+Source: object_names.txt of github.com/djghosh13/geneval at af4902f24d3ca90ebbb446dd9891a59e0f82725f. The order is that
+of COCO's 80 classes; mouse, remote and keyboard have longer names. A detector's class is matched by its index, never by
+the name its checkpoint gives it.
 """
 
 OBJECTS: tuple[str, ...] = (

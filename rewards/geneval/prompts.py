@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from rewards.errors import UsageError
+from rewards.errors import SetupError, UsageError
 from rewards.geneval.geometry import RELATIONS
 from rewards.geneval.objects import COLOURS, OBJECTS, plural, with_article
 from rewards.prompt import Prompt
@@ -24,7 +24,6 @@ OFFICIAL_PER_TASK = 100
 OFFICIAL_PROMPTS = 553
 METADATA_SHA256 = "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13"  # evaluation_metadata.jsonl
 PROMPTS_SHA256 = "55b6e3650e980c13daf30569eb666e000faf19bfc2b7b4cbe999fcdb7aa9d680"  # generation_prompts.txt
-SUITE_SHA256 = ""
 
 # How often each task is asked in training, by the released merge_genevaltask.py; single_object is not.
 TRAINING_WEIGHTS: Mapping[str, float] = {
@@ -43,12 +42,12 @@ def generate(seed: int = OFFICIAL_SEED, per_task: int = OFFICIAL_PER_TASK) -> li
     records.
 
     >>> generate(per_task=1)[1]["prompt"]
-    'a photo of a teddy bear and a person'
+    'a photo of a sports ball and a carrot'
     """
     if per_task < 1:
-        raise UsageError(f"--per-task {per_task}: a benchmark needs at least one prompt a task.")
+        raise UsageError(f"GenEval needs at least one prompt a task, and {per_task} were asked for (--per-task).")
     if seed < 0:
-        raise UsageError(f"--seed {seed}: a seed is 0 or more.")
+        raise UsageError(f"A seed is 0 or more, and {seed} was given (--seed).")
     random = np.random.default_rng(seed)
     drawn = chain(
         _single_objects(random, min(per_task, len(OBJECTS))),
@@ -70,7 +69,7 @@ def training_stream(
     weights: Mapping[str, float] = TRAINING_WEIGHTS,
     excluded: Collection[Prompt] | None = None,
 ) -> Iterator[Prompt]:
-    """Endless prompts to train on: a task by its weight, then a prompt by the task's own rule, and never an excluded one.
+    """Endless prompts to train on: a task by its weight, then a prompt by the task's own rule, none of them excluded.
 
     Published are the rules, the weights (0.7 position, 0.5 counting, 0.3 color_attr, 0.1 colors, 0.1 two_object, which
     are divided by their sum) and that test prompts are left out. The published list of 50,000 was drawn without a seed
@@ -111,12 +110,12 @@ def to_lines(records: Iterable[Record]) -> bytes:
 
 
 def check_sha256(content: bytes, expected: str) -> None:
-    """Raise ValueError if `content` is not what was published; another numpy might draw differently one day."""
+    """Raise SetupError if `content` is not what was published: another numpy might draw differently one day."""
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
-        raise ValueError(
-            f"the drawn GenEval prompts have the SHA-256 {found} and not {expected}: numpy {np.__version__} draws"
-            " differently from the versions this was checked with (1.23 to 2.4)"
+        raise SetupError(
+            f"The GenEval prompts drawn here have the SHA-256 {found} and not {expected}: numpy {np.__version__} draws"
+            " other numbers than the versions that were checked. Install one of those, 2.0 to 2.4."
         )
 
 
