@@ -115,7 +115,7 @@ def check_sha256(content: bytes, expected: str) -> None:
     if found != expected:
         raise SetupError(
             f"The GenEval prompts drawn here have the SHA-256 {found} and not {expected}: numpy {np.__version__} draws"
-            " other numbers than the versions that were checked. Install one of those, 2.0 to 2.4."
+            " other numbers than the versions that were checked. Install one of those: numpy 2.3 or 2.4."
         )
 
 

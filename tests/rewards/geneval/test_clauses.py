@@ -7,6 +7,8 @@ from rewards.geneval.clauses import Clause, Request, read_request
 from rewards.geneval.prompts import official_prompts
 from rewards.prompt import Prompt
 
+DOG = {"class": "dog", "count": 1}
+
 
 def test_every_official_prompt_is_read():
     requests = [read_request(prompt) for prompt in official_prompts()]
@@ -18,18 +20,12 @@ def test_every_official_prompt_is_read():
 def test_a_record_becomes_its_clauses():
     spec = {
         "tag": "mine",
-        "include": [
-            {"class": "cat", "count": 2},
-            {"class": "dog", "count": 1, "color": "red", "position": ["above", 0]},
-        ],
+        "include": [{"class": "cat", "count": 2}, {**DOG, "color": "red", "position": ["above", 0]}],
         "exclude": [{"class": "cat", "count": 3}],
     }
     assert read_request(Prompt("pets", spec)) == Request(
         "mine", (Clause("cat", 2), Clause("dog", 1, "red", "above", 0)), (Clause("cat", 3),)
     )
-
-
-DOG = {"class": "dog", "count": 1}
 
 
 @pytest.mark.parametrize(
