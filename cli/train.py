@@ -172,12 +172,14 @@ def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Pa
 
 
 def _summary(metrics: dict[str, Any]) -> str:
-    """Reward, spread, dead groups, KL and where the time went, in one line."""
+    """Reward, spread, dead groups, the parts of a mix, KL and where the time went, in one line."""
     seconds = metrics["seconds"]
     failed = f", {metrics['failed']} failed" if metrics["failed"] else ""
+    parts = metrics["rewards"] if len(metrics["rewards"]) > 1 else {}
+    mixed = "".join(f", {key} {format_number(mean)}" for key, mean in parts.items())
     return (
         f"reward {metrics['reward']:.3f} (spread {metrics['spread']:.3f}, dead groups {metrics['dead_groups']:.0%}"
-        f"{failed}), kl {metrics['kl']:.4f}, "
+        f"{failed}){mixed}, kl {metrics['kl']:.4f}, "
         f"draw/score/learn {seconds['draw']:.1f}/{seconds['score']:.1f}/{seconds['learn']:.1f} s"
     )
 

@@ -1,6 +1,7 @@
 """Advantages of images within their groups (Luo et al. 2025, Eq. 12; Shao et al. 2024).
 
-Shapes: K prompts, G images of each. A failed score is NaN: it takes part in no mean, and its image has advantage 0.
+Shapes: R rewards, K prompts, G images of each. A failed score is NaN: it takes part in no mean, and its image has
+advantage 0.
 """
 
 from typing import Literal
@@ -34,6 +35,38 @@ def standardise(
     advantage = (scores - mean) / (deviation + epsilon)
     advantage = torch.where(scored & ~dead_groups(scores_KG)[:, None], advantage, 0.0)
     return advantage if clamp is None else advantage.clamp(-clamp, clamp)
+
+
+def mix(
+    parts_RKG: torch.Tensor,
+    weight_R: torch.Tensor,
+    *,
+    per_reward: bool = False,
+    epsilon: float = 1e-4,
+) -> torch.Tensor:
+    """One training score an image: the weighted sum of its rewards; float64 [K, G].
+
+    With `per_reward` each reward is first standardised within its group (population deviation plus `epsilon`), so that
+    a weight says how much a reward counts, however far its values lie apart; a reward that is the same for a whole
+    group then adds 0 there. An image of which one part failed has no score and takes part in no mean of the others.
+
+    >>> mix(torch.tensor([[[0.0, 1.0]], [[10.0, 30.0]]]), torch.tensor([0.75, 0.25]), per_reward=True, epsilon=0.0)
+    tensor([[-1.,  1.]], dtype=torch.float64)
+    """
+    failed_KG = parts_RKG.isnan().any(dim=0)
+    parts = parts_RKG.double().masked_fill(failed_KG, torch.nan)
+    if per_reward:
+        parts = torch.stack([standardise(part_KG, epsilon=epsilon, clamp=None) for part_KG in parts])
+    # One addition after another: equal parts must have equal sums to the last bit, or a dead group would seem alive.
+    mixed_KG = torch.zeros_like(parts[0])
+    for weight, part_KG in zip(weight_R.tolist(), parts, strict=True):
+        mixed_KG = mixed_KG + weight * part_KG
+    return mixed_KG.masked_fill(failed_KG, torch.nan)
+
+
+def spread(scores_KG: torch.Tensor) -> torch.Tensor:
+    """Deviation of the scores about the mean of their group, over all groups."""
+    return (scores_KG - scores_KG.nanmean(dim=1, keepdim=True)).square().nanmean().sqrt()
 
 
 def dead_groups(scores_KG: torch.Tensor) -> torch.Tensor:

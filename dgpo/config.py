@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rewards.errors import UsageError, suggestion
-from rewards.spec import RewardSpec, parse_rewards
+from rewards.spec import RewardSpec, anchor, parse_rewards
 
 RECIPES = Path(__file__).parent / "recipes"
 Positive = Annotated[float, Field(gt=0)]
@@ -89,6 +89,8 @@ class Advantage(Section):
     """Added to the deviation."""
     clamp: Positive | None = 5.0
     """Advantages are limited to plus or minus this."""
+    per_reward: bool = False
+    """Standardise each reward of a mix within its group before the weighted sum; otherwise only the sum is."""
 
 
 class Optimizer(Section):
@@ -175,6 +177,12 @@ class Config(Section):
     evaluation: Evaluation = Evaluation()
     checkpoint: Every = Every(every=50)
     samples: Every = Every(every=25)
+
+    @field_validator("rewards")
+    @classmethod
+    def _anchored(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """A run may be continued and evaluated from another working directory."""
+        return tuple(anchor(text) for text in texts)
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":

@@ -1,6 +1,6 @@
 """The training loop.
 
-Shapes: K prompts an iteration, G images of each.
+Shapes: R rewards, K prompts an iteration, G images of each.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from dgpo.advantage import dead_groups, standardise
+from dgpo.advantage import dead_groups, mix, spread, standardise
 from dgpo.algorithms.dgpo import DGPO
 from dgpo.checkpoint import Progress, restore_checkpoint, save_checkpoint
 from dgpo.config import Config
@@ -25,9 +25,9 @@ from dgpo.rollout import Groups, draw_groups
 from dgpo.run import Run
 from dgpo.sample import draw_images
 from rewards.errors import SetupError
-from rewards.mix import combine
 from rewards.pool import Scored, ScoringPool
 from rewards.prompt import Prompt
+from rewards.registry import card_of
 from rewards.score import Score
 from rewards.spec import RewardSpec
 
@@ -111,17 +111,18 @@ class Trainer:
         passes, self.gradient_norm = self.policy.passes.copy(), 0.0
         groups, scored = self._draw(step)
         drawn = time.perf_counter()
-        scores_KG, parts = self._collect(groups, scored)
+        parts_RKG = self._collect(groups, scored)
         judged = time.perf_counter()
-        advantage_KG = standardise(scores_KG, **self.config.advantage.model_dump())
+        scores_KG, learned_KG = self._mix(parts_RKG)
+        advantage_KG = standardise(learned_KG, **self.config.advantage.model_dump(exclude={"per_reward"}))
         learned = self.algorithm.learn(groups, advantage_KG, step, self._update)
         self.progress = replace(self.progress, step=step + 1)
         self._average()
         self._tell(
             {
                 "step": step + 1,
-                **_describe(scores_KG),
-                "rewards": parts,
+                **_describe(scores_KG, learned_KG),
+                **_describe_parts([spec.key for spec in self.specs], parts_RKG),
                 **learned,
                 "gradient_norm": self.gradient_norm,
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
@@ -156,20 +157,36 @@ class Trainer:
         )
         return groups, scored
 
-    def _collect(self, groups: Groups, scored: list[Future[Scored]]) -> tuple[torch.Tensor, dict[str, float]]:
-        """All ranks' training scores [K, G], NaN where one failed, and each reward's mean in its own unit."""
+    def _collect(self, groups: Groups, scored: list[Future[Scored]]) -> torch.Tensor:
+        """All ranks' scores [R, K, G] in the rewards' own units, NaN where one failed."""
         batches = [future.result().scores for future in scored]
-        mixed = [score for batch in batches for score in combine(batch, self.specs)]
-        mine = [(int(i), _number(score), score.reason) for i, score in zip(groups.image_B, mixed, strict=True)]
-        own = [(spec.key, _number(score)) for batch in batches for spec in self.specs for score in batch[spec.key]]
-        flat = torch.full((self.config.images,), torch.nan, dtype=torch.float64)
-        reasons = []
-        for image, value, reason in self.ranks.gather(mine):
-            flat[image] = value
-            reasons += [reason] if reason else []
-        if len(reasons) > self.config.max_failed:
-            self._give_up(reasons)
-        return flat.view(self.config.groups, self.config.group_size), _means(self.ranks.gather(own))
+        judged = [scores for batch in batches for scores in zip(*(batch[spec.key] for spec in self.specs), strict=True)]
+        mine = [
+            (int(i), _numbers(scores), self._reasons(scores)) for i, scores in zip(groups.image_B, judged, strict=True)
+        ]
+        parts = torch.full((len(self.specs), self.config.images), torch.nan, dtype=torch.float64)
+        failed = []
+        for image, values, reasons in self.ranks.gather(mine):
+            parts[:, image] = torch.tensor(values, dtype=torch.float64)
+            failed += [reasons] if reasons else []
+        if len(failed) > self.config.max_failed:
+            self._give_up(failed)
+        return parts.view(-1, self.config.groups, self.config.group_size)
+
+    def _mix(self, parts_RKG: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weighted sum of the rewards [K, G], as it is reported, and as it is learned from."""
+        scale_R = torch.tensor([card_of(spec).train_scale for spec in self.specs], dtype=torch.float64)
+        weight_R = torch.tensor([spec.train_weight for spec in self.specs], dtype=torch.float64)
+        scaled_RKG, settings = parts_RKG * scale_R[:, None, None], self.config.advantage
+        scores_KG = mix(scaled_RKG, weight_R)
+        if not settings.per_reward:
+            return scores_KG, scores_KG
+        return scores_KG, mix(scaled_RKG, weight_R, per_reward=True, epsilon=settings.epsilon)
+
+    def _reasons(self, scores: Sequence[Score]) -> str:
+        """Why an image is failed, reward by reward; nothing if it is not."""
+        named = zip(self.specs, scores, strict=True)
+        return "; ".join(f"{spec.key}: {score.reason}" for spec, score in named if not score.ok)
 
     def _give_up(self, reasons: list[str]) -> None:
         """Nothing was learned from this iteration, so the state is the one before it: save that and stop."""
@@ -260,26 +277,24 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _number(score: Score) -> float:
-    return score.value if score.value is not None else float("nan")
+def _numbers(scores: Sequence[Score]) -> list[float]:
+    return [math.nan if score.value is None else score.value for score in scores]
 
 
-def _means(pairs: list[tuple[str, float]]) -> dict[str, float]:
-    """Mean of the scores that were made, reward by reward; a reward that made none is left out."""
-    made: dict[str, list[float]] = {}
-    for key, value in pairs:
-        if value == value:
-            made.setdefault(key, []).append(value)
-    return {key: sum(values) / len(values) for key, values in made.items()}
-
-
-def _describe(scores_KG: torch.Tensor) -> dict[str, Any]:
+def _describe(scores_KG: torch.Tensor, learned_KG: torch.Tensor) -> dict[str, Any]:
     """Mean, spread within groups, share of dead groups and count of failures."""
-    scored = ~scores_KG.isnan()
-    within = (scores_KG - scores_KG.nanmean(dim=1, keepdim=True)).square().nanmean().sqrt()
     return {
         "reward": scores_KG.nanmean().item(),
-        "spread": within.item(),
-        "dead_groups": dead_groups(scores_KG).double().mean().item(),
-        "failed": int((~scored).sum()),
+        "spread": spread(scores_KG).item(),
+        "dead_groups": dead_groups(learned_KG).double().mean().item(),
+        "failed": int(scores_KG.isnan().sum()),
+    }
+
+
+def _describe_parts(keys: Sequence[str], parts_RKG: torch.Tensor) -> dict[str, dict[str, float]]:
+    """Each reward's mean and spread within groups in its own unit; one that made no score is left out."""
+    made = {key: part_KG for key, part_KG in zip(keys, parts_RKG, strict=True) if not part_KG.isnan().all()}
+    return {
+        "rewards": {key: part_KG.nanmean().item() for key, part_KG in made.items()},
+        "spreads": {key: spread(part_KG).item() for key, part_KG in made.items()},
     }

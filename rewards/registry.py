@@ -91,7 +91,9 @@ def provenance_of(reward: "Reward") -> dict[str, str]:
         from rewards.plugins import fingerprint
 
         facts["source"] = fingerprint(reward.spec.source)
-    facts.update({"source": plugin.package for plugin in _installed().plugins if plugin.card.key == reward.card.key})
+    for plugin in _installed().plugins:
+        if plugin.card.key == reward.card.key:
+            facts["source"] = plugin.package
     return facts
 
 

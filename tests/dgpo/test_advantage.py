@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dgpo.advantage import dead_groups, standardise
+from dgpo.advantage import dead_groups, mix, spread, standardise
 
 NAN = math.nan
 
@@ -68,3 +68,58 @@ def test_equal_scores_whose_mean_is_rounded_are_dead():
     """Three times 0.1 has a mean beside 0.1; divided by a deviation of 1e-17 that would be an advantage of 1."""
     scores = torch.full((1, 3), 0.1, dtype=torch.float64)
     assert not standardise(scores, epsilon=0.0).any()
+
+
+class TestMix:
+    def test_weighted_sum_by_hand(self):
+        parts = torch.tensor([[[1.0, 2.0], [0.0, 4.0]], [[10.0, 10.0], [30.0, 20.0]]])
+        # 0.5 * 1 - 0.25 * 10 = -2, 0.5 * 2 - 2.5 = -1.5; 0 - 7.5, 2 - 5
+        close(mix(parts, torch.tensor([0.5, -0.25])), [[-2.0, -1.5], [-7.5, -3.0]])
+
+    def test_per_reward_by_hand(self):
+        # group 1: (0, 2) and (5, 15) stand at -1, 1 each: -0.5 - 0.25, 0.75. Group 2: the first part is flat and adds 0
+        parts = torch.tensor([[[0.0, 2.0], [3.0, 3.0]], [[5.0, 15.0], [7.0, 1.0]]])
+        mixed = mix(parts, torch.tensor([0.5, 0.25]), per_reward=True, epsilon=0.0)
+        close(mixed, [[-0.75, 0.75], [0.25, -0.25]])
+
+    def test_per_reward_does_not_care_for_unit_or_offset(self):
+        parts = torch.rand(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        other = torch.stack([parts[0] * 26 + 20, parts[1]])
+        weights = torch.tensor([0.7, 0.3])
+        settings = {"per_reward": True, "epsilon": 0.0}
+        torch.testing.assert_close(mix(parts, weights, **settings), mix(other, weights, **settings))
+        assert not torch.allclose(mix(parts, weights), mix(other, weights))
+
+    def test_epsilon_is_added_to_each_deviation(self):
+        # deviations 1 and 3 grow to 2 and 4: -1/2 - 3/4
+        parts = torch.tensor([[[0.0, 2.0]], [[0.0, 6.0]]])
+        close(mix(parts, torch.tensor([1.0, 1.0]), per_reward=True, epsilon=1.0), [[-1.25, 1.25]])
+
+    @pytest.mark.parametrize("per_reward", [False, True])
+    def test_failed_part_fails_the_image_and_leaves_the_others_means(self, per_reward):
+        """The second image has no part 2; its part 1, far off, must not move the standardised parts of the others."""
+        parts = torch.tensor([[[0.0, 1e6, 2.0]], [[5.0, NAN, 15.0]]])
+        mixed = mix(parts, torch.tensor([0.5, 0.25]), per_reward=per_reward, epsilon=0.0)
+        assert mixed.isnan().tolist() == [[False, True, False]]
+        close(mixed[:, [0, 2]], [[-0.75, 0.75]] if per_reward else [[1.25, 4.75]])
+
+    def test_group_of_failures_and_group_of_one_are_dead(self):
+        parts = torch.tensor([[[NAN, NAN, NAN], [1.0, NAN, 2.0]], [[1.0, 2.0, 3.0], [1.0, 2.0, NAN]]])
+        mixed = mix(parts, torch.tensor([1.0, 1.0]), per_reward=True)
+        assert mixed.isnan().tolist() == [[True, True, True], [False, True, True]]
+        assert dead_groups(mixed).tolist() == [True, True]
+
+    def test_equal_parts_have_equal_sums_to_the_last_bit(self):
+        parts = torch.tensor([0.1, 0.7, 1 / 3], dtype=torch.float64)[:, None, None].expand(3, 2, 37)
+        mixed = mix(parts, torch.tensor([0.8, 0.2, 1 / 7], dtype=torch.float64))
+        assert dead_groups(mixed).all()
+
+    def test_one_reward_of_weight_one_is_itself(self):
+        parts = torch.tensor([[[0.1, NAN, 0.7]]], dtype=torch.float64)
+        torch.testing.assert_close(mix(parts, torch.ones(1)), parts[0], rtol=0, atol=0, equal_nan=True)
+
+
+def test_spread_is_within_groups():
+    # deviations from the group means: 1 1, 2 2; failed scores count in neither
+    scores = torch.tensor([[0.0, 2.0, NAN], [100.0, NAN, 104.0]])
+    assert spread(scores).item() == pytest.approx(math.sqrt(2.5))
