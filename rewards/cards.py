@@ -31,7 +31,10 @@ def _clip_l14(folder: str, *, text: bool) -> tuple[WeightFile, ...]:
     repo, revision = "openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"
     sha = "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb"
     names = ["config.json", "preprocessor_config.json", *(_TOKENIZER_FILES if text else ())]
-    network = WeightFile(f"{folder}/model.safetensors", repo, revision, "model.safetensors", "", 1710540580, sha)
+    network = WeightFile(
+        f"{folder}/model.safetensors", repo, revision, "model.safetensors", "", 1710540580, sha,
+        aliases=(f"{folder}/pytorch_model.bin",),
+    )  # fmt: skip
     rest = [WeightFile(f"{folder}/{n}", repo, revision, n, required=n not in _TOKENIZER_FILES) for n in names]
     return (network, *rest)
 
@@ -41,7 +44,7 @@ _PICKSCORE_SHA = "ef31ef6fc5ff4d9bb90dd232df4e145887ba62c5a03aa2841415f8c25f18d5
 _PICKSCORE_FILES = (
     WeightFile(
         "model.safetensors", *_PICKSCORE, "model.safetensors", "", 3944552236, _PICKSCORE_SHA,
-        aliases=("model/model.safetensors",),
+        aliases=("model/model.safetensors", "pytorch_model.bin", "model/pytorch_model.bin"),
     ),
     WeightFile("config.json", *_PICKSCORE, "config.json", aliases=("model/config.json",)),
     WeightFile(
@@ -181,9 +184,9 @@ CARDS: tuple[Card, ...] = (
                 "cosine",
                 ("cosine", "hf-cosine", "dgpo", "diffusionnft", "torchmetrics", "paper"),
                 "cosine: OpenAI's tokens and pixels, as ImageReward's repository; hf-cosine: transformers' tokens and "
-                "pixels, as Flow-Factory; dgpo: 100 * cosine / 30 and diffusionnft: cosine of bilinear tensors; "
-                "torchmetrics: max(100 * cosine, 0); paper (arXiv 2104.08718): 2.5 * max(cosine, 0) of 'A photo depicts' "
-                "and the prompt",
+                "pixels, as Flow-Factory; dgpo and diffusionnft: the logit (100 * cosine in OpenAI's models) / 30 and "
+                "/ 100, of pixels resized as floats by bilinear; torchmetrics: max(100 * cosine, 0); paper (arXiv "
+                "2104.08718): 2.5 * max(cosine, 0) of 'A photo depicts' and the prompt, there on ViT-B/32",
             ),
             Option("antialias", "true", ("true", "false"), "of the bilinear resize (torchvision before 0.17: false)"),
             *_NETWORK_OPTIONS,
@@ -224,7 +227,7 @@ CARDS: tuple[Card, ...] = (
         train_scale=1.0,
         licence="Apache-2.0",
         extra=None,
-        summary="share of pixels that are nearly black",
+        summary="share of pixels with luma (0.299 R + 0.587 G + 0.114 B) / 255 below 0.1",
         options=(),
         weights="none",
         reads_prompt=False,
@@ -239,7 +242,7 @@ CARDS: tuple[Card, ...] = (
         train_scale=1.0,
         licence="Apache-2.0",
         extra=None,
-        summary="how much of the image is edge",
+        summary="mean of min(|Sobel gradient of luma|, 1), a step from black to white being 1",
         options=(),
         weights="none",
         reads_prompt=False,
@@ -254,7 +257,7 @@ CARDS: tuple[Card, ...] = (
         train_scale=1.0,
         licence="Apache-2.0",
         extra=None,
-        summary="entropy of the colours, 16 steps a channel",
+        summary="entropy of the colours: -sum p log2 p over the RGB histogram with 16 steps a channel",
         options=(),
         weights="none",
         reads_prompt=False,
