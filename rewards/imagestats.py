@@ -1,6 +1,7 @@
 """Three numbers that describe any image without a model: darkness, edges, colours. They are never called quality.
 
-All start from the image as 8-bit RGB (alpha is dropped), and luma = 0.299 R + 0.587 G + 0.114 B in [0, 1] (BT.601).
+All start from the image as 8-bit RGB (alpha is dropped), and luma = (0.299 R + 0.587 G + 0.114 B) / 255 (BT.601). As
+none of them says which image is better, no training takes them, alone or in a mix.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from rewards.score import Score
 from rewards.spec import RewardSpec
 
 DARK_BELOW = 0.1
+CELLS = 16**3
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -37,27 +39,40 @@ def dark_share(pixels: np.ndarray) -> float:
     return float((luma(pixels) < DARK_BELOW).mean())
 
 
-def edge_density(pixels: np.ndarray) -> float:
-    """Mean length of the Sobel gradient of luma, scaled so that a step from black to white counts 1 where it is.
+def gradient(pixels: np.ndarray) -> np.ndarray:
+    """Length of the Sobel gradient of luma at each pixel, at most 1, which a step from black to white has beside it.
 
-    With kernels [[-1,0,1],[-2,0,2],[-1,0,1]] and its transpose, both divided by 4, on luma repeated at the border:
-    mean over pixels of min(sqrt(gx^2 + gy^2), 1).
+    min(sqrt(gx^2 + gy^2), 1) with the kernels [[-1,0,1],[-2,0,2],[-1,0,1]] and its transpose, both divided by 4, on
+    luma repeated at the border.
     """
     padded = np.pad(luma(pixels), 1, mode="edge")
     smooth_down = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     smooth_across = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     across = (smooth_down[:, 2:] - smooth_down[:, :-2]) / 4
     down = (smooth_across[2:] - smooth_across[:-2]) / 4
-    return float(np.minimum(np.hypot(across, down), 1).mean())
+    return np.minimum(np.hypot(across, down), 1)
+
+
+def edge_density(pixels: np.ndarray) -> float:
+    """Mean of `gradient` over the pixels."""
+    return float(gradient(pixels).mean())
+
+
+def colour_counts(pixels: np.ndarray) -> np.ndarray:
+    """How many pixels fall into each of the 4096 cells of the joint RGB histogram with 4 bits a channel."""
+    return np.bincount(_cells(pixels).ravel(), minlength=CELLS)
 
 
 def colour_entropy(pixels: np.ndarray) -> float:
-    """Entropy in bits of the joint RGB histogram with 4 bits a channel: -sum p log2 p over its 4096 cells, 0 to 12."""
-    steps = (pixels >> 4).astype(np.int64)
-    cells = (steps[..., 0] * 16 + steps[..., 1]) * 16 + steps[..., 2]
-    counts = np.bincount(cells.ravel())
-    share = counts[counts > 0] / cells.size
+    """Entropy in bits of the shares p of the cells of `colour_counts`: -sum p log2 p, 0 to 12."""
+    counts = colour_counts(pixels)
+    share = counts[counts > 0] / counts.sum()
     return float(max(-(share * np.log2(share)).sum(), 0.0))
+
+
+def _cells(pixels: np.ndarray) -> np.ndarray:
+    steps = (pixels >> 4).astype(np.int64)
+    return (steps[..., 0] * 16 + steps[..., 1]) * 16 + steps[..., 2]
 
 
 class _ImageStatistic:
@@ -70,7 +85,7 @@ class _ImageStatistic:
     def check(self, prompt: Prompt) -> None:
         """Any prompt will do."""
 
-    def measure(self, pixels: np.ndarray) -> float:
+    def measure(self, pixels: np.ndarray) -> Score:
         raise NotImplementedError
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
@@ -78,7 +93,7 @@ class _ImageStatistic:
 
     def _score_one(self, image: Image) -> Score:
         try:
-            return Score(self.measure(rgb_pixels(image)))
+            return self.measure(rgb_pixels(image))
         except ScoringError as error:
             return Score.failed(str(error))
 
@@ -89,19 +104,29 @@ class _ImageStatistic:
 class DarkShare(_ImageStatistic):
     """imagestats.dark: see `dark_share`."""
 
-    def measure(self, pixels: np.ndarray) -> float:
-        return dark_share(pixels)
+    def measure(self, pixels: np.ndarray) -> Score:
+        dark, total = int((luma(pixels) < DARK_BELOW).sum()), pixels.shape[0] * pixels.shape[1]
+        return Score(dark_share(pixels), f"{dark} of {total} pixels")
 
 
 class EdgeDensity(_ImageStatistic):
-    """imagestats.edges: see `edge_density`."""
+    """imagestats.edges: see `edge_density`; the detail names the strongest gradient and the row and column of it."""
 
-    def measure(self, pixels: np.ndarray) -> float:
-        return edge_density(pixels)
+    def measure(self, pixels: np.ndarray) -> Score:
+        lengths = gradient(pixels)
+        row, column = np.unravel_index(int(lengths.argmax()), lengths.shape)
+        return Score(edge_density(pixels), f"strongest {lengths[row, column]:.3f} at row {row}, column {column}")
 
 
 class ColourEntropy(_ImageStatistic):
-    """imagestats.colours: see `colour_entropy`."""
+    """imagestats.colours: see `colour_entropy`; the detail counts the cells in use and names the fullest one's mean."""
 
-    def measure(self, pixels: np.ndarray) -> float:
-        return colour_entropy(pixels)
+    def measure(self, pixels: np.ndarray) -> Score:
+        counts = colour_counts(pixels)
+        fullest = int(counts.argmax())
+        colour = pixels[_cells(pixels) == fullest].mean(axis=0).round().astype(int)
+        name = "#" + "".join(f"{channel:02x}" for channel in colour)
+        share = counts[fullest] / counts.sum()
+        return Score(
+            colour_entropy(pixels), f"{np.count_nonzero(counts)} of {CELLS} cells; {share:.1%} are near {name}"
+        )

@@ -25,7 +25,7 @@ from rewards.spec import RewardSpec
 # What libraries raise when one input is beyond them. Anything else (a TypeError, say) is a bug and ends the run.
 _ENGINE_FAILURES = (ScoringError, RuntimeError, OSError, ValueError, ArithmeticError, MemoryError)
 _BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError)
-_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 _TRIES = 2
 
 
@@ -56,14 +56,16 @@ def score_batch(rewards: Mapping[str, Reward], images: Sequence[Image], prompts:
 class ScoringPool:
     """Worker processes that score batches; use as a context manager.
 
-    Each worker is a fresh process of one thread that builds every reward once. One that dies (out of memory, kill -9)
+    Each worker is a fresh process that builds every reward once and computes with `threads` threads: one beside a model
+    that draws, more where the cores are idle. One that dies (out of memory, kill -9)
     is replaced and its batch tried once more; a batch that kills two workers has failed scores. With workers=0 the
     scores are made here, before `submit` returns; they are the same.
     """
 
-    def __init__(self, specs: Sequence[RewardSpec], workers: int) -> None:
+    def __init__(self, specs: Sequence[RewardSpec], workers: int, threads: int = 1) -> None:
         self.specs = tuple(specs)
         self.workers = workers
+        self.threads = threads
         self._idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
         self._threads: ThreadPoolExecutor | None = None
 
@@ -123,7 +125,7 @@ class ScoringPool:
         return worker, pending.result()
 
     def _start_worker(self) -> ProcessPoolExecutor:
-        worker = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_prepare_worker)
+        worker = ProcessPoolExecutor(1, get_context("spawn"), _prepare_worker, (self.threads,))
         worker.submit(_build, self.specs)  # so that the first batch does not wait for the weights
         return worker
 
@@ -137,10 +139,10 @@ def _score_in_worker(specs: tuple[RewardSpec, ...], images: list[Image], prompts
     return score_batch(_build(specs), images, prompts)
 
 
-def _prepare_worker() -> None:
-    """One thread, deaf to Ctrl-C (the parent decides what that means), and gone when the parent is."""
-    for name in _ONE_THREAD:
-        os.environ[name] = "1"
+def _prepare_worker(threads: int) -> None:
+    """So many threads, deaf to Ctrl-C (the parent decides what that means), and gone when the parent is."""
+    for name in _THREADS:
+        os.environ[name] = str(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 

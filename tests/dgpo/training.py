@@ -89,9 +89,10 @@ def build_trainer(
     *,
     value: Callable[[Image.Image, Prompt], float | None] = brightness,
     prompts: Sequence[Prompt] = PROMPTS,
+    pool: ScoringPool | None = None,
     **listeners: Any,
 ) -> Trainer:
-    """A trainer in a folder that `Run.begin` has been called for, or not."""
+    """A trainer in a folder that `Run.begin` has been called for, or not; scored by `value` unless by a pool."""
     folder.mkdir(parents=True, exist_ok=True)
     ranks = Ranks(cpu=True)
     specs = parse_rewards(config.rewards)
@@ -100,7 +101,7 @@ def build_trainer(
         config,
         policy=load_policy(config.model, config, ranks.device, trainable=True),
         specs=specs,
-        pool=cast(ScoringPool, Judge(specs, value)),
+        pool=pool or cast(ScoringPool, Judge(specs, value)),
         prompts=PromptStream(prompts, config.seed),
         sample_prompts=prompts[:1],
         run=Run(folder),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.errors import ScoringError
+from rewards.errors import ScoringError, UsageError
 from rewards.imagestats import colour_entropy, dark_share, edge_density, luma, rgb_pixels
 from rewards.prompt import Prompt
-from rewards.registry import load
+from rewards.registry import check_trainable, load
 from rewards.spec import parse_rewards
 
 
@@ -79,3 +79,30 @@ def test_an_empty_image_fails(size):
         (score,) = load(spec).score([Image.new("RGB", size)], [Prompt("x")])
         assert score.value is None
         assert "empty" in score.reason
+
+
+def test_detail_says_what_was_measured():
+    # columns 0 0 255 255: a step of 1 on the two columns beside it; two colours, half of the pixels each
+    image = Image.fromarray(grey([[0, 0, 255, 255]] * 6))
+    details = [load(spec).score([image], [Prompt("x")])[0].detail for spec in parse_rewards(["imagestats"])]
+    assert details == [
+        "12 of 24 pixels",
+        "strongest 1.000 at row 0, column 1",
+        "2 of 4096 cells; 50.0% are near #000000",
+    ]
+
+
+def test_detail_names_the_most_frequent_colour_as_the_mean_of_its_cell():
+    pixels = np.array([[[255, 0, 18], [255, 0, 20], [10, 200, 10]]], dtype=np.uint8)
+    (score,) = load(parse_rewards(["imagestats.colours"])[0]).score([Image.fromarray(pixels)], [Prompt("x")])
+    assert score.detail == "2 of 4096 cells; 66.7% are near #ff0013"
+
+
+def test_no_mix_takes_them():
+    check_trainable(parse_rewards(["ocr"]))
+    with pytest.raises(UsageError, match=r"imagestats.dark@1 describes images .* alone or in a mix"):
+        check_trainable(parse_rewards(["ocr=0.8", "imagestats.dark=0.2"]))
+    with pytest.raises(
+        UsageError, match=r"imagestats.dark@1, imagestats.edges@1, imagestats.colours@1 describe images"
+    ):
+        check_trainable(parse_rewards(["imagestats"]))
