@@ -6,7 +6,7 @@ Shapes: N texts or images, B a batch of them, D the projection's width, L the te
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -52,7 +52,7 @@ class ClipTower:
 
     @property
     def image_size(self) -> int:
-        return self.network.vision_model.embeddings.image_size
+        return cast(int, self.network.vision_model.embeddings.image_size)
 
     @property
     def text_length(self) -> int:
@@ -61,7 +61,7 @@ class ClipTower:
     @property
     def width(self) -> int:
         """D, of the space that images and texts share."""
-        return self.network.projection_dim
+        return self.network.visual_projection.out_features
 
     @cached_property
     def logit_scale(self) -> float:
@@ -119,7 +119,7 @@ class ClipTower:
         """Where each text ends, which is where the network reads it: the first eos, or highest id in old files."""
         eos = self.network.text_model.eos_token_id
         vocabulary = self.network.text_model.embeddings.token_embedding.num_embeddings
-        is_end = ids_BL == (ids_BL.amax(1, keepdim=True) if eos == _EOS_BEFORE_4_31 else eos)
+        is_end = torch.eq(ids_BL, ids_BL.amax(1, keepdim=True) if eos == _EOS_BEFORE_4_31 else cast(int, eos))
         if ids_BL.max() >= vocabulary or not is_end.any(1).all():
             raise SetupError(
                 f"The tokenizer does not belong to the network, which knows {vocabulary} tokens and the end {eos}; "
@@ -129,23 +129,23 @@ class ClipTower:
 
     @cached_property
     def _vision(self) -> torch.nn.Module:
-        return self._place(self.network.vision_model, self.dtype)
+        return self._place(self.network.vision_model)
 
     @cached_property
     def _text(self) -> torch.nn.Module:
-        return self._place(self.network.text_model, self.dtype)
+        return self._place(self.network.text_model)
 
     @cached_property
     def _vision_projection(self) -> torch.Tensor:
-        return self._place(self.network.visual_projection, torch.float32).weight
+        return self.network.visual_projection.weight.to(self.device, torch.float32)
 
     @cached_property
     def _text_projection(self) -> torch.Tensor:
-        return self._place(self.network.text_projection, torch.float32).weight
+        return self.network.text_projection.weight.to(self.device, torch.float32)
 
-    def _place(self, module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    def _place(self, tower: torch.nn.Module) -> torch.nn.Module:
         with torch.inference_mode(False), torch.no_grad():
-            return module.to(self.device, dtype)
+            return tower.to(self.device, self.dtype)
 
 
 def cosines(one_ND: torch.Tensor, other_ND: torch.Tensor) -> torch.Tensor:
@@ -179,4 +179,5 @@ def _build(path: Path) -> CLIPModel:
 def _count_positions(network: CLIPModel) -> None:
     """Position numbers are part of no new file and were left on the meta device."""
     for embeddings in (network.text_model.embeddings, network.vision_model.embeddings):
-        embeddings.position_ids = torch.arange(embeddings.position_embedding.num_embeddings)[None]
+        numbers = torch.arange(embeddings.position_embedding.num_embeddings)[None]
+        embeddings.register_buffer("position_ids", numbers, persistent=False)

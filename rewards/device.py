@@ -9,11 +9,11 @@ import torch
 from rewards.errors import SetupError, UsageError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_ROUNDED = (
-    torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,
-    torch.backends.mkldnn.matmul,
-    torch.backends.mkldnn.conv,
+_PRODUCTS = (
+    (torch.backends.cuda, "matmul"),
+    (torch.backends.cudnn, "conv"),
+    (torch.backends.mkldnn, "matmul"),
+    (torch.backends.mkldnn, "conv"),
 )
 
 
@@ -44,15 +44,16 @@ def exactly(device: torch.device) -> Iterator[None]:
 
     TF32 on GPUs, and bf16 inside fp32 products on CPUs, are off until the end of the block.
     """
-    before = [backend.fp32_precision for backend in _ROUNDED]
-    for backend in _ROUNDED:
-        backend.fp32_precision = "ieee"
+    products = [getattr(backend, name) for backend, name in _PRODUCTS]
+    before = [product.fp32_precision for product in products]
+    for product in products:
+        product.fp32_precision = "ieee"
     try:
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             yield
     finally:
-        for backend, precision in zip(_ROUNDED, before, strict=True):
-            backend.fp32_precision = precision
+        for product, precision in zip(products, before, strict=True):
+            product.fp32_precision = precision
 
 
 def _local_rank() -> int:
