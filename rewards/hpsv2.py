@@ -4,7 +4,6 @@ The published file holds open_clip's names and half precision; it is computed in
 Tables of the authors print the score times 100.
 """
 
-import json
 from collections.abc import Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from PIL.Image import Image
 
 from rewards.card import Card
-from rewards.checkpoint import load_strictly, read_state
+from rewards.checkpoint import load_strictly, read_config, read_state
 from rewards.device import DTYPES, exactly, pick_device
 from rewards.errors import SetupError, load_extra
 from rewards.features import Features
@@ -121,7 +120,7 @@ def build(checkpoint: Path, config: Path | None) -> Any:
         SetupError: open_clip is not installed, or `config` describes no plain CLIP.
     """
     open_clip = load_extra("open_clip", "openclip")
-    sizes = read_config(config) if config else open_clip.get_model_config(PUBLISHED)
+    sizes = read_sizes(config) if config else open_clip.get_model_config(PUBLISHED)
     try:
         with torch.device("meta"):
             network = open_clip.CLIP(**sizes)
@@ -134,17 +133,14 @@ def build(checkpoint: Path, config: Path | None) -> Any:
     return network
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_sizes(path: Path) -> dict[str, Any]:
     """open_clip's description of a network: bare, or under "model_cfg" as in the hub's folders.
 
     Raises:
         SetupError: not such a description, or one of towers from other libraries.
     """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SetupError(f"{path} is not JSON ({error}).") from error
-    config = config.get("model_cfg", config) if isinstance(config, dict) else {}
+    config = read_config(path)
+    config = config.get("model_cfg", config)
     towers = [config[name] for name in ("vision_cfg", "text_cfg") if isinstance(config.get(name), dict)]
     if "embed_dim" not in config or len(towers) < 2:
         raise SetupError(f"{path} needs embed_dim, vision_cfg and text_cfg, as open_clip writes them.")

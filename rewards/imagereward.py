@@ -5,7 +5,6 @@ number, which is standardised over the authors' training prompts. Image tokens a
 runs on batches of pairs.
 """
 
-import json
 from collections.abc import Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL.Image import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from rewards.card import Card
-from rewards.checkpoint import load_strictly, read_state
+from rewards.checkpoint import load_strictly, read_config, read_state
 from rewards.device import DTYPES, exactly, pick_device
 from rewards.errors import SetupError
 from rewards.features import Features
@@ -116,7 +115,7 @@ class Judge:
 @cache
 def _load(checkpoint: Path, config: Path, vocabulary: Path, dtype: torch.dtype, device: torch.device) -> Judge:
     state = read_state(checkpoint)
-    shape = infer_shape(state, _read_config(config), checkpoint)
+    shape = infer_shape(state, read_config(config), checkpoint)
     with torch.device("meta"):
         network = RewardNetwork(shape)
     load_strictly(network, state, checkpoint, _UNUSED)
@@ -132,7 +131,10 @@ def read_tokenizer(path: Path, rows: int, checkpoint: Path) -> Tokenizer:
     Raises:
         SetupError: the file is no BERT vocabulary, or not that of a checkpoint with `rows` rows.
     """
-    words = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    try:
+        words = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise SetupError(f"{path} is no vocabulary of BERT: it is not UTF-8 text.") from error
     vocabulary = {word: place for place, word in enumerate(words)}
     absent = [token for token in _BERT_TOKENS if token not in vocabulary]
     if absent:
@@ -151,13 +153,3 @@ def read_tokenizer(path: Path, rows: int, checkpoint: Path) -> Tokenizer:
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding(pad_id=vocabulary["[PAD]"])
     return tokenizer
-
-
-def _read_config(path: Path) -> dict[str, object]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SetupError(f"{path} is not JSON ({error}); fetch it again.") from error
-    if not isinstance(config, dict):
-        raise SetupError(f"{path} holds no object of settings; fetch it again.")
-    return config
