@@ -14,11 +14,17 @@ from dgpo import __version__
 SCHEMA = 1
 PACKAGES = (
     "torch",
+    "torchvision",
     "diffusers",
     "transformers",
     "accelerate",
     "peft",
     "safetensors",
+    "huggingface_hub",
+    "tokenizers",
+    "open_clip_torch",
+    "timm",
+    "ftfy",
     "numpy",
     "pandas",
     "pillow",

@@ -1,6 +1,7 @@
 """`dgpo doctor` tells what is missing and how to get it."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +9,12 @@ from typer.testing import CliRunner
 from cli import doctor
 from cli.commands import app
 from rewards.errors import SetupError
+from rewards.examples import read_drawn_word
+from rewards.registry import find_card, load
+from rewards.spec import parse_rewards
+from rewards.weights import cache_place
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "clip_family"
 
 
 @pytest.fixture
@@ -59,10 +66,31 @@ def test_missing_weights_of_the_embedded_model(monkeypatch, tmp_path):
     assert "dgpo.models.tiny.pretrain" in finding.text
 
 
-def test_an_engine_that_misreads_is_missing(monkeypatch):
-    monkeypatch.setattr(doctor, "WORD", "\u4e00\u4e8c")  # PIL's built-in letters have no Chinese
-    with pytest.raises(SetupError, match="was shown"):
-        doctor.read_drawn_word()
+def test_an_engine_that_misreads_is_missing():
+    reward = load(parse_rewards(["ocr"])[0])
+    with pytest.raises(SetupError, match=r"was shown .* and .*pip install --force-reinstall 'dgpo\[ocr\]'"):
+        read_drawn_word(reward, "\u4e00\u4e8c")  # PIL's built-in letters have no Chinese
+
+
+def test_weights_that_were_not_fetched_are_a_hint_with_the_command(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    finding = doctor._examine_reward(find_card("pickscore"))
+    assert (finding.state, finding.needed) == ("hint", False)
+    assert finding.text == "weights not here (fetch 3.9 GB): dgpo rewards fetch pickscore"
+
+
+def test_weights_that_are_here_are_built_and_do_not_fit_by_name_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    card = find_card("imagereward")
+    for file in card.files:
+        place = cache_place(file)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(GOLDEN / "imagereward" / file.path)
+    assert doctor._examine_reward(card).text == "weights are here, and fit"
+    broken = cache_place(card.files[0])
+    broken.unlink()
+    broken.write_bytes(b"nothing")
+    assert doctor._examine_reward(card).state == "missing"
 
 
 def test_hub_out_of_reach_is_a_hint():
