@@ -23,6 +23,7 @@ from rewards.spec import parse_rewards
 GOLDEN = Path(__file__).parents[1] / "golden" / "clip_family"
 WORDS = ("ANCHOR", "basket", "COFFEE", "dragon", "EMPIRE", "flower", "GINGER", "hammer")
 SIZES = ((160, 64), (96, 32), (128, 64), (128, 128), (200, 48), (64, 32), (320, 64), (192, 96))
+# CLIPScore's definitions with a floor at 0 are not here: these random weights give cosines below it.
 VARIANTS = (
     "ocr[weights=v4]",
     "ocr[detect=false]",
@@ -32,8 +33,6 @@ VARIANTS = (
     "clipscore[definition=hf-cosine]",
     "clipscore[definition=dgpo]",
     "clipscore[definition=diffusionnft,antialias=false]",
-    "clipscore[definition=torchmetrics]",
-    "clipscore[definition=paper]",
     "hpsv2[antialias=false]",
 )
 # Share of the scores' spread by which the order and size of batches may move a score, in fp32.
@@ -158,7 +157,7 @@ def test_a_png_round_trip_changes_nothing(reward, images, prompts, scores):
 
 def test_networks_set_to_training_mode_score_the_same(reward, images, prompts, scores):
     """Dropout and the like must stay off, whoever calls .train() on what this process holds."""
-    networks = [thing for thing in gc.get_objects() if isinstance(thing, torch.nn.Module)]
+    networks = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.nn.Module)]
     for network in networks:
         network.train()
     assert reward.score(images, prompts) == scores
