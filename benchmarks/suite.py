@@ -1,7 +1,8 @@
 """Suites: which prompts a model is judged on, in which order, and a fingerprint by which two reports can tell.
 
 Third-party prompts are not part of this project. A published suite names its file, where the file comes from and its
-SHA-256; any other content is refused, so that "drawbench" means the same 200 prompts in every report.
+SHA-256; any other content is refused, so that "drawbench" means the same 200 prompts in every report. GenEval's prompts
+were published as a program's output and are drawn here again, which is checked by the same hash.
 """
 
 from __future__ import annotations
@@ -86,6 +87,11 @@ PUBLISHED = {
 }
 
 
+GENERATED = ("geneval",)
+GENEVAL_PROMPTS = 553
+GENEVAL_SHA256 = "92d272b579e570a6e6e1d09027007d1e0dbcb58570e37128bbe44e341d296eb8"
+
+
 @dataclass(frozen=True)
 class SuiteEntry:
     """One line of the list of suites. `missing` says what to do when the suite's file is not on this machine."""
@@ -111,14 +117,40 @@ def load_suite(
     builtin = builtin or {}
     if name_or_path in builtin:
         return builtin[name_or_path]()
+    if name_or_path in GENERATED:
+        return draw_suite(name_or_path)
     if name_or_path in PUBLISHED:
         return _load_published(name_or_path, data_dir)
     path = Path(name_or_path)
     if path.is_file() or path.suffix in PROMPT_FILE_ENDINGS:
         return _load_file(path)
-    raise UsageError(
-        f'There is no suite and no prompt file "{name_or_path}".{suggestion(name_or_path, [*builtin, *PUBLISHED])}'
-    )
+    names = [*builtin, *GENERATED, *PUBLISHED]
+    raise UsageError(f'There is no suite and no prompt file "{name_or_path}".{suggestion(name_or_path, names)}')
+
+
+def draw_suite(name: str, seed: int | None = None, per_task: int | None = None) -> Suite:
+    """A suite whose prompts are drawn: the published ones, or others by the same rules if a seed or a size is given.
+
+    Raises:
+        UsageError: the suite is a fixed list, or the seed or the size is impossible.
+        SetupError: the prompts drawn here are not the published ones.
+    """
+    from rewards.geneval import prompts as geneval
+
+    if name not in GENERATED:
+        raise UsageError(
+            f'--seed and --per-task are for {", ".join(GENERATED)}; the prompts of "{name}" are not drawn.'
+        )
+    seed = geneval.OFFICIAL_SEED if seed is None else seed
+    per_task = geneval.OFFICIAL_PER_TASK if per_task is None else per_task
+    if (seed, per_task) == (geneval.OFFICIAL_SEED, geneval.OFFICIAL_PER_TASK):
+        note = f"{name}: as jsonl, the prompts are the published file with the SHA-256 {geneval.METADATA_SHA256}."
+        suite = Suite(name, geneval.official_prompts(), geneval.SOURCE, (name,), (note,))
+        assert suite.sha256 == GENEVAL_SHA256, "the file's hash was right, so its prompts must be too"
+        return suite
+    drawn = tuple(map(geneval.to_prompt, geneval.generate(seed, per_task)))
+    source = f"seed {seed}, {per_task} a task, by the rules of {geneval.SOURCE}"
+    return Suite(f"{name}[seed={seed},per_task={per_task}]", drawn, source, (name,))
 
 
 def list_suites(
@@ -131,6 +163,7 @@ def list_suites(
         entries.append(
             SuiteEntry(name, len(suite.prompts), suite.sha256, suite.source, "built in", suite.default_rewards)
         )
+    entries.append(_describe_geneval())
     for name, published in PUBLISHED.items():
         try:
             _read_published(name, data_dir)
@@ -171,6 +204,18 @@ def _load_file(path: Path) -> Suite:
     if repeated:
         notes = (f"{path}: {repeated} repeated prompts were merged; {len(prompts)} distinct prompts are left.",)
     return Suite(path.stem, prompts, str(path), notes=notes)
+
+
+def _describe_geneval() -> SuiteEntry:
+    from rewards.geneval.prompts import SOURCE
+
+    try:
+        draw_suite("geneval")
+        missing = ""
+    except DgpoError as error:
+        missing = str(error)
+    what = "objects, counts, colours, positions (Ghosh et al. 2023); drawn here"
+    return SuiteEntry("geneval", GENEVAL_PROMPTS, GENEVAL_SHA256, SOURCE, what, ("geneval",), missing)
 
 
 def _load_published(name: str, data_dir: Path | None) -> Suite:

@@ -13,6 +13,7 @@ from rewards.errors import UsageError, suggestion
 
 if TYPE_CHECKING:
     from benchmarks.suite import Suite
+    from rewards.prompt import Prompt
 
 app = group("Prompts to measure a model on.")
 FORMATS = ("text", "jsonl")
@@ -62,18 +63,31 @@ def list_all(data: DataFolder = None, as_json: AsJson = False) -> None:
 @app.command("show")
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A suite, or a prompt file.")],
+    seed: Annotated[int | None, typer.Option(help="Draw other prompts by geneval's rules; 43 is published.")] = None,
+    per_task: Annotated[int | None, typer.Option(help="How many of each of geneval's tasks; 100 is published.")] = None,
     format: Annotated[str, typer.Option("--format", metavar="text|jsonl", help="How to print the prompts.")] = "text",
     data: DataFolder = None,
 ) -> None:
     """Print a suite's prompts, one a line; what it is goes to stderr."""
+    from benchmarks.suite import GENERATED, draw_suite
+
     if format not in FORMATS:
         raise UsageError(f'There is no format "{format}".{suggestion(format, FORMATS)}')
-    suite = find_suite(name, data)
+    suite = find_suite(name, data) if seed is None and per_task is None else draw_suite(name, seed, per_task)
     say(f"{suite.name}: {len(suite.prompts)} prompts, sha256 {suite.sha256}, from {suite.source}")
     for note in suite.notes:
         say(note)
     for prompt in suite.prompts:
-        print(prompt.text if format == "text" else prompt.canonical)
+        print(prompt.text if format == "text" else _json_line(prompt, as_published=name in GENERATED))
+
+
+def _json_line(prompt: Prompt, as_published: bool) -> str:
+    """The prompt with its spec; a generated suite prints the bytes of its published file."""
+    if not as_published:
+        return prompt.canonical
+    from rewards.geneval.prompts import to_line, to_record
+
+    return to_line(to_record(prompt))
 
 
 def _state(missing: str) -> str:

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from benchmarks.suite import PUBLISHED, Suite, list_suites, load_suite
-from rewards.errors import UsageError
+from benchmarks.suite import PUBLISHED, Suite, draw_suite, list_suites, load_suite
+from rewards.errors import SetupError, UsageError
+from rewards.geneval import prompts
 from rewards.prompt import Prompt
 
 
@@ -90,6 +91,41 @@ def test_an_absent_or_empty_file_is_said(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(UsageError, match=r"empty\.txt"):
         load_suite(str(tmp_path / "empty.txt"))
+
+
+def test_geneval_is_drawn_and_not_downloaded(monkeypatch):
+    monkeypatch.delenv("DGPO_DATA_DIR", raising=False)
+    suite = load_suite("geneval")
+    assert len({prompt.id for prompt in suite.prompts}) == 553
+    assert suite.sha256 == "92d272b579e570a6e6e1d09027007d1e0dbcb58570e37128bbe44e341d296eb8"
+    assert {frozenset(prompt.spec) for prompt in suite.prompts} == {
+        frozenset({"tag", "include"}),
+        frozenset({"tag", "include", "exclude"}),
+    }
+    (entry,) = [entry for entry in list_suites() if entry.name == "geneval"]
+    assert (entry.prompts, entry.sha256, entry.missing) == (553, suite.sha256, "")
+
+
+def test_other_draws_of_geneval_have_another_name_and_hash():
+    suite = draw_suite("geneval", per_task=100)
+    assert (suite.name, suite.sha256) == ("geneval", load_suite("geneval").sha256)
+    other = draw_suite("geneval", seed=1, per_task=3)
+    assert other.name == "geneval[seed=1,per_task=3]"
+    assert len(other.prompts) == 18
+    assert other.sha256 != suite.sha256
+    with pytest.raises(UsageError, match='the prompts of "drawbench" are not drawn'):
+        draw_suite("drawbench", seed=1)
+
+
+def test_geneval_drawn_by_another_numpy_is_refused(monkeypatch):
+    other = prompts.generate(seed=44)
+    monkeypatch.setattr(prompts, "generate", lambda: other)
+    prompts.official_prompts.cache_clear()
+    with pytest.raises(SetupError, match=r"numpy .* draws other numbers"):
+        load_suite("geneval")
+    (entry,) = [entry for entry in list_suites() if entry.name == "geneval"]
+    assert "numpy" in entry.missing
+    assert entry.prompts == 553
 
 
 def test_the_hash_is_of_the_sorted_lines():

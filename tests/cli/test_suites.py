@@ -1,5 +1,6 @@
 """`dgpo suites`: what a model can be measured on."""
 
+import hashlib
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 from cli.commands import app
 from cli.suites import find_suite
 from dgpo.models.tiny.words import held_out_words, training_words
+from rewards.geneval.prompts import METADATA_SHA256, PROMPTS_SHA256
 from rewards.prompt import Prompt
 
 
@@ -55,9 +57,44 @@ def test_show_as_jsonl_keeps_what_a_reward_needs_to_know(run, tmp_path):
     assert Prompt(fields.pop("prompt"), fields) == Prompt("a cat", {"count": 2})
 
 
+def test_geneval_prints_the_bytes_of_the_published_files(run):
+    for words, sha256 in [
+        (["--format", "jsonl"], METADATA_SHA256),
+        (["--format", "jsonl", "--seed", "43", "--per-task", "100"], METADATA_SHA256),
+        ([], PROMPTS_SHA256),
+    ]:
+        result = run("show", "geneval", *words)
+        assert hashlib.sha256(result.stdout_bytes).hexdigest() == sha256
+        assert METADATA_SHA256 in result.stderr
+
+
+def test_other_draws_of_geneval_can_be_read_back(run, tmp_path):
+    result = run("show", "geneval", "--seed", "5", "--per-task", "2", "--format", "jsonl")
+    path = tmp_path / "drawn.jsonl"
+    path.write_bytes(result.stdout_bytes)
+    assert len(find_suite(str(path)).prompts) == 12
+    assert find_suite(str(path)).sha256 in result.stderr
+    assert "seed 5, 2 a task" in result.stderr
+
+
+def test_geneval_prompts_carry_what_the_reward_needs(run):
+    (prompt,) = [prompt for prompt in find_suite("geneval").prompts if prompt.text == "a photo of three buses"]
+    assert prompt.spec == {
+        "tag": "counting",
+        "include": [{"class": "bus", "count": 3}],
+        "exclude": [{"class": "bus", "count": 4}],
+    }
+    rows = {line.split()[0]: line for line in run("ls").stdout.splitlines()}
+    assert " 553 " in rows["geneval"]
+    assert " yes " in rows["geneval"]
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
+        (["show", "signs", "--seed", "1"], 'the prompts of "signs" are not drawn'),
+        (["show", "geneval", "--per-task", "0"], "0 were asked for"),
+        (["show", "genevla"], 'Did you mean "geneval"?'),
         (["show", "sings"], 'Did you mean "signs"?'),
         (["show", "drawbench"], "DGPO_DATA_DIR"),
         (["show", "signs", "--format", "jsno"], 'Did you mean "jsonl"?'),

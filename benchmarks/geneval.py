@@ -1,0 +1,185 @@
+"""GenEval's own summary: accuracy a task, their unweighted mean, and the row of a paper's table that they make.
+
+Source: evaluation/summary_scores.py of github.com/djghosh13/geneval at af4902f24d3ca90ebbb446dd9891a59e0f82725f. The
+"Overall" of every published table is the mean of the six tasks' accuracies, not the mean over images: the tasks have
+80, 99, 80, 94, 100 and 100 prompts, with four images each.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+TASKS = {
+    "single_object": "Single object",
+    "two_object": "Two object",
+    "counting": "Counting",
+    "colors": "Colors",
+    "position": "Position",
+    "color_attr": "Attribute binding",
+}
+PUBLISHED, MEASURED = "published", "measured"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The official verdict on one image; `prompt` is whatever tells one prompt from another."""
+
+    tag: str
+    prompt: str
+    correct: bool
+
+
+@dataclass(frozen=True)
+class TaskAccuracy:
+    """How many of a task's images are correct."""
+
+    correct: int
+    images: int
+
+    @property
+    def share(self) -> float:
+        return self.correct / self.images
+
+
+@dataclass(frozen=True)
+class GenEvalSummary:
+    """The numbers of the official summary.
+
+    `correct_prompts` counts the prompts with at least one correct image; `tasks` is in the order of first appearance.
+    """
+
+    images: int
+    correct_images: int
+    prompts: int
+    correct_prompts: int
+    tasks: Mapping[str, TaskAccuracy]
+
+    @property
+    def overall(self) -> float:
+        """Unweighted mean of the accuracies of the tasks that were judged, in [0, 1]."""
+        shares = [Fraction(task.correct, task.images) for task in self.tasks.values()]
+        return float(sum(shares) / len(shares))
+
+    @property
+    def complete(self) -> bool:
+        """Were images of all six tasks judged, and of no other? Only then is `overall` what papers report."""
+        return set(self.tasks) == set(TASKS)
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One model of the table: accuracies in [0, 1], None where not known; of published rows `images` is not."""
+
+    model: str
+    source: str
+    overall: float | None
+    tasks: Mapping[str, float | None]
+    images: int | None = None
+
+
+def summarise_geneval(judged: Iterable[Judged]) -> GenEvalSummary:
+    """Count the verdicts. Images that could not be judged are not among them, and have to be counted by the caller.
+
+    Raises ValueError when there are none, as the mean of nothing is not a number.
+    """
+    judged = list(judged)
+    if not judged:
+        raise ValueError("no image was judged, so GenEval has no accuracy")
+    by_task: dict[str, list[bool]] = {}
+    by_prompt: dict[str, list[bool]] = {}
+    for one in judged:
+        by_task.setdefault(one.tag, []).append(one.correct)
+        by_prompt.setdefault(one.prompt, []).append(one.correct)
+    return GenEvalSummary(
+        images=len(judged),
+        correct_images=sum(one.correct for one in judged),
+        prompts=len(by_prompt),
+        correct_prompts=sum(map(any, by_prompt.values())),
+        tasks={tag: TaskAccuracy(sum(verdicts), len(verdicts)) for tag, verdicts in by_task.items()},
+    )
+
+
+def render_summary(summary: GenEvalSummary) -> str:
+    """The summary in the words and digits of the official program."""
+    lines = [
+        "Summary",
+        "=======",
+        f"Total images: {summary.images}",
+        f"Total prompts: {summary.prompts}",
+        f"% correct images: {summary.correct_images / summary.images:.2%}",
+        f"% correct prompts: {summary.correct_prompts / summary.prompts:.2%}",
+        "",
+        "Task breakdown",
+        "==============",
+        *(f"{tag:<16} = {task.share:.2%} ({task.correct} / {task.images})" for tag, task in summary.tasks.items()),
+        "",
+        f"Overall score (avg. over tasks): {summary.overall:.5f}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def table_row(model: str, summary: GenEvalSummary) -> TableRow:
+    """The model's row; its overall is left open unless all six tasks were judged."""
+    shares = {tag: task.share for tag, task in summary.tasks.items()}
+    overall = summary.overall if summary.complete else None
+    return TableRow(model, MEASURED, overall, {tag: shares.get(tag) for tag in TASKS}, summary.images)
+
+
+def render_table(rows: Sequence[TableRow], published: Sequence[TableRow] | None = None) -> str:
+    """Markdown: the published rows (the paper's Table 1 if none are given), then `rows`, each marked as what it is."""
+    head = ["Model", "Source", "Images", "Overall", *TASKS.values()]
+    body = [_cells(row, ".2f", empty="-") for row in _all_rows(rows, published)]
+    body = [[cell.replace("|", r"\|") for cell in cells] for cells in body]
+    rule = ["---", "---", *["---:"] * (len(head) - 2)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, rule, *body])
+
+
+def table_csv(rows: Sequence[TableRow], published: Sequence[TableRow] | None = None) -> str:
+    """The same table as CSV with the columns model, source, images, overall and one a task; 5 decimals as published."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "source", "images", "overall", *TASKS])
+    writer.writerows(_cells(row, ".5f") for row in _all_rows(rows, published))
+    return text.getvalue()
+
+
+def _all_rows(rows: Sequence[TableRow], published: Sequence[TableRow] | None) -> list[TableRow]:
+    return [*(PAPER_TABLE if published is None else published), *rows]
+
+
+def _cells(row: TableRow, digits: str, empty: str = "") -> list[str]:
+    """Published numbers keep the two digits they were published with."""
+    digits = ".2f" if row.source == PUBLISHED else digits
+    numbers = [row.overall, *(row.tasks.get(tag) for tag in TASKS)]
+    images = empty if row.images is None else str(row.images)
+    return [row.model, row.source, images, *(empty if one is None else format(one, digits) for one in numbers)]
+
+
+def _published(model: str, overall: float, *shares: float) -> TableRow:
+    return TableRow(model, PUBLISHED, overall, dict(zip(TASKS, shares, strict=True)))
+
+
+# Table 1 of DGPO (Luo et al. 2025, arXiv 2510.08425): overall, then the six tasks in the order of TASKS.
+PAPER_TABLE = (
+    _published("Show-o", 0.53, 0.95, 0.52, 0.49, 0.82, 0.11, 0.28),
+    _published("Emu3-Gen", 0.54, 0.98, 0.71, 0.34, 0.81, 0.17, 0.21),
+    _published("JanusFlow", 0.63, 0.97, 0.59, 0.45, 0.83, 0.53, 0.42),
+    _published("Janus-Pro-7B", 0.80, 0.99, 0.89, 0.59, 0.90, 0.79, 0.66),
+    _published("GPT-4o", 0.84, 0.99, 0.92, 0.85, 0.92, 0.75, 0.61),
+    _published("LDM", 0.37, 0.92, 0.29, 0.23, 0.70, 0.02, 0.05),
+    _published("SD1.5", 0.43, 0.97, 0.38, 0.35, 0.76, 0.04, 0.06),
+    _published("SD2.1", 0.50, 0.98, 0.51, 0.44, 0.85, 0.07, 0.17),
+    _published("SD-XL", 0.55, 0.98, 0.74, 0.39, 0.85, 0.15, 0.23),
+    _published("DALLE-2", 0.52, 0.94, 0.66, 0.49, 0.77, 0.10, 0.19),
+    _published("DALLE-3", 0.67, 0.96, 0.87, 0.47, 0.83, 0.43, 0.45),
+    _published("FLUX.1 Dev", 0.66, 0.98, 0.81, 0.74, 0.79, 0.22, 0.45),
+    _published("SD3.5-L", 0.71, 0.98, 0.89, 0.73, 0.83, 0.34, 0.47),
+    _published("SANA-1.5 4.8B", 0.81, 0.99, 0.93, 0.86, 0.84, 0.59, 0.65),
+    _published("SD3.5-M", 0.63, 0.98, 0.78, 0.50, 0.81, 0.24, 0.52),
+    _published("SD3.5-M + Flow-GRPO", 0.95, 1.00, 0.99, 0.95, 0.92, 0.99, 0.86),
+    _published("SD3.5-M + DGPO", 0.97, 1.00, 0.99, 0.97, 0.95, 0.99, 0.91),
+)
