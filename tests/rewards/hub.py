@@ -67,7 +67,8 @@ class Hub:
         return self.add(repo, revision, name, content, etag=sha1, **facts)
 
     def gets(self) -> list[Asked]:
-        return [one for one in self.asked if one.method == "GET"]
+        """Requests for contents; what the hub's library asks about itself is left out."""
+        return [one for one in self.asked if one.method == "GET" and not one.path.startswith("/api/")]
 
     def close(self) -> None:
         self.go_on.set()

@@ -141,7 +141,7 @@ def test_the_same_command_goes_on_where_the_last_one_stopped(hub, card, path, mo
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)
     served = hub.files[path.format(COMMIT)]
     served.cut_after, served.down_after_cut = [250], 503
-    with pytest.raises(SetupError, match="503.*The same command goes on"):
+    with pytest.raises(SetupError, match=r"503.*The same command goes on"):
         fetch(card)
     hub.down = None
     hub.asked.clear()

@@ -90,7 +90,7 @@ def test_a_folder_is_looked_at_under_all_names_and_no_cache(cache, card, tmp_pat
 
 
 def test_a_folder_that_is_not_there_is_said_so(card, tmp_path):
-    with pytest.raises(SetupError, match="There is no folder .*nowhere, which --weights gives for toy"):
+    with pytest.raises(SetupError, match=r"There is no folder .*nowhere, which --weights gives for toy"):
         locate(card, str(tmp_path / "nowhere"))
 
 
