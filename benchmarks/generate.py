@@ -200,6 +200,12 @@ def _read_metadata(path: Path) -> list[tuple[int, str, str, int | None]]:
 
 
 def _read_picture(cell: Cell, path: Path, file: str) -> Picture:
+    digest, image, problem = read_image(path)
+    return Picture(cell, file, digest, image, problem)
+
+
+def read_image(path: Path) -> tuple[str, Image.Image | None, str]:
+    """SHA-256 of a file, the image in it (of an animation the first), and the problem where there is none."""
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     try:
@@ -208,5 +214,5 @@ def _read_picture(cell: Cell, path: Path, file: str) -> Picture:
         image = Image.open(io.BytesIO(data))
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Picture(cell, file, digest, problem=f"the image file is damaged ({error})")
-    return Picture(cell, file, digest, image)
+        return digest, None, f"the image file is damaged ({error})"
+    return digest, image, ""

@@ -12,10 +12,10 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rewards.errors import UsageError
 
@@ -64,17 +64,21 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 
 class ScoreStore:
-    """The scores of one results folder, in memory and on disk; what is in `rows` is also in the file."""
+    """The scores of one folder, in memory and on disk; what is in `rows` is also in the file.
 
-    def __init__(self, folder: Path) -> None:
+    Rows of the same `key_of` replace each other.
+    """
+
+    def __init__(self, folder: Path, key_of: Callable[[Row], Any] = lambda row: row.key) -> None:
         self.path = folder / SCORES_FILE
-        self.rows: dict[Key, Row] = {}
+        self.key_of = key_of
+        self.rows: dict[Any, Row] = {}
         self.torn = False
         if not self.path.exists():
             return
         data = self.path.read_bytes()
         complete = _complete_records(data)
-        self.rows = {row.key: row for row in _parse(self.path, complete)}
+        self.rows = {key_of(row): row for row in _parse(self.path, complete)}
         if len(complete) < len(data):
             self.torn = True
             replace_file(self.path, complete)
@@ -86,16 +90,16 @@ class ScoreStore:
             return
         new = not self.path.exists() or self.path.stat().st_size == 0
         with self.path.open("ab") as file:
-            file.write(_format(rows, header=new))
+            file.write(format_rows(rows, header=new))
             file.flush()
             os.fsync(file.fileno())
-        self.rows.update((row.key, row) for row in rows)
+        self.rows.update((self.key_of(row), row) for row in rows)
 
     def rewrite(self, rows: Iterable[Row]) -> None:
         """Replace the whole file by these rows, in this order; a kill leaves either the old file or the new one."""
         rows = list(rows)
-        replace_file(self.path, _format(rows, header=True))
-        self.rows = {row.key: row for row in rows}
+        replace_file(self.path, format_rows(rows, header=True))
+        self.rows = {self.key_of(row): row for row in rows}
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -136,7 +140,8 @@ def _complete_records(data: bytes) -> bytes:
     return data[: end + 1]
 
 
-def _format(rows: Iterable[Row], *, header: bool) -> bytes:
+def format_rows(rows: Iterable[Row], *, header: bool) -> bytes:
+    """Rows as CSV, under the names of the columns if `header`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if header:

@@ -10,6 +10,7 @@ from cli.compare import compare
 from cli.doctor import doctor
 from cli.eval import evaluate
 from cli.sample import sample
+from cli.score import score
 from cli.screen import say
 from cli.train import train
 from dgpo import __version__
@@ -61,6 +62,7 @@ def dgpo(
 
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("score")(score)
 app.command("compare")(compare)
 app.command("sample")(sample)
 app.add_typer(rewards.app, name="rewards")

@@ -22,7 +22,8 @@ RewardTexts = Annotated[
     typer.Option(
         "--reward",
         metavar="SPEC",
-        help="NAME, NAME@VERSION or NAME[option=value]; repeatable. See `dgpo rewards ls`.",
+        help="NAME, NAME@VERSION, NAME[option=value] or path/to/file.py:Class; =WEIGHT behind it in a training mix; "
+        "repeatable. See `dgpo rewards ls`.",
     ),
 ]
 RewardSets = Annotated[

@@ -1,0 +1,166 @@
+"""Which images are to be scored, and under which prompts: folders, their metadata.csv, single files.
+
+A folder stands for its metadata.csv where it has one, else for the image files in it (not in its subfolders), by name.
+metadata.csv has the columns file_name[,prompt][,seed]; other columns are left alone, and a file may stand in several
+rows. A prompt comes from there, or from a file's name (PROMPTID_SEED, looked up in a prompt file), or is one text for
+all. What a prompt's spec holds (GenEval's objects, say) is in the prompt file, where rows find it by their text.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.generate import METADATA_FILE
+from rewards.errors import UsageError
+from rewards.prompt import Prompt
+
+# Formats that PIL only recognises and does not decode.
+_UNREADABLE = {"BUFR", "GRIB", "HDF5", "MPEG"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image under one prompt (None where there is none); `run` is the name of its folder."""
+
+    path: Path
+    run: str
+    prompt: Prompt | None
+    seed: int
+
+
+def list_images(sources: Sequence[Path], prompts: Sequence[Prompt] = (), text: str | None = None) -> list[Entry]:
+    """Every image of the sources under each of its prompts.
+
+    Args:
+        sources: folders, image files, or .csv files like metadata.csv.
+        prompts: those that names like PROMPTID_SEED.png and texts in metadata.csv refer to.
+        text: one prompt for all.
+
+    A file that is not there is an entry like any other. Images without a seed of their own are numbered from 0, prompt
+    by prompt, in their order.
+
+    Raises:
+        UsageError: a source that is nothing of these, a folder without images, a metadata.csv that is not as it should
+            be, two images of the same prompt and seed in one folder.
+    """
+    if text is not None and prompts:
+        raise UsageError("Give either --prompts, a file of prompts, or --prompt, one text for all images.")
+    known = _Known(prompts, text)
+    entries: list[Entry] = []
+    for source in dict.fromkeys(sources):
+        found = list(_expand(source, known))
+        if not found:
+            raise UsageError(f"{source} lists no image.")
+        entries += _number(found)
+    return list(dict.fromkeys(entries))
+
+
+@dataclass(frozen=True)
+class _Found:
+    path: Path
+    run: str
+    prompt: Prompt | None
+    seed: int | None
+    where: str
+
+
+class _Known:
+    """The prompts of this call, by id and by text."""
+
+    def __init__(self, prompts: Sequence[Prompt], text: str | None) -> None:
+        self.for_all = None if text is None else Prompt(text)
+        self.by_id = {prompt.id: prompt for prompt in prompts}
+        self.by_text: dict[str, list[Prompt]] = {}
+        for prompt in self.by_id.values():
+            self.by_text.setdefault(prompt.text, []).append(prompt)
+
+    def of_name(self, path: Path) -> tuple[Prompt | None, int | None]:
+        """Prompt and seed that a file's name tells."""
+        if self.for_all is not None:
+            return self.for_all, None
+        prompt_id, _, seed = path.stem.rpartition("_")
+        if prompt_id in self.by_id and seed.isdecimal():
+            return self.by_id[prompt_id], int(seed)
+        return None, None
+
+    def of_text(self, text: str) -> list[Prompt]:
+        """The prompts of that text, which differ in their specs; the bare text where the prompt file has none."""
+        return self.by_text.get(text.strip()) or [Prompt(text.strip())]
+
+
+def image_endings() -> set[str]:
+    """Lower-case endings of all files that PIL reads."""
+    formats = Image.registered_extensions()
+    return {ending for ending, name in formats.items() if name in Image.OPEN and name not in _UNREADABLE}
+
+
+def _expand(source: Path, known: _Known) -> Iterator[_Found]:
+    if source.is_dir():
+        listed = source / METADATA_FILE
+        yield from _rows_of(listed, known) if listed.is_file() else _files_of(source, known)
+    elif source.suffix.lower() == ".csv":
+        yield from _rows_of(source, known)
+    elif source.is_file() or source.suffix.lower() in image_endings():
+        yield _named(source, known)
+    else:
+        raise UsageError(f"{source}: there is no such folder or image; give a folder of images, or image files.")
+
+
+def _files_of(folder: Path, known: _Known) -> Iterator[_Found]:
+    endings = image_endings()
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in endings and path.name[0] != "."]
+    if not paths:
+        raise UsageError(f"{folder} holds no image (its subfolders are not searched).")
+    for path in paths:
+        yield _named(path, known)
+
+
+def _named(path: Path, known: _Known) -> _Found:
+    prompt, seed = known.of_name(path)
+    return _Found(path, path.absolute().parent.name, prompt, seed, str(path))
+
+
+def _rows_of(table: Path, known: _Known) -> Iterator[_Found]:
+    """The rows of a metadata.csv, whose file names are relative to it."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{table}: cannot be read as UTF-8 text ({error}).") from error
+    reader = csv.DictReader(text.splitlines(keepends=True))
+    if "file_name" not in (reader.fieldnames or []):
+        raise UsageError(f"{table} has no column file_name; it needs file_name[,prompt][,seed].")
+    for row in reader:
+        where = f"{table}, line {reader.line_num}"
+        name, prompt, seed = ((row.get(column) or "").strip() for column in ("file_name", "prompt", "seed"))
+        if not name:
+            raise UsageError(f"{where}: a row needs a file name.")
+        if seed and not seed.isdecimal():
+            raise UsageError(f'{where}: the seed "{seed}" is not a whole number from 0 up.')
+        if prompt and known.for_all is not None:
+            raise UsageError(f"{where}: this image has a prompt already; leave --prompt out.")
+        path = table.parent / name
+        by_name, named_seed = known.of_name(path)
+        for one in known.of_text(prompt) if prompt else [by_name]:
+            yield _Found(path, table.absolute().parent.name, one, int(seed) if seed else named_seed, where)
+
+
+def _number(found: Iterable[_Found]) -> list[Entry]:
+    """Entries with a seed each."""
+    taken: dict[tuple[str, Prompt | None, int], str] = {}
+    counts: dict[tuple[str, Prompt | None], int] = {}
+    entries = []
+    for one in found:
+        place = counts.get((one.run, one.prompt), 0)
+        counts[one.run, one.prompt] = place + 1
+        seed = place if one.seed is None else one.seed
+        first = taken.setdefault((one.run, one.prompt, seed), one.where)
+        if first != one.where:
+            text = "" if one.prompt is None else f' of the prompt "{one.prompt.text}"'
+            raise UsageError(f"{one.where}: seed {seed}{text} is already the image of {first}.")
+        entries.append(Entry(one.path, one.run, one.prompt, seed))
+    return entries

@@ -1,0 +1,272 @@
+"""Scores of images that are already there: each image under its prompts by every reward, a row a score.
+
+Files are read and decoded in threads ahead of the pool that scores them; a file that stands under several prompts is
+read once and goes to one worker with all of them, which encodes it once. Whatever cannot be scored is a row with the
+reason. With a draft, finished rows are on disk at once, and the same work goes on where a killed one stood.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from benchmarks.evaluate import check_prompts
+from benchmarks.generate import read_image
+from benchmarks.listing import Entry
+from benchmarks.record import RECORD_FILE, describe_reward
+from benchmarks.store import COLUMNS, FAILED, MISSING, OK, Row, ScoreStore, format_rows, replace_file
+from benchmarks.suite import Suite
+from rewards.errors import UsageError
+from rewards.pool import Scored, ScoringPool
+from rewards.prompt import Prompt
+from rewards.reward import Reward
+from rewards.score import Score
+
+# Files, and images under their prompts, that a worker is handed at a time.
+FILES, PAIRS = 16, 128
+READERS = min(8, os.cpu_count() or 1)
+READ_AHEAD = 2
+SHOWN = 5
+
+Key = tuple[str, str, int, str]
+
+
+def key_of(row: Row) -> Key:
+    """What tells one score from another: image, prompt, seed and reward."""
+    return row.image, row.prompt_id, row.seed, row.reward
+
+
+def check_entries(entries: Sequence[Entry], rewards: Iterable[Reward]) -> None:
+    """UsageError when a reward that reads prompts has none to read, or one that it cannot judge."""
+    reading = [reward for reward in rewards if reward.card.reads_prompt]
+    without = [entry for entry in entries if entry.prompt is None]
+    if reading and without:
+        names = [str(entry.path) for entry in without[:SHOWN]] + ["..."] * (len(without) > SHOWN)
+        raise UsageError(
+            f"{', '.join(reward.spec.key for reward in reading)} cannot do without prompts, and {len(without)} of "
+            f"{len(entries)} images have none ({', '.join(names)}). Give one text for all with --prompt TEXT; or the "
+            "prompts of images named PROMPTID_SEED.png with --prompts FILE; or put a metadata.csv with the columns "
+            "file_name,prompt beside the images."
+        )
+    prompts = tuple(dict.fromkeys(entry.prompt for entry in entries if entry.prompt is not None))
+    if prompts:
+        check_prompts(Suite("of these images", prompts, "metadata"), reading)
+
+
+def score_images(
+    entries: Sequence[Entry], rewards: Sequence[Reward], pool: ScoringPool, known: Mapping[Key, Row] | None = None
+) -> Iterator[list[Row]]:
+    """The rows of every entry by every reward, batch after batch: files in the order in which they first appear.
+
+    Args:
+        rewards: those of the pool, in the order of an entry's rows.
+        known: rows from before, taken over where the file has not changed.
+    """
+    keys = [reward.spec.key for reward in rewards]
+    waiting: deque[_Batch] = deque()
+    with ThreadPoolExecutor(READERS, thread_name_prefix="reading") as readers:
+        for files in _read_ahead(readers, _group(entries)):
+            waiting.append(_Batch(files, keys, pool, known or {}))
+            if len(waiting) > max(pool.workers, 1):
+                yield waiting.popleft().rows()
+        while waiting:
+            yield waiting.popleft().rows()
+
+
+@dataclass
+class Tally:
+    """What the rows say so far, reward by reward; `failed` are the images that lack a score."""
+
+    keys: Sequence[str]
+    sums: dict[str, float] = field(default_factory=dict)
+    scored: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    failed: set[tuple[str, str, int]] = field(default_factory=set)
+
+    def add(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            if row.score is not None:
+                self.sums[row.reward] = self.sums.get(row.reward, 0.0) + row.score
+                self.scored[row.reward] += 1
+            else:
+                self.failures[row.reward] += 1
+                self.reasons[row.detail] += 1
+                self.failed.add((row.image, row.prompt_id, row.seed))
+
+    def mean(self, key: str) -> float | None:
+        return self.sums[key] / self.scored[key] if self.scored[key] else None
+
+
+class Draft:
+    """The rows of an unfinished output file, in the folder FILE.draft beside it, until `finish` writes the file."""
+
+    def __init__(self, output: Path, rewards: Sequence[Reward]) -> None:
+        self.output = output
+        self.folder = output.with_name(output.name + ".draft")
+        self.outdated = False
+        record = {reward.spec.key: describe_reward(reward) for reward in rewards}
+        _refuse_foreign(output)
+        if self.folder.exists() and _read(self.folder / RECORD_FILE) != _plain(record):
+            self.outdated = True
+            self._remove()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        replace_file(self.folder / RECORD_FILE, _plain(record))
+        self.store = ScoreStore(self.folder, key_of)
+
+    @property
+    def known(self) -> Mapping[Key, Row]:
+        return self.store.rows
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Put rows on disk, those that are not there yet."""
+        self.store.append(row for row in rows if self.store.rows.get(key_of(row)) != row)
+
+    def finish(self, rows: Iterable[Row]) -> None:
+        """Write the output, whole or not at all, and drop the draft."""
+        replace_file(self.output, format_rows(rows, header=True))
+        self._remove()
+
+    def _remove(self) -> None:
+        for name in (RECORD_FILE, "scores.csv"):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder)
+
+
+def _refuse_foreign(output: Path) -> None:
+    """A file that we did not write is not replaced by ours."""
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder; --output takes a file, for instance {output / 'scores.csv'}.")
+    if output.is_file() and output.stat().st_size:
+        with output.open("rb") as file:
+            if file.readline().strip() != ",".join(COLUMNS).encode():
+                raise UsageError(f"{output} is not a file of scores, and is left alone; choose another --output.")
+
+
+@dataclass(frozen=True)
+class _File:
+    """One image file, read, with the entries in which it stands."""
+
+    entries: Sequence[Entry]
+    sha256: str
+    image: Image | None
+    problem: str
+    missing: bool = False
+
+
+class _Batch:
+    """Files on their way through the pool."""
+
+    def __init__(
+        self, files: Sequence[_File], keys: Sequence[str], pool: ScoringPool, known: Mapping[Key, Row]
+    ) -> None:
+        self.files, self.keys, self.known = files, keys, known
+        pairs = [
+            (entry, file.image)
+            for file in files
+            for entry in file.entries
+            if file.image is not None and not all(self._is_known(entry, file, key) for key in keys)
+        ]
+        self.place = {entry: place for place, (entry, _) in enumerate(pairs)}
+        self.future: Future[Scored] | None = None
+        if pairs:
+            prompts = [entry.prompt or Prompt("") for entry, _ in pairs]
+            self.future = pool.submit([image for _, image in pairs], prompts)
+
+    def rows(self) -> list[Row]:
+        """Waits for the scores."""
+        scored = self.future.result() if self.future is not None else None
+        return [
+            self._row(entry, file, key, scored) for file in self.files for entry in file.entries for key in self.keys
+        ]
+
+    def _is_known(self, entry: Entry, file: _File, key: str) -> bool:
+        row = self.known.get((*_identity(entry), key))
+        return row is not None and row.status == OK and row.image_sha == file.sha256
+
+    def _row(self, entry: Entry, file: _File, key: str, scored: Scored | None) -> Row:
+        if self._is_known(entry, file, key):
+            return self.known[(*_identity(entry), key)]
+        if file.image is None or scored is None:
+            return _make_row(entry, file, key, MISSING if file.missing else FAILED, Score.failed(file.problem), None)
+        score = scored.scores[key][self.place[entry]]
+        return _make_row(entry, file, key, OK if score.ok else FAILED, score, scored.seconds[key])
+
+
+def _make_row(entry: Entry, file: _File, key: str, status: str, score: Score, seconds: float | None) -> Row:
+    image, prompt_id, seed = _identity(entry)
+    reason = f"{score.reason} ({score.detail})" if score.detail else score.reason
+    return Row(
+        run=entry.run,
+        suite="",
+        suite_sha="",
+        prompt_id=prompt_id,
+        prompt="" if entry.prompt is None else entry.prompt.text,
+        seed=seed,
+        image=image,
+        image_sha=file.sha256,
+        reward=key,
+        score=score.value,
+        status=status,
+        detail=score.detail if score.ok else reason,
+        seconds=None if seconds is None else round(seconds, 6),
+    )
+
+
+def _identity(entry: Entry) -> tuple[str, str, int]:
+    return os.path.abspath(entry.path), "" if entry.prompt is None else entry.prompt.id, entry.seed
+
+
+def _group(entries: Sequence[Entry]) -> Iterator[list[list[Entry]]]:
+    """Batches of files, each file with its entries."""
+    by_path: dict[Path, list[Entry]] = {}
+    for entry in entries:
+        by_path.setdefault(entry.path, []).append(entry)
+    batch: list[list[Entry]] = []
+    for same in by_path.values():
+        for start in range(0, len(same), PAIRS):
+            part = same[start : start + PAIRS]
+            if batch and (len(batch) == FILES or sum(map(len, batch)) + len(part) > PAIRS):
+                yield batch
+                batch = []
+            batch.append(part)
+    if batch:
+        yield batch
+
+
+def _read_ahead(readers: ThreadPoolExecutor, batches: Iterable[list[list[Entry]]]) -> Iterator[list[_File]]:
+    """Batches of read files; while one is with the caller, the next ones are being read."""
+    reading: deque[list[Future[_File]]] = deque()
+    for batch in batches:
+        reading.append([readers.submit(_read_file, entries) for entries in batch])
+        if len(reading) > READ_AHEAD:
+            yield [future.result() for future in reading.popleft()]
+    while reading:
+        yield [future.result() for future in reading.popleft()]
+
+
+def _read_file(entries: Sequence[Entry]) -> _File:
+    path = entries[0].path
+    try:
+        return _File(entries, *read_image(path))
+    except FileNotFoundError:
+        return _File(entries, "", None, f"there is no image {path}", missing=True)
+    except OSError as error:
+        return _File(entries, "", None, f"the image file cannot be read ({error.strerror})")
+
+
+def _plain(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2, default=str) + "\n").encode()
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""

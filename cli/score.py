@@ -1,0 +1,177 @@
+"""`dgpo score`: images that are already there, judged by rewards, into a CSV file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import AsJson, RewardSets, RewardTexts, WeightFolders, Workers
+from cli.screen import format_number, print_json, print_table, say
+from rewards.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmarks.listing import Entry
+    from benchmarks.score import Draft, Tally
+    from benchmarks.store import Row
+    from rewards.reward import Reward
+    from rewards.spec import RewardSpec
+
+SOME_FAILED = 5
+
+
+def score(
+    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further image files.")] = None,
+    reward: RewardTexts = None,
+    reward_set: RewardSets = None,
+    weights: WeightFolders = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--images",
+            metavar="DIR|FILE",
+            help="A folder (its metadata.csv with file_name[,prompt][,seed], else its image files) or a file; "
+            "repeatable.",
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", metavar="FILE", help="Prompts of images named PROMPTID_SEED.png, or with specs."),
+    ] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="One prompt for all images.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE.csv", help="Otherwise the CSV goes to stdout.")
+    ] = None,
+    max_failed: Annotated[int, typer.Option("--max-failed", min=0, help="Images that may stay without a score.")] = 0,
+    workers: Workers = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Score images by rewards: a row an image, prompt and reward, in the columns of scores.csv."""
+    from benchmarks.listing import list_images
+    from rewards.prompt import read_prompts
+    from rewards.spec import parse_rewards
+
+    sources = [*(images or ()), *(files or ())]
+    if not sources:
+        raise UsageError("Say which images to score: --images DIR, or image files.")
+    specs = parse_rewards(reward or (), reward_set or (), weights or ())
+    if not specs:
+        raise UsageError(
+            "Say by what to score: --reward NAME, for instance --reward ocr. `dgpo rewards ls` lists them."
+        )
+    entries = list_images(sources, read_prompts(prompts) if prompts is not None else (), prompt)
+    rewards = _build(specs, entries)
+    tally, rows = _score(entries, specs, rewards, output, workers, streaming=output is None and not as_json)
+    if as_json:
+        print_json(_document(tally, rewards, rows, output))
+    elif output is not None:
+        _show(tally, rewards, output)
+    if len(tally.failed) > max_failed:
+        say(f"{len(tally.failed)} of {len(entries)} images could not be scored, and --max-failed is {max_failed}")
+        raise typer.Exit(SOME_FAILED)
+
+
+def _build(specs: Sequence[RewardSpec], entries: Sequence[Entry]) -> list[Reward]:
+    """The rewards, each of which can be built here and judge every prompt."""
+    from benchmarks.score import check_entries
+    from rewards.registry import check_buildable, load
+
+    check_buildable(specs)
+    rewards = [load(spec) for spec in specs]
+    check_entries(entries, rewards)
+    return rewards
+
+
+def _score(
+    entries: Sequence[Entry],
+    specs: Sequence[RewardSpec],
+    rewards: Sequence[Reward],
+    output: Path | None,
+    workers: int,
+    *,
+    streaming: bool,
+) -> tuple[Tally, list[Row]]:
+    """All rows, with a progress line; on disk, or on stdout if `streaming`, as they are made."""
+    from benchmarks.score import Draft, Tally, score_images
+    from cli.progress import Progress
+    from cli.provenance import available_cores
+    from rewards.pool import ScoringPool
+
+    draft = Draft(output, rewards) if output is not None else None
+    if draft is not None:
+        _tell(draft)
+    tally, rows = Tally([spec.key for spec in specs]), []
+    threads = max(1, available_cores() // max(workers, 1))
+    with ScoringPool(specs, workers, threads) as pool, Progress("score", len(entries)) as progress:
+        batches = score_images(entries, rewards, pool, draft.known if draft is not None else None)
+        for batch in _print_rows(batches) if streaming else batches:
+            if draft is not None:
+                draft.add(batch)
+            tally.add(batch)
+            rows += batch
+            progress.update(len(rows) // len(specs), _note(tally))
+    if draft is not None:
+        draft.finish(rows)
+    return tally, rows
+
+
+def _tell(draft: Draft) -> None:
+    """What is left of an earlier, interrupted command."""
+    if draft.outdated:
+        say(f"{draft.folder} was left by a command with other rewards or weights; starting over")
+    elif draft.known:
+        say(f"going on from {draft.folder}: {len(draft.known)} scores are there")
+
+
+def _print_rows(batches: Iterator[list[Row]]) -> Iterator[list[Row]]:
+    from benchmarks.store import format_rows
+
+    header = True
+    for batch in batches:
+        sys.stdout.write(format_rows(batch, header=header).decode())
+        sys.stdout.flush()
+        header = False
+        yield batch
+
+
+def _note(tally: Tally) -> str:
+    means = ", ".join(f"{key} {format_number(tally.mean(key))}" for key in tally.keys)
+    return f"{means}, {len(tally.failed)} failed" if tally.failed else means
+
+
+def _show(tally: Tally, rewards: Sequence[Reward], output: Path) -> None:
+    rows = [
+        (key, reward.card.unit, format_number(tally.mean(key)), tally.scored[key], tally.failures[key])
+        for key, reward in zip(tally.keys, rewards, strict=True)
+    ]
+    print_table(("reward", "unit", "mean", "scored", "failed"), rows)
+    for reason, times in tally.reasons.most_common():
+        print(f"failed {times} times: {reason}")
+    print(f"scores: {output}")
+
+
+def _document(tally: Tally, rewards: Sequence[Reward], rows: Sequence[Row], output: Path | None) -> dict[str, Any]:
+    from benchmarks.record import describe_reward
+
+    described = [
+        {
+            "reward": key,
+            "mean": tally.mean(key),
+            "scored": tally.scored[key],
+            "failed": tally.failures[key],
+            **describe_reward(reward),
+        }
+        for key, reward in zip(tally.keys, rewards, strict=True)
+    ]
+    return {
+        "output": None if output is None else str(output),
+        "images": len(rows) // len(rewards),
+        "failed": len(tally.failed),
+        "reasons": dict(tally.reasons.most_common()),
+        "rewards": described,
+        "scores": [asdict(row) for row in rows],
+    }
