@@ -7,7 +7,7 @@ dict with the keys tag, include, exclude (of counting only) and prompt, in this 
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import chain
 from typing import Any, TypeAlias
@@ -19,6 +19,7 @@ from rewards.geneval.geometry import RELATIONS
 from rewards.geneval.objects import COLOURS, OBJECTS, plural, with_article
 from rewards.prompt import Prompt
 
+SOURCE = "prompts/create_prompts.py of github.com/djghosh13/geneval at af4902f24d3ca90ebbb446dd9891a59e0f82725f"
 OFFICIAL_SEED = 43
 OFFICIAL_PER_TASK = 100
 OFFICIAL_PROMPTS = 553
@@ -31,6 +32,7 @@ TRAINING_WEIGHTS: Mapping[str, float] = {
 }  # fmt: skip
 
 Record: TypeAlias = dict[str, Any]
+_PATIENCE = 10_000  # draws of one task before all of its prompts are taken to be excluded
 _NUMBERS = {2: "two", 3: "three", 4: "four"}
 _PERSON = OBJECTS.index("person")  # never asked in a colour
 
@@ -67,14 +69,18 @@ def official_prompts() -> tuple[Prompt, ...]:
 def training_stream(
     seed: int,
     weights: Mapping[str, float] = TRAINING_WEIGHTS,
-    excluded: Collection[Prompt] | None = None,
+    excluded: Iterable[Prompt] | None = None,
 ) -> Iterator[Prompt]:
     """Endless prompts to train on: a task by its weight, then a prompt by the task's own rule, none of them excluded.
 
     Published are the rules, the weights (0.7 position, 0.5 counting, 0.3 color_attr, 0.1 colors, 0.1 two_object, which
     are divided by their sum) and that test prompts are left out. The published list of 50,000 was drawn without a seed
     and cannot be drawn again; the order here is ours, a function of `seed` alone. Excluded are all prompts whose text
-    is that of one in `excluded`, the official 553 if not given. Prompts repeat: counting has only 240 to choose from.
+    is that of one in `excluded`, the official 553 if not given; another prompt of the same task takes their place, so
+    that the weights hold. Prompts repeat: counting has only 240 to choose from.
+
+    Raises:
+        UsageError: every prompt of a task is excluded.
     """
     unknown = sorted(set(weights) - set(_DRAW))
     if unknown or not weights:
@@ -85,9 +91,12 @@ def training_stream(
     shares = np.array([weights[task] for task in tasks])
     shares = shares / shares.sum()
     while True:
-        record = _DRAW[tasks[random.choice(len(tasks), p=shares)]](random)
-        if record["prompt"] not in texts:
-            yield to_prompt(record)
+        task = tasks[random.choice(len(tasks), p=shares)]
+        drawn = (_DRAW[task](random) for _ in range(_PATIENCE))
+        record = next((record for record in drawn if record["prompt"] not in texts), None)
+        if record is None:
+            raise UsageError(f"GenEval's task {task} has no prompt left to train on: all that were drawn are excluded.")
+        yield to_prompt(record)
 
 
 def to_prompt(record: Record) -> Prompt:

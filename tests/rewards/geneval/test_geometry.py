@@ -43,6 +43,11 @@ def test_thresholds_are_strict(x, relations):
     assert relative_position(box(-x, 0), box(0, 0)) == mirrored
 
 
+@pytest.mark.parametrize(("x", "relations"), [(0.0009, set()), (0.0011, {"right of"})])
+def test_boxes_without_size_need_a_thousandth_of_a_pixel(x, relations):
+    assert relative_position(box(x, 0, 0, 0), box(0, 0, 0, 0)) == relations
+
+
 def test_the_norm_is_that_of_the_offset_before_it_is_shortened():
     # (12, 4): shortened (8, 0), norm sqrt(160) = 12.65 -> 0.63; by the shortened norm it would be 1.
     # (9, 7): shortened (5, 3), norm 11.40 -> 0.44; by the shortened norm 5.83 it would be 0.86.

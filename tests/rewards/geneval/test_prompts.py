@@ -107,9 +107,11 @@ def test_impossible_sizes_are_refused(values, hint):
         generate(**values)
 
 
-def test_the_training_stream_has_the_published_weights():
+@pytest.mark.parametrize("excluded", [(), None])
+def test_the_training_stream_has_the_published_weights(excluded):
+    """Also where test prompts, a third of all counting prompts, are left out."""
     count = 5000
-    tags = Counter(prompt.spec["tag"] for prompt in islice(training_stream(1, excluded=()), count))
+    tags = Counter(prompt.spec["tag"] for prompt in islice(training_stream(1, excluded=excluded), count))
     assert set(tags) == set(TRAINING_WEIGHTS)
     for task, weight in TRAINING_WEIGHTS.items():
         share = weight / 1.7
@@ -134,6 +136,13 @@ def test_other_weights_and_other_excluded_prompts():
     first = next(training_stream(3, colours, excluded=()))
     assert first.spec["tag"] == "colors"
     assert first not in list(islice(training_stream(3, colours, excluded=[Prompt(first.text)]), 2000))
+
+
+def test_a_task_without_any_prompt_left_is_said():
+    everything = {prompt.text: prompt for prompt in islice(training_stream(0, {"counting": 1.0}, excluded=()), 5000)}
+    assert len(everything) == 240
+    with pytest.raises(UsageError, match="counting has no prompt left"):
+        next(training_stream(1, {"counting": 1.0}, excluded=everything.values()))
 
 
 @pytest.mark.parametrize("weights", [{}, {"single_object": 1.0}])
