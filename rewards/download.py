@@ -70,8 +70,8 @@ def look_up(file: WeightFile) -> Remote:
         answer = get_hf_file_metadata(url, token=None if file.repo else False)
     except (HTTPError, OSError) as error:
         raise _explain(error, url) from error
+    size = answer.size if answer.size is not None else file.size
     if not file.repo:
-        size = answer.size if answer.size is not None else file.size
         return Remote(file, url, size, "", place, place, place.with_name(f"{place.name}.lock"))
     if not answer.etag:
         raise SetupError(f"{url} does not answer as a model hub does (no ETag); is HF_ENDPOINT right?")
@@ -79,7 +79,7 @@ def look_up(file: WeightFile) -> Remote:
     _refuse_other(file, url, answer.size, offered)
     folder = hub_folder(file)
     lock = folder.parent / ".locks" / folder.name / f"{answer.etag}.lock"
-    return Remote(file, url, answer.size, offered, place, folder / "blobs" / answer.etag, lock)
+    return Remote(file, url, size, offered, place, folder / "blobs" / answer.etag, lock)
 
 
 def download(remote: Remote, report: Report) -> None:
@@ -94,8 +94,7 @@ def download(remote: Remote, report: Report) -> None:
     """
     from huggingface_hub.utils import WeakFileLock
 
-    for folder in (remote.content.parent, remote.place.parent, remote.lock.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    _make_folders(remote)
     with WeakFileLock(remote.lock):
         if not _is_whole(remote):
             _transfer(remote, report)
@@ -103,6 +102,18 @@ def download(remote: Remote, report: Report) -> None:
             os.replace(remote.partial, remote.content)
         if remote.content != remote.place:
             _link(remote.content, remote.place)
+
+
+def _make_folders(remote: Remote) -> None:
+    for folder in (remote.content.parent, remote.place.parent, remote.lock.parent):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(
+                f"{folder} cannot be made ({error.strerror}); choose another cache: export HF_HUB_CACHE=DIR"
+            ) from error
+        if not os.access(folder, os.W_OK):
+            raise SetupError(f"{folder} cannot be written to; choose another cache: export HF_HUB_CACHE=DIR")
 
 
 def _is_whole(remote: Remote) -> bool:
@@ -188,7 +199,7 @@ def _explain(error: Exception, url: str, remote: Remote | None = None) -> SetupE
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return SetupError(f"The disk is full while fetching {url}. Make room; the same command then goes on from here.")
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if remote is not None and remote.done:
+    if remote is not None:
         came = f"after {remote.done} of {remote.size} bytes"
         return SetupError(f"{url} broke off {came} ({text}). The same command goes on from there.")
     return SetupError(

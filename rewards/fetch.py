@@ -92,12 +92,20 @@ def carry_out(wanted: Plan, watch: Watch) -> None:
 
 
 def write_folder(card: Card, output: Path) -> Path:
-    """A folder for --weights of what was fetched, laid out as the reward reads it; hard links where possible."""
+    """A folder for --weights of what was fetched, laid out as the reward reads it; hard links where possible.
+
+    Raises:
+        SetupError: it cannot be written.
+    """
     folder = output / card.name
     for name, path in locate(card, None).items():
         target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(path.resolve(), target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy(path.resolve(), target)
+        except OSError as error:
+            reason = error.strerror or error
+            raise SetupError(f"{target} cannot be written ({reason}); choose another --output DIR.") from error
     return folder
 
 

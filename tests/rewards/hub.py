@@ -36,6 +36,7 @@ class Served:
     down_after_cut: int | None = None
     stall_after: int | None = None
     ranges: bool = True
+    moved_to: str = ""
 
 
 class Hub:
@@ -43,7 +44,8 @@ class Hub:
 
     `cut_after` of a file: each request for its content is cut off after so many bytes, one number a request, until the
     numbers are used up; `down_after_cut` is what everything is answered from then on. A transfer that stalls goes on
-    when `go_on` is set. `down` makes every request fail with that status.
+    when `go_on` is set. `down` makes every request fail with that status. A file that has `moved_to` another server is
+    described here and got there, as large ones are from the real hub.
     """
 
     def __init__(self) -> None:
@@ -97,6 +99,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if hub.down is not None or served is None or served.status != 200:
                 self._refuse(hub.down or (404 if served is None else served.status), served)
                 return
+            if served.moved_to:
+                self._redirect(served)
+                return
             start = hub.asked[-1].start if served.ranges else None
             content = served.content[start or 0 :]
             self.send_response(200 if start is None else 206)
@@ -129,6 +134,15 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 hub.down = served.down_after_cut
             else:
                 self.wfile.write(content)
+
+        def _redirect(self, served: Served) -> None:
+            self.send_response(302)
+            self.send_header("Location", served.moved_to)
+            self.send_header("X-Repo-Commit", self.path.split("/resolve/")[1].split("/")[0])
+            self.send_header("X-Linked-Size", str(len(served.content)))
+            self.send_header("X-Linked-Etag", f'"{served.etag}"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def _refuse(self, status: int, served: Served | None) -> None:
             code = served.error_code if served is not None else "EntryNotFound"

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -294,6 +295,35 @@ def test_only_the_hub_sees_the_token(hub, card, monkeypatch):
     seen = {one.path: one.headers.get("authorization") for one in hub.asked}
     assert seen[f"/team/net/resolve/{COMMIT}/model.bin"] == "Bearer hf_secret"
     assert seen["/assets/head.pth"] is None
+
+
+def test_a_file_that_lies_on_another_server_is_resumed_there_and_gets_no_token(hub, card, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    store = Hub()
+    store.files["/signed"] = replace(hub.files[f"/team/net/resolve/{COMMIT}/model.bin"], cut_after=[2500])
+    hub.files[f"/team/net/resolve/{COMMIT}/model.bin"].moved_to = f"{store.url}/signed"
+    fetch(card)
+    store.close()
+    assert [(one.start, one.headers.get("authorization")) for one in store.asked] == [(None, None), (2000, None)]
+    assert read(locate(card, None)) == WHOLE
+
+
+def test_two_at_once_get_a_file_once(hub, card):
+    with ThreadPoolExecutor(2) as threads:
+        remotes = [look_up(card.files[0]), look_up(card.files[0])]
+        list(threads.map(lambda remote: download(remote, lambda done: None), remotes))
+    assert sum(one.path.endswith("model.bin") for one in hub.gets()) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_a_sentence(hub, card, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    with pytest.raises(SetupError, match=r"cannot be made .*export HF_HUB_CACHE=DIR"):
+        fetch(card)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    fetch(card)
+    with pytest.raises(SetupError, match=r"cannot be written .*choose another --output DIR"):
+        write_folder(card, tmp_path / "file")
 
 
 def test_the_folder_for_another_machine_is_a_weights_folder(hub, card, tmp_path):
