@@ -66,7 +66,7 @@ def check(
         return [*findings, _check_drawn(spec, reward, files)]
     changed = [finding.what for finding in findings if finding.result in ("differs", "failed")]
     if changed:
-        words = f"the published scores belong to the published files; {', '.join(changed)} differs"
+        words = f"they belong to the published files, and these are others: {', '.join(changed)}"
         return [*findings, Finding(spec.key, "published scores", "not checked", words)]
     return [*findings, *_check_examples(spec, published, pictures)]
 

@@ -79,18 +79,23 @@ def test_weights_that_were_not_fetched_are_a_hint_with_the_command(monkeypatch, 
     assert finding.text == "weights not here (fetch 3.9 GB): dgpo rewards fetch pickscore"
 
 
-def test_weights_that_are_here_are_built_and_do_not_fit_by_name_alone(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "state", "words"),
+    [(None, "ok", "weights are here, and fit"), (b"nothing", "missing", "cannot be read")],
+)
+def test_weights_that_are_here_are_tried(monkeypatch, tmp_path, content, state, words):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     card = find_card("imagereward")
     for file in card.files:
         place = cache_place(file)
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(GOLDEN / "imagereward" / file.path)
-    assert doctor._examine_reward(card).text == "weights are here, and fit"
-    broken = cache_place(card.files[0])
-    broken.unlink()
-    broken.write_bytes(b"nothing")
-    assert doctor._examine_reward(card).state == "missing"
+        if content is None or file.path != "ImageReward.pt":
+            place.symlink_to(GOLDEN / "imagereward" / file.path)
+        else:
+            place.write_bytes(content)
+    finding = doctor._examine_reward(card)
+    assert (finding.state, finding.needed) == (state, False)
+    assert words in finding.text
 
 
 def test_hub_out_of_reach_is_a_hint():
