@@ -94,24 +94,24 @@ def read_published(checkpoint: Path) -> dict[str, torch.Tensor]:
 def configure(architecture: Architecture) -> Mask2FormerConfig:
     """In transformers' words; its decoder counts the first guess, before any layer, as one more."""
     swin = architecture.swin
-    backbone = SwinConfig(
-        embed_dim=swin.embed_dim,
-        depths=list(swin.depths),
-        num_heads=list(swin.num_heads),
-        window_size=swin.window,
-        mlp_ratio=swin.mlp_ratio,
-        drop_path_rate=0.0,
-        **{"out_features": ["stage1", "stage2", "stage3", "stage4"]},
-    )
-    return Mask2FormerConfig(
-        backbone_config=backbone,
-        feature_size=architecture.feature_size,
-        mask_feature_size=architecture.mask_feature_size,
-        hidden_dim=architecture.hidden_dim,
-        encoder_layers=architecture.pixel_decoder_layers,
-        encoder_feedforward_dim=architecture.pixel_decoder_ffn,
-        decoder_layers=architecture.decoder_layers + 1,
-        dim_feedforward=architecture.decoder_ffn,
-        num_attention_heads=architecture.heads,
-        num_queries=architecture.queries,
-    )
+    backbone = {
+        "embed_dim": swin.embed_dim,
+        "depths": list(swin.depths),
+        "num_heads": list(swin.num_heads),
+        "window_size": swin.window,
+        "mlp_ratio": swin.mlp_ratio,
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    }
+    sizes = {
+        "feature_size": architecture.feature_size,
+        "mask_feature_size": architecture.mask_feature_size,
+        "hidden_dim": architecture.hidden_dim,
+        "encoder_layers": architecture.pixel_decoder_layers,
+        "encoder_feedforward_dim": architecture.pixel_decoder_ffn,
+        "decoder_layers": architecture.decoder_layers + 1,
+        "dim_feedforward": architecture.decoder_ffn,
+        "num_attention_heads": architecture.heads,
+        "num_queries": architecture.queries,
+        "num_labels": architecture.classes,
+    }
+    return Mask2FormerConfig.from_dict({**sizes, "backbone_config": SwinConfig.from_dict(backbone)})
