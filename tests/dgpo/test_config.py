@@ -111,3 +111,10 @@ def test_every_setting_has_a_name_and_a_sentence():
     names = setting_names()
     assert {"model", "objective.beta", "checkpoint.every", "averages.old_decay"} <= set(names)
     assert len(names) == len(set(names))
+
+
+def test_reward_of_ones_own_is_kept_with_its_whole_path(monkeypatch, tmp_path):
+    """The run goes on, and is evaluated, from other working directories too."""
+    monkeypatch.chdir(tmp_path)
+    config = check_config({"rewards": ["mine/sharp.py:Sharp[size=3]=0.5", "ocr=0.5"]}, "FILE")
+    assert config.rewards == (f"{tmp_path}/mine/sharp.py:Sharp[size=3]=0.5", "ocr=0.5")

@@ -138,6 +138,30 @@ def test_a_pool_that_is_not_open_says_so(batch):
         ScoringPool(parse_rewards(["imagestats"]), workers=1).submit(*batch)
 
 
+THREADS = """
+import os
+from rewards.card import Card
+from rewards.reward import Reward
+from rewards.score import Score
+
+class Threads(Reward):
+    card = Card(name="threads", version=1, unit="threads", bounds=(0, None), higher_is_better=True, summary="threads")
+
+    def score(self, images, prompts):
+        import torch
+
+        return [Score(torch.get_num_threads(), os.environ["OMP_NUM_THREADS"])] * len(images)
+"""
+
+
+@pytest.mark.parametrize(("given", "expected"), [((), 1), ((2,), 2)])
+def test_a_worker_computes_with_the_threads_it_is_given(tmp_path, given, expected):
+    (tmp_path / "threads.py").write_text(THREADS)
+    with ScoringPool(parse_rewards([f"{tmp_path}/threads.py:Threads"]), 1, *given) as pool:
+        (score,) = pool.submit([Image.new("RGB", (2, 2))], [Prompt("x")]).result().scores["threads@1"]
+    assert (score.value, score.detail) == (min(expected, len(os.sched_getaffinity(0))), str(expected))
+
+
 def worker_processes():
     return [child for child in multiprocessing.active_children() if child.name.startswith("SpawnProcess")]
 

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from rewards.cards import BUNDLES
+from rewards.cards import BUNDLES, CARDS
 from rewards.errors import SetupError, UsageError
-from rewards.registry import cards, check_buildable, find_card, load
+from rewards.registry import card_of, cards, check_buildable, check_trainable, find_card, load, names
 from rewards.spec import parse_rewards
 
 
@@ -25,14 +25,17 @@ def test_table_is_consistent():
     assert not set(BUNDLES) & {card.name for card in cards()}
 
 
-def test_descriptive_scores_claim_no_direction():
-    assert {card.name: card.higher_is_better for card in cards()} == {
-        "ocr": True,
-        "ocr-strict": True,
-        "imagestats.dark": None,
-        "imagestats.edges": None,
-        "imagestats.colours": None,
-    }
+def test_descriptive_scores_claim_no_direction_and_others_are_better_when_higher():
+    directions = {card.name: card.higher_is_better for card in CARDS}
+    assert {name for name, better in directions.items() if better is None} == set(BUNDLES["imagestats"])
+    assert {better for name, better in directions.items() if name not in BUNDLES["imagestats"]} == {True}
+
+
+def test_what_is_trained_on_has_a_direction():
+    check_trainable(parse_rewards(["ocr=0.8", "pickscore=0.2"]))
+    for texts in (["imagestats.edges"], ["ocr=0.8", "imagestats.edges=0.2"]):
+        with pytest.raises(UsageError, match=r"imagestats.edges@1 describes images and does not say which are better"):
+            check_trainable(parse_rewards(texts))
 
 
 def test_find_card():
@@ -43,13 +46,17 @@ def test_find_card():
         find_card("ocr", 2)
 
 
-@pytest.mark.parametrize("name", [card.name for card in cards()])
+@pytest.mark.parametrize("name", ["ocr", "ocr-strict", *BUNDLES["imagestats"]])
 def test_load_hands_over_spec_and_card(name):
     (spec,) = parse_rewards([name])
     reward = load(spec)
     assert reward.spec == spec
-    assert reward.card == find_card(name)
+    assert reward.card == find_card(name) == card_of(spec)
     assert set(reward.provenance()) == {"engine", "engine_version", "weights"}
+
+
+def test_names_are_rewards_and_bundles():
+    assert {card.name for card in CARDS} | {"imagestats"} <= names()
 
 
 def test_check_buildable_lists_all_that_is_missing(tmp_path):
@@ -66,6 +73,16 @@ def test_check_buildable_lists_all_that_is_missing(tmp_path):
 
 
 def test_the_table_imports_nothing_heavy():
-    code = "import sys, rewards.registry, rewards.spec, rewards.reward; print(*sys.modules)"
+    code = "import sys, rewards.registry, rewards.spec, rewards.reward, rewards.plugins; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch", "onnxruntime", "matplotlib", "pandas", "cv2", "rapidocr", "numpy", "PIL"} & set(loaded)
+    assert not {
+        "torch",
+        "onnxruntime",
+        "matplotlib",
+        "pandas",
+        "cv2",
+        "rapidocr",
+        "numpy",
+        "PIL",
+        "transformers",
+    } & set(loaded)

@@ -70,6 +70,7 @@ def test_recorded_spec_is_checked_when_it_is_read_again():
         (["ocr[weights=v4,weights=v6]"], "weights is given twice"),
         (["ocr[weights=v4"], "does not name a reward"),
         ([""], "does not name a reward"),
+        (["http://localhost:8000/ocr"], 'no reward "http://localhost:8000/ocr"'),
         (["ocr=much"], "weight behind = is a number"),
         (["ocr=nan"], "weight behind = is a number"),
         (["ocr="], "weight behind = is a number"),
