@@ -20,6 +20,7 @@ from rewards.errors import SetupError, load_extra
 from rewards.features import Features
 from rewards.preprocess import pad_longest
 from rewards.prompt import Prompt
+from rewards.reward import Reward
 from rewards.score import Score
 from rewards.spec import RewardSpec
 from rewards.weights import checksums, locate
@@ -29,25 +30,18 @@ PUBLISHED = "ViT-H-14"
 TEXTS = 64
 
 
-class HPSv2:
-    """The published network with the published arithmetic; see the card for files and options."""
+class HPSv2(Reward):
+    """See the card for files and options. Any prompt will do; its first 75 tokens count."""
 
     def __init__(self, spec: RewardSpec, card: Card) -> None:
-        self.spec, self.card = spec, card
+        super().__init__(spec, card)
         self._options = card.settle_options(spec.options)
         self._files = locate(card, spec.weights)
         self._device = pick_device(self._options["device"])
-        config = self._files.get(CONFIG)
-        self._towers = _load(
-            self._files[CHECKPOINT].resolve(),
-            config and config.resolve(),
-            DTYPES[self._options["dtype"]],
-            self._device,
-        )
+        places = {name: path.parent.resolve() / path.name for name, path in self._files.items()}
+        dtype = DTYPES[self._options["dtype"]]
+        self._towers = _load(places[CHECKPOINT], places.get(CONFIG), dtype, self._device)
         self._features = self._towers.features(antialias=self._options["antialias"] == "true")
-
-    def check(self, prompt: Prompt) -> None:
-        """Any prompt will do; only its first 75 tokens count."""
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         if not images:

@@ -21,6 +21,7 @@ from rewards.features import Features
 from rewards.models.blip import RewardNetwork, infer_shape
 from rewards.preprocess import resize_first
 from rewards.prompt import Prompt
+from rewards.reward import Reward
 from rewards.score import Score
 from rewards.spec import RewardSpec
 from rewards.weights import checksums, locate
@@ -31,7 +32,7 @@ PAIRS = 32
 _CALL = 4 * PAIRS  # pairs whose image tokens are in memory at once, beside those that Features keeps
 _BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BLIP_TOKENS = ("[DEC]", "[ENC]")
-_UNUSED = frozenset(
+UNUSED = frozenset(
     {
         "blip.text_encoder.embeddings.position_ids",
         *(f"blip.{name}_proj.{part}" for name in ("vision", "text") for part in ("weight", "bias")),
@@ -39,22 +40,20 @@ _UNUSED = frozenset(
 )
 
 
-class ImageReward:
-    """The published network with the published arithmetic; see the card for files and options."""
+class ImageReward(Reward):
+    """See the card for files and options. Any prompt will do; its first 33 word pieces count."""
 
     def __init__(self, spec: RewardSpec, card: Card) -> None:
-        self.spec, self.card = spec, card
+        super().__init__(spec, card)
         self._options = card.settle_options(spec.options)
         self._files = locate(card, spec.weights)
         self._device = pick_device(self._options["device"])
+        places = {name: path.parent.resolve() / path.name for name, path in self._files.items()}
         self._judge = _load(
-            *(self._files[name].resolve() for name in ("ImageReward.pt", "med_config.json", "vocab.txt")),
+            *(places[name] for name in ("ImageReward.pt", "med_config.json", "vocab.txt")),
             DTYPES[self._options["dtype"]],
             self._device,
         )
-
-    def check(self, prompt: Prompt) -> None:
-        """Any prompt will do; only its first 33 word pieces count."""
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         texts = [prompt.text for prompt in prompts]
@@ -118,7 +117,7 @@ def _load(checkpoint: Path, config: Path, vocabulary: Path, dtype: torch.dtype, 
     shape = infer_shape(state, read_config(config), checkpoint)
     with torch.device("meta"):
         network = RewardNetwork(shape)
-    load_strictly(network, state, checkpoint, _UNUSED)
+    load_strictly(network, state, checkpoint, UNUSED)
     return Judge(network, read_tokenizer(vocabulary, shape.vocabulary, checkpoint), dtype, device)
 
 
