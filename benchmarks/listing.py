@@ -9,6 +9,7 @@ all. What a prompt's spec holds (GenEval's objects, say) is in the prompt file, 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,19 +52,15 @@ def list_images(sources: Sequence[Path], prompts: Sequence[Prompt] = (), text: s
     if text is not None and prompts:
         raise UsageError("Give either --prompts, a file of prompts, or --prompt, one text for all images.")
     known = _Known(prompts, text)
-    entries: list[Entry] = []
-    for source in dict.fromkeys(sources):
-        found = list(_expand(source, known))
-        if not found:
-            raise UsageError(f"{source} lists no image.")
-        entries += _number(found)
-    return list(dict.fromkeys(entries))
+    return _number(found for source in sources for found in _expand(source, known))
 
 
 @dataclass(frozen=True)
 class _Found:
+    """An image on the way to its number within `folder`; `where` it was found is for errors."""
+
     path: Path
-    run: str
+    folder: Path
     prompt: Prompt | None
     seed: int | None
     where: str
@@ -122,7 +119,7 @@ def _files_of(folder: Path, known: _Known) -> Iterator[_Found]:
 
 def _named(path: Path, known: _Known) -> _Found:
     prompt, seed = known.of_name(path)
-    return _Found(path, path.absolute().parent.name, prompt, seed, str(path))
+    return _Found(path, path.absolute().parent, prompt, seed, str(path))
 
 
 def _rows_of(table: Path, known: _Known) -> Iterator[_Found]:
@@ -146,21 +143,23 @@ def _rows_of(table: Path, known: _Known) -> Iterator[_Found]:
         path = table.parent / name
         by_name, named_seed = known.of_name(path)
         for one in known.of_text(prompt) if prompt else [by_name]:
-            yield _Found(path, table.absolute().parent.name, one, int(seed) if seed else named_seed, where)
+            yield _Found(path, table.absolute().parent, one, int(seed) if seed else named_seed, where)
+    if reader.line_num < 2:
+        raise UsageError(f"{table} lists no image.")
 
 
 def _number(found: Iterable[_Found]) -> list[Entry]:
-    """Entries with a seed each."""
-    taken: dict[tuple[str, Prompt | None, int], str] = {}
-    counts: dict[tuple[str, Prompt | None], int] = {}
+    """Entries with a seed each; what is found twice counts once."""
+    taken: dict[tuple[Path, Prompt | None, int], str] = {}
+    counts: Counter[tuple[Path, Prompt | None]] = Counter()
     entries = []
-    for one in found:
-        place = counts.get((one.run, one.prompt), 0)
-        counts[one.run, one.prompt] = place + 1
-        seed = place if one.seed is None else one.seed
-        first = taken.setdefault((one.run, one.prompt, seed), one.where)
+    for one in {(one.path, one.prompt, one.seed): one for one in found}.values():
+        group = one.folder, one.prompt
+        seed = counts[group] if one.seed is None else one.seed
+        counts[group] += 1
+        first = taken.setdefault((*group, seed), one.where)
         if first != one.where:
             text = "" if one.prompt is None else f' of the prompt "{one.prompt.text}"'
             raise UsageError(f"{one.where}: seed {seed}{text} is already the image of {first}.")
-        entries.append(Entry(one.path, one.run, one.prompt, seed))
+        entries.append(Entry(one.path, one.folder.name, one.prompt, seed))
     return entries
