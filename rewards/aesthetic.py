@@ -30,7 +30,7 @@ class Aesthetic(ClipReward):
 
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         super().__init__(spec, card)
-        self.head = load_head(self.files[card.files[0].path], self.tower.width).to(self.device)
+        self.head = load_head(self.files[card.files[0].path], self.tower.width)
         original = self.options["order"] == "resize-first"
         self.way = Way("resize-first", self.tower.image_size) if original else self.published_way
 
@@ -39,7 +39,7 @@ class Aesthetic(ClipReward):
             return []
         features_ND = self.tower.image_features(images, self.way)
         with exactly(self.device):
-            scores_N = self.head.eval()(normalize(features_ND)).squeeze(1)
+            scores_N = self.head.to(self.device).eval()(normalize(features_ND)).squeeze(1)
         return [Score(value) for value in scores_N.tolist()]
 
 
