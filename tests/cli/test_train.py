@@ -1,5 +1,6 @@
 """`dgpo train` as a user meets it: real processes, the embedded model, the real OCR engine; small and short."""
 
+import hashlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 SMALL = (
@@ -161,6 +163,45 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "4F+1B an image" in result.stderr
     assert not folder.exists()
+
+
+BRIGHT = """
+import numpy
+from rewards.card import Card
+from rewards.reward import Reward
+from rewards.score import Score
+
+class Bright(Reward):
+    card = Card(name="bright", version=1, unit="grey level", bounds=(0, 255), higher_is_better=True,
+                train_scale=1 / 255, summary="mean of the pixels", reads_prompt=False)
+
+    def score(self, images, prompts):
+        return [Score(float(numpy.asarray(image).mean())) for image in images]
+"""
+
+
+def test_mix_with_a_reward_of_ones_own_is_visible_in_metrics_and_record(tmp_path: Path) -> None:
+    (tmp_path / "bright.py").write_text(BRIGHT)
+    sets = (*SMALL, "advantage.per_reward=true")
+    words = command(tmp_path / "run", "--reward", "bright.py:Bright=0.2", steps=2, sets=sets)
+    words[words.index("ocr")] = "ocr=0.8"
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
+    result = subprocess.run(words, env={**environment(), "PYTHONPATH": path}, **settings)
+    assert result.returncode == 0, result.stderr
+    assert "ocr@1 0." in result.stderr
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    for line in lines:
+        ocr, bright = (line["rewards"][key] for key in ("ocr@1", "bright@1"))
+        assert 1 < bright < 255
+        assert line["reward"] == pytest.approx(0.8 * ocr + 0.2 * bright / 255)
+        assert line["spreads"]["bright@1"] > 0
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    sha = hashlib.sha256(BRIGHT.encode()).hexdigest()
+    assert record["reward_provenance"]["bright@1"]["source"] == f"bright.py:Bright sha256:{sha}"
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["rewards"] == ["ocr=0.8", f"{tmp_path}/bright.py:Bright=0.2"]
 
 
 @pytest.mark.parametrize(
