@@ -1,12 +1,14 @@
 """A CLIP of the model hub as a source of features, loaded once a process for all rewards that use the same files.
 
+Its files are transformers' (a network and its config.json), or one file in open_clip's format.
+
 Shapes: N texts or images, B a batch of them, D the projection's width, L the text tower's positions.
 """
 
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -15,12 +17,16 @@ from torch.nn.functional import cosine_similarity, linear
 from transformers import CLIPConfig, CLIPModel
 
 from rewards.checkpoint import load_strictly, read_config, read_state
+from rewards.clip_keys import convert, describe, read_open_clip
 from rewards.device import exactly
 from rewards.errors import SetupError
 from rewards.features import Features
 from rewards.preprocess import Way, read_way
 
 Tokenise: TypeAlias = Callable[[Sequence[str]], torch.Tensor]
+# published: what the files say. quickgelu: that of OpenAI's models; files that say otherwise are refused. gelu: plain
+# GELU whatever they say.
+Activation: TypeAlias = Literal["published", "quickgelu", "gelu"]
 
 TEXT_BATCH = 64
 # In files written before transformers 4.31; they hold 0, 1, 2, ... and nothing else.
@@ -28,25 +34,41 @@ _COUNTING = ("text_model.embeddings.position_ids", "vision_model.embeddings.posi
 _EOS_BEFORE_4_31 = 2
 
 
-def share_tower(network: Path, config: Path, device: torch.device, dtype: torch.dtype) -> "ClipTower":
+def share_tower(
+    network: Path,
+    config: Path | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    activation: Activation = "published",
+) -> "ClipTower":
     """The one tower of these files in this process, on that device in that precision.
 
+    Whoever asks for an activation that is the published one has the tower of those who ask for none.
+
+    Args:
+        config: its config.json; None where `network` is in open_clip's format, which tells its sizes.
+
     Raises:
-        SetupError: the files are broken, or do not belong together.
+        SetupError: the files are broken, do not belong together, or are of a network with another activation.
     """
-    return _load_tower(_place_of(network), _place_of(config), device, dtype)
+    network, config = _place_of(network), _place_of(config) if config else None
+    act = None if activation == "published" else _settle_activation(activation, network, config)
+    return _load_tower(network, config, device, dtype, act)
 
 
 class ClipTower:
-    """Features of images and texts by one CLIP; every size and its activation come from its config.json.
+    """Features of images and texts by one CLIP; its files tell every size, and the activation unless `act` does.
 
     The towers run in `dtype` from their first use on; projections, features and everything behind them are fp32.
     """
 
-    def __init__(self, network: Path, config: Path, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, network: Path, config: Path | None, device: torch.device, dtype: torch.dtype, act: str | None = None
+    ) -> None:
         self.device, self.dtype = device, dtype
-        self.network = _build(config)
-        load_strictly(self.network, read_state(network), network, ignore=_COUNTING)
+        self.network = _build(_read_description(network, config), config or network, act)
+        state = read_state(network) if config else convert(read_open_clip(network))
+        load_strictly(self.network, state, network, ignore=_COUNTING)
         _count_positions(self.network)
         self.features: dict[Way, Features] = {}
 
@@ -154,8 +176,26 @@ def cosines(one_ND: torch.Tensor, other_ND: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def _load_tower(network: Path, config: Path, device: torch.device, dtype: torch.dtype) -> ClipTower:
-    return ClipTower(network, config, device, dtype)
+def _load_tower(
+    network: Path, config: Path | None, device: torch.device, dtype: torch.dtype, act: str | None
+) -> ClipTower:
+    return ClipTower(network, config, device, dtype, act)
+
+
+def _settle_activation(wanted: Activation, network: Path, config: Path | None) -> str | None:
+    """transformers' name of the wanted activation; None where it is the published one anyway."""
+    act = {"quickgelu": "quick_gelu", "gelu": "gelu"}[wanted]
+    source = config or network
+    described = _parse(_read_description(network, config), source)
+    published = {described.vision_config.hidden_act, described.text_config.hidden_act}
+    if published == {act}:
+        return None
+    if wanted == "quickgelu":
+        raise SetupError(
+            f"{source} is of a network with the activation {' and '.join(sorted(published))}, and OpenAI's have "
+            "quick_gelu, which a copy in another format may have lost. Take their files, or choose activation=gelu."
+        )
+    return act
 
 
 def _place_of(path: Path) -> Path:
@@ -163,17 +203,31 @@ def _place_of(path: Path) -> Path:
     return path.parent.resolve() / path.name
 
 
-def _build(path: Path) -> CLIPModel:
-    """The network that a config.json describes, without memory for its weights."""
-    config = read_config(path)
-    kind = config.get("model_type")
-    if kind != "clip":
-        raise SetupError(f'{path} describes a network of the type "{kind}", not a CLIP.')
+def _read_description(network: Path, config: Path | None) -> dict[str, Any]:
+    """What a config.json says, or what one would say of a file in open_clip's format."""
+    return read_config(config) if config else describe(read_open_clip(network), network)
+
+
+def _build(description: dict[str, Any], source: Path, act: str | None) -> CLIPModel:
+    """The network that is described, without memory for its weights."""
+    config = _parse(description, source)
+    if act is not None:
+        config.vision_config.hidden_act = config.text_config.hidden_act = act
     try:
         with torch.device("meta"):
-            return CLIPModel(CLIPConfig.from_dict(config))
+            return CLIPModel(config)
+    except (ValueError, TypeError, KeyError) as error:
+        raise SetupError(f"{source} does not describe a CLIP: {error}") from error
+
+
+def _parse(description: dict[str, Any], source: Path) -> CLIPConfig:
+    kind = description.get("model_type")
+    if kind != "clip":
+        raise SetupError(f'{source} describes a network of the type "{kind}", not a CLIP.')
+    try:
+        return CLIPConfig.from_dict(description)
     except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
-        raise SetupError(f"{path} does not describe a CLIP: {error}") from error
+        raise SetupError(f"{source} does not describe a CLIP: {error}") from error
 
 
 def _count_positions(network: CLIPModel) -> None:
