@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -148,10 +149,17 @@ def _load_trained(choice: Choice, run: Path, changes: Mapping[str, Any]) -> Load
         trained_on, weights = None, _revision(config.model)
     else:
         policy, config, checkpoint = load_trained(run, choice.step, pick_device())
-        trained_on = tuple(spec.key for spec in config.reward_specs)
+        trained_on = _trained_on(run, config)
         weights = f"manifest:{hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest()}"
     facts = {**describe_run_model(run, config.model, choice.step or UNTRAINED), "weights": weights}
     return LoadedModel(choice.name, facts, policy, _evaluated(config, changes).sampling, trained_on)
+
+
+def _trained_on(run: Path, config: Config) -> tuple[str, ...]:
+    """Reward keys of a run, as it recorded them; what its rewards were made from need not be here any more."""
+    path = run / "run.json"
+    recorded = json.loads(path.read_text()).get("reward_provenance") if path.is_file() else None
+    return tuple(recorded) if recorded else tuple(spec.key for spec in config.reward_specs)
 
 
 def _evaluated(config: Config, changes: Mapping[str, Any]) -> Config:

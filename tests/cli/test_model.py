@@ -127,3 +127,10 @@ def test_another_training_in_the_same_folder_is_another_model(run_folder):
     path = run_folder / "checkpoints" / "step-000001" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()), indent=3))
     assert load_choice(choose_model(f"{run_folder}@1")).facts["weights"] != before["weights"]
+
+
+def test_run_is_measured_after_the_file_of_its_reward_is_gone(run_folder):
+    config = run_folder / "config.yaml"
+    config.write_text(config.read_text().replace("imagestats.edges=2", "/gone/sharp.py:Sharp"))
+    (run_folder / "run.json").write_text(json.dumps({"reward_provenance": {"sharp@1": {"engine": "Sharp"}}}))
+    assert load_choice(choose_model(str(run_folder))).trained_on == ("sharp@1",)

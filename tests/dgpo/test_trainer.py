@@ -74,6 +74,7 @@ class TestRanks:
         [
             pytest.param({"groups": 2, "group_size": 4}, id="even"),
             pytest.param({"groups": 3, "group_size": 3}, id="uneven"),
+            pytest.param({"rewards": ["imagestats.edges=0.8", "ocr=-0.3"], "advantage.per_reward": True}, id="mix"),
         ],
     )
     def test_two_processes_train_as_one_does(self, processes, model_folder, tmp_path, changes):
@@ -94,6 +95,8 @@ class TestRanks:
             for name in ("kl", "gradient_norm", "spread"):
                 assert together[name] == pytest.approx(alone[name], rel=1e-3), name
             assert together["passes"] == alone["passes"]
+            assert together["rewards"] == pytest.approx(alone["rewards"], rel=1e-5)
+            assert together["spreads"] == pytest.approx(alone["spreads"], rel=1e-3)
         assert steps(tmp_path / "one")[-1]["loss"] != pytest.approx(math.log(2) / 100, rel=1e-3)
 
         before = flat({f"trained/{name}": tensor for name, tensor in start.items()})
