@@ -16,10 +16,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rewards.card import Card
 from rewards.errors import SetupError, UsageError, suggestion
+
+if TYPE_CHECKING:
+    from rewards.spec import RewardSpec
 
 GROUP = "dgpo.rewards"
 EXAMPLE = """
@@ -118,6 +121,18 @@ def load_class(plugin: Plugin) -> Any:
     if problem:
         raise SetupError(f"{who} cannot be used: {problem}.")
     return found
+
+
+def build(made: Any, spec: "RewardSpec", card: Card) -> Any:
+    """An object of a plug-in's class.
+
+    Raises:
+        SetupError: it needs a library that is not installed.
+    """
+    try:
+        return made(spec, card)
+    except ModuleNotFoundError as error:
+        raise SetupError(f"The reward {card.key} needs {error.name}, which is not installed here.") from error
 
 
 def locate_source(path: str, name: str) -> str:

@@ -71,15 +71,15 @@ def load(spec: "RewardSpec") -> "Reward":
     Raises:
         SetupError: its library or weights are missing, or its engine does not start.
     """
-    from rewards.plugins import load_class, load_source
+    from rewards.plugins import build, load_class, load_source
 
     if spec.source is not None:
         made, card = load_source(spec.source, names())
-        return made(spec, card)
+        return build(made, spec, card)
     card = find_card(spec.name, spec.version)
     if card not in CARDS:
         plugin = next(plugin for plugin in _installed().plugins if plugin.card == card)
-        return load_class(plugin)(spec, card)
+        return build(load_class(plugin), spec, card)
     module, _, name = card.entry.partition(":")
     return getattr(importlib.import_module(module), name)(spec, card)
 

@@ -19,6 +19,8 @@ HEAVY = {
         # Typer reads the options of a command with pydantic.
         (["train", "--help"], {"pydantic"}),
         (["eval", "--help"], {"pydantic"}),
+        (["score", "--help"], {"pydantic"}),
+        (["rewards", "ls"], {"pydantic"}),
     ],
 )
 def test_help_imports_nothing_heavy(program, words, by_typer):
@@ -31,7 +33,7 @@ def test_help_imports_nothing_heavy(program, words, by_typer):
 
 def test_help_names_every_command_and_exit_code(program):
     text = program("--help").stdout
-    for name in ("train", "eval", "compare", "sample", "rewards", "suites", "recipes", "doctor"):
+    for name in ("train", "eval", "score", "compare", "sample", "rewards", "suites", "recipes", "doctor"):
         assert f"\n  {name} " in text
     assert "130" in text
 

@@ -15,7 +15,7 @@ from rewards.errors import SetupError, UsageError
 from rewards.plugins import find_installed, fingerprint, load_class
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
-from rewards.registry import card_of, load, provenance_of
+from rewards.registry import card_of, check_buildable, load, provenance_of
 from rewards.spec import RewardSpec, anchor, parse_rewards
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +80,12 @@ class Spaced(Width):
 
 class Upward(Width):
     card = Card(name="narrow", version=1, unit="", bounds=(0, 1), higher_is_better=False, summary="")
+
+class Needy(Width):
+    card = Card(name="needy", version=1, unit="", bounds=(0, 1), higher_is_better=True, summary="")
+
+    def __init__(self, spec, card):
+        import a_library_that_nobody_has
 
 class Bare:
     card = Card(name="bare", version=1, unit="", bounds=(0, 1), higher_is_better=True, summary="")
@@ -293,6 +299,11 @@ def test_wrong_file_is_a_sentence(tmp_path):
     (tmp_path / "needy.py").write_text("import a_library_that_nobody_has")
     with pytest.raises(SetupError, match=r"needy.py needs a_library_that_nobody_has, which is not installed"):
         parse_rewards([f"{tmp_path}/needy.py:Width"])
+
+
+def test_library_that_is_missing_when_it_is_built_is_a_sentence(file):
+    with pytest.raises(SetupError, match="needy@1: The reward needy@1 needs a_library_that_nobody_has"):
+        check_buildable(parse_rewards([f"{file}:Needy"]))
 
 
 def test_two_files_of_one_name_do_not_mix(tmp_path):
