@@ -7,6 +7,7 @@ Shapes: B images, H, W the padded size.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +61,10 @@ class Mask2FormerDetector:
         resolved = architecture.resolve() if architecture else None
         self._network = load_network(checkpoint.resolve(), resolved, dtype, self.device)
 
-    @property
+    @cached_property
     def network(self) -> Mask2Former:
-        """Placed on its device, and out of training mode whoever has touched it."""
         self._network.place(self.device, self.dtype)
-        return self._network.eval()
+        return self._network
 
     def detect(self, images: Sequence[Image]) -> list[Raw]:
         """For each image, by class, rows (x0, y0, x1, y1, score) as float32 [N, 5] and masks as bool [N, H, W].
@@ -74,7 +74,7 @@ class Mask2FormerDetector:
         Raises:
             ScoringError: an image without pixels, or one of which the network makes numbers that are none.
         """
-        network = self.network
+        network = self.network.eval()  # whoever has touched it
         found: dict[int, Raw] = {}
         with exactly(self.device):
             for places, frames, pixels_B3HW in self._batches(images):

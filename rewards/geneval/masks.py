@@ -59,8 +59,10 @@ def _resize(
     In two steps, as the padding has to go between them.
     """
     height, width = frame.resized
-    masks, shares, boxes = [], [], []
-    for some in queries.split(_QUERIES_AT_ONCE):
+    masks = [torch.zeros(0, *frame.given, dtype=torch.bool)]
+    shares, boxes = [masks_Qhw.new_zeros(0)], [masks_Qhw.new_zeros(0, 4)]
+    for start in range(0, len(queries), _QUERIES_AT_ONCE):
+        some = queries[start : start + _QUERIES_AT_ONCE]
         logits = interpolate(masks_Qhw[some][None], frame.padded, mode="bilinear", align_corners=False)
         logits = logits[:, :, :height, :width]
         logits = interpolate(logits, frame.given, mode="bilinear", align_corners=False)[0]
