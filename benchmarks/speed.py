@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device = pick_device(chosen.device)
         on_cpu = device.type == "cpu"
         count = chosen.images or (2 if chosen.size == "full" and on_cpu else 64)
-        rounds = chosen.rounds or (1 if chosen.size == "full" and on_cpu else 3)
+        rounds = chosen.rounds or (2 if chosen.size == "full" and on_cpu else 3)
         names = list(dict.fromkeys(chosen.reward or PLAIN))
         with tempfile.TemporaryDirectory(prefix="dgpo-speed-") as folder:
             timings = measure(names, chosen.size, count, chosen.pairs_per_image, device, rounds, Path(folder))
@@ -162,7 +162,8 @@ def format_table(timings: Mapping[str, Timing], count: int) -> str:
     ]
     for title, timing in timings.items():
         plain, ours = min(timing.plain_s), min(timing.ours_s)
-        noise = " / ".join(f"{max(s) / min(s) - 1:.0%}" for s in (timing.plain_s, timing.ours_s))
+        spreads = (max(seconds) / min(seconds) - 1 for seconds in (timing.plain_s, timing.ours_s))
+        noise = " / ".join(f"{spread:.0%}" for spread in spreads) if len(timing.ours_s) > 1 else "unknown"
         rows.append(
             f"| {title} | {count / plain:.3g} | {count / ours:.3g} | {plain / ours:.2f} | {noise} "
             f"| {timing.difference:.0e} |"
@@ -236,7 +237,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=_positive, metavar="N", help="a round; default 64, or 2 for full on a CPU")
     parser.add_argument("--pairs-per-image", type=_positive, metavar="P", default=1, help="prompts of each image")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--rounds", type=_positive, metavar="R", help="default 3, or 1 for full on a CPU")
+    parser.add_argument("--rounds", type=_positive, metavar="R", help="default 3, or 2 for full on a CPU")
     parser.add_argument("--reward", action="append", choices=list(PLAIN), help="repeatable; default: all of them")
     return parser.parse_args(arguments)
 

@@ -126,6 +126,8 @@ def test_the_table_takes_the_best_round_of_each_way():
     """10 images in 2 s and in 0.5 s are 5 and 20 a second, 4 times as many; the worst took 50 % and 100 % longer."""
     table = format_table({"it": Timing([2.0, 3.0], [1.0, 0.5], 3e-7)}, 10)
     assert table.splitlines()[-1] == "| it | 5 | 20 | 4.00 | 50% / 100% | 3e-07 |"
+    once = format_table({"it": Timing([2.0], [0.5], 3e-7)}, 10)
+    assert once.splitlines()[-1] == "| it | 5 | 20 | 4.00 | unknown | 3e-07 |"
 
 
 @pytest.mark.parametrize("arguments", [["--images", "0"], ["--rounds", "x"], ["--reward", "ocr"], ["--size", "huge"]])
