@@ -24,6 +24,7 @@ ODD = (
     "日本の夜景 🌃👩‍👩‍👧 नमस्ते مرحبا",
     "!!!??? ...,,, <> {} || __ -- ~~ \\\\ //",
     "e&#769; A&#778;",
+    "<b> &amp;amp; &lt;i&gt; e&#769; A&#778; &amp;lt;",  # ftfy leaves entities alone where there is a real <
     "word " * 200,
     " ",
 )
