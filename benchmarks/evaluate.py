@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.generate import Cell, CellKey, Draw, DrawnImages, FoundImages, ImageSource, Picture, cells_of
+from benchmarks.geneval_results import OFFICIAL, write_geneval
 from benchmarks.record import (
     RECORD_FILE,
     Record,
@@ -58,6 +59,8 @@ def evaluate(
     on_note: Callable[[str], None] = log.warning,
 ) -> Summary:
     """Score a suite into `folder` (images/, scores.csv, summary.csv, run.json) and return the summary.
+
+    By GenEval's official verdict, its table is written too (geneval.csv, geneval.md).
 
     Exactly one of `draw` (a function that makes images) and `images` (a folder of images made elsewhere) is given.
     `pool` was built with `specs`. `trained_on` holds the reward keys the model was trained with, None for a model that
@@ -179,10 +182,12 @@ class _Evaluation:
         for sentence in without_scores:
             self.notes.add(sentence)
         write_summary(self.folder, table)
+        verdicts = [row.reward for row in table if self.record["rewards"][row.reward]["name"] == OFFICIAL]
+        geneval = write_geneval(self.folder, rows, self.suite, self.record["run"], verdicts)
         write_record(self.folder, {**self.record, "finished": True})
         failed, reasons = count_failures(row for row in rows if row.reward in self.keys and row.seed in seeds)
         images = len(self.suite.prompts) * len(seeds)
-        return Summary(self.folder, tuple(table), images, failed, reasons, tuple(self.notes.sentences))
+        return Summary(self.folder, tuple(table), images, failed, reasons, tuple(self.notes.sentences), geneval)
 
     def _start(self, cells: Sequence[Cell]) -> _Block:
         """Fetch a block's images and hand those that lack a score to the pool; returns while they are being scored."""

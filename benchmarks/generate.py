@@ -16,6 +16,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from benchmarks.samples import has_samples, list_samples, sample_path
 from benchmarks.store import replace_file
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
@@ -111,21 +112,29 @@ class DrawnImages:
 
 
 class FoundImages:
-    """Images of a folder made elsewhere, named PROMPTID_SEED.png or listed in metadata.csv (file_name,prompt[,seed]).
+    """Images of a folder made elsewhere, in one of three layouts.
 
-    Where metadata.csv has no seeds, the images of one prompt are numbered from 0 in the order of its rows.
+    Named PROMPTID_SEED.png; or listed in metadata.csv (file_name,prompt[,seed]), where the images of one prompt are
+    numbered from 0 in the order of its rows if it has no seeds; or, as GenEval's own program writes them, in one folder
+    a prompt, see `samples`.
     """
 
     def __init__(self, folder: Path, suite: Suite, note: Callable[[str], None] = lambda _: None) -> None:
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder of images.")
         self.folder = folder
-        listed = (folder / METADATA_FILE).is_file()
-        self.paths, strangers = self._listed(suite) if listed else self._named(suite)
+        self.folders: dict[str, Path] = {}
+        if (folder / METADATA_FILE).is_file():
+            self.paths, strangers = self._listed(suite)
+        elif has_samples(folder):
+            self.paths, strangers = self._sampled(suite)
+        else:
+            self.paths, strangers = self._named(suite)
         if not self.paths:
             raise UsageError(
                 f"No image in {folder} belongs to the suite {suite.name}: expected files named PROMPTID_SEED.png, or a"
-                f" {METADATA_FILE} with the columns file_name,prompt[,seed] and the suite's prompts word for word."
+                f" {METADATA_FILE} with the columns file_name,prompt[,seed] and the suite's prompts word for word, or"
+                " folders like 00000 with samples/0000.png and a metadata.jsonl that holds the prompt's whole record."
             )
         if strangers:
             note(f"{folder}: {strangers} images belong to no prompt of the suite {suite.name} and are not scored.")
@@ -142,9 +151,15 @@ class FoundImages:
     def _found(self, cell: Cell) -> Picture:
         path = self.paths.get(cell.key)
         if path is None or not path.is_file():
-            wanted = path or self.folder / cell.file_name
+            wanted = path or self._place(cell)
             return Picture(cell, str(wanted), problem=f"there is no image {wanted}", missing=True)
         return _read_picture(cell, path, str(path.resolve()))
+
+    def _place(self, cell: Cell) -> Path:
+        """Where the image of a cell would have been found."""
+        if cell.prompt.id in self.folders:
+            return sample_path(self.folders[cell.prompt.id], cell.seed)
+        return self.folder / cell.file_name
 
     def _named(self, suite: Suite) -> tuple[dict[CellKey, Path], int]:
         known = {prompt.id for prompt in suite.prompts}
@@ -172,6 +187,26 @@ class FoundImages:
                 if (prompt_id, number) in paths:
                     raise UsageError(f'{metadata}, line {line}: the prompt "{text}" has two images of seed {number}.')
                 paths[prompt_id, number] = self.folder / file_name
+        return paths, strangers
+
+    def _sampled(self, suite: Suite) -> tuple[dict[CellKey, Path], int]:
+        known = {prompt.id for prompt in suite.prompts}
+        paths: dict[CellKey, Path] = {}
+        strangers = 0
+        for found in list_samples(self.folder):
+            prompt_id = found.prompt.id
+            if prompt_id not in known:
+                strangers += len(found.samples) + found.others
+                continue
+            self.folders[prompt_id] = found.folder
+            strangers += found.others
+            for seed, path in found.samples.items():
+                first = paths.setdefault((prompt_id, seed), path)
+                if first != path:
+                    raise UsageError(
+                        f'{first} and {path} are both sample {seed} of the prompt "{found.prompt.text}"; put all of a'
+                        " prompt's samples into one folder, each with a number of its own."
+                    )
         return paths, strangers
 
 

@@ -72,13 +72,19 @@ class GenEvalSummary:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One model of the table: accuracies in [0, 1], None where not known; of published rows `images` is not."""
+    """One model of the table: accuracies in [0, 1], None where not known.
+
+    Of published rows are not known: how many `images` were judged, how many `failed` to be, and the 95 % `interval` of
+    the overall.
+    """
 
     model: str
     source: str
     overall: float | None
     tasks: Mapping[str, float | None]
     images: int | None = None
+    failed: int | None = None
+    interval: tuple[float, float] | None = None
 
 
 def summarise_geneval(judged: Iterable[Judged]) -> GenEvalSummary:
@@ -122,16 +128,9 @@ def render_summary(summary: GenEvalSummary) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table_row(model: str, summary: GenEvalSummary) -> TableRow:
-    """The model's row; its overall is left open unless all six tasks were judged."""
-    shares = {tag: task.share for tag, task in summary.tasks.items()}
-    overall = summary.overall if summary.complete else None
-    return TableRow(model, MEASURED, overall, {tag: shares.get(tag) for tag in TASKS}, summary.images)
-
-
 def render_table(rows: Sequence[TableRow], published: Sequence[TableRow] | None = None) -> str:
     """Markdown: the published rows (the paper's Table 1 if none are given), then `rows`, each marked as what it is."""
-    head = ["Model", "Source", "Images", "Overall", *TASKS.values()]
+    head = ["Model", "Source", "Images", "Failed", "Overall", *TASKS.values()]
     body = [_cells(row, ".2f", empty="-") for row in _all_rows(rows, published)]
     body = [[cell.replace("|", r"\|") for cell in cells] for cells in body]
     rule = ["---", "---", *["---:"] * (len(head) - 2)]
@@ -139,11 +138,12 @@ def render_table(rows: Sequence[TableRow], published: Sequence[TableRow] | None 
 
 
 def table_csv(rows: Sequence[TableRow], published: Sequence[TableRow] | None = None) -> str:
-    """The same table as CSV with the columns model, source, images, overall and one a task; 5 decimals as published."""
+    """The same table as CSV, with the interval of the overall at the end; 5 decimals as the official program prints."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", "source", "images", "overall", *TASKS])
-    writer.writerows(_cells(row, ".5f") for row in _all_rows(rows, published))
+    writer.writerow(["model", "source", "images", "failed", "overall", *TASKS, "overall_ci_low", "overall_ci_high"])
+    for row in _all_rows(rows, published):
+        writer.writerow(_cells(row, ".5f") + [_number(one, ".5f", "") for one in row.interval or (None, None)])
     return text.getvalue()
 
 
@@ -155,8 +155,12 @@ def _cells(row: TableRow, digits: str, empty: str = "") -> list[str]:
     """Published numbers keep the two digits they were published with."""
     digits = ".2f" if row.source == PUBLISHED else digits
     numbers = [row.overall, *(row.tasks.get(tag) for tag in TASKS)]
-    images = empty if row.images is None else str(row.images)
-    return [row.model, row.source, images, *(empty if one is None else format(one, digits) for one in numbers)]
+    counts = [empty if count is None else str(count) for count in (row.images, row.failed)]
+    return [row.model, row.source, *counts, *(_number(one, digits, empty) for one in numbers)]
+
+
+def _number(number: float | None, digits: str, empty: str) -> str:
+    return empty if number is None else format(number, digits)
 
 
 def _published(model: str, overall: float, *shares: float) -> TableRow:

@@ -70,6 +70,25 @@ def estimate(score_N: ArrayLike, prompt_N: Sequence[str]) -> Estimate:
     return Estimate(float(mean_P.mean()), standard_error(mean_P), low, high, len(mean_P))
 
 
+def estimate_strata(strata: Sequence[ArrayLike]) -> Estimate:
+    """The unweighted mean of several strata's means; each stratum is an array of values, one a prompt.
+
+    The strata are fixed and their prompts are chance: the standard error is sqrt(sum of squared errors) / S, and the
+    bootstrap draws prompts within each of the S strata. Spread and interval are NaN if one holds a single prompt.
+    """
+    values = [_nonempty(stratum) for stratum in strata]
+    if not values:
+        raise ValueError("there are no strata, and the mean of nothing is not a number")
+    mean = float(np.mean([stratum.mean() for stratum in values]))
+    stderr = float(np.sqrt(sum(standard_error(stratum) ** 2 for stratum in values)) / len(values))
+    prompts = sum(map(len, values))
+    if any(len(stratum) < 2 for stratum in values):
+        return Estimate(mean, float("nan"), float("nan"), float("nan"), prompts)
+    generator = np.random.default_rng(SEED)
+    means_R = np.mean([_resampled_means(stratum, RESAMPLES, generator) for stratum in values], axis=0)
+    return Estimate(mean, stderr, *_percentiles(means_R, LEVEL), prompts)
+
+
 def compare_pairs(base_N: ArrayLike, run_N: ArrayLike, prompt_N: Sequence[str]) -> Difference:
     """Everything a comparison table says about two runs; entry n of both is the same prompt with the same noise."""
     base_P, run_P = prompt_means(base_N, prompt_N), prompt_means(run_N, prompt_N)
@@ -126,12 +145,7 @@ def bootstrap_interval(
     count = len(values)
     if count < 2:
         return float("nan"), float("nan")
-    generator = np.random.default_rng(seed)
-    means = np.concatenate(
-        [values[generator.integers(0, count, size=(rows, count))].mean(axis=1) for rows in _chunks(resamples, count)]
-    )
-    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
-    return float(low), float(high)
+    return _percentiles(_resampled_means(values, resamples, np.random.default_rng(seed)), level)
 
 
 def sign_flip_p(delta_P: ArrayLike, *, flips: int = FLIPS, seed: int = SEED) -> float:
@@ -186,6 +200,18 @@ def _nonempty(values: ArrayLike) -> Floats:
     if array.size == 0:
         raise ValueError("there are no prompts, and the mean of nothing is not a number")
     return array
+
+
+def _resampled_means(value_P: Floats, resamples: int, generator: np.random.Generator) -> Floats:
+    count = len(value_P)
+    return np.concatenate(
+        [value_P[generator.integers(0, count, size=(rows, count))].mean(axis=1) for rows in _chunks(resamples, count)]
+    )
+
+
+def _percentiles(means_R: Floats, level: float) -> tuple[float, float]:
+    low, high = np.percentile(means_R, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)
 
 
 def _chunks(rows: int, width: int) -> Iterator[int]:

@@ -89,6 +89,7 @@ PUBLISHED = {
 
 GENERATED = ("geneval",)
 GENEVAL_PROMPTS = 553
+GENEVAL_REWARDS = ("geneval-official", "geneval")  # the verdict that papers report, and the reward trained on
 GENEVAL_SHA256 = "92d272b579e570a6e6e1d09027007d1e0dbcb58570e37128bbe44e341d296eb8"
 
 
@@ -145,12 +146,12 @@ def draw_suite(name: str, seed: int | None = None, per_task: int | None = None) 
     per_task = geneval.OFFICIAL_PER_TASK if per_task is None else per_task
     if (seed, per_task) == (geneval.OFFICIAL_SEED, geneval.OFFICIAL_PER_TASK):
         note = f"{name}: as jsonl, the prompts are the published file with the SHA-256 {geneval.METADATA_SHA256}."
-        suite = Suite(name, geneval.official_prompts(), geneval.SOURCE, (name,), (note,))
+        suite = Suite(name, geneval.official_prompts(), geneval.SOURCE, GENEVAL_REWARDS, (note,))
         assert suite.sha256 == GENEVAL_SHA256, "the file's hash was right, so its prompts must be too"
         return suite
     drawn = tuple(map(geneval.to_prompt, geneval.generate(seed, per_task)))
     source = f"seed {seed}, {per_task} a task, by the rules of {geneval.SOURCE}"
-    return Suite(f"{name}[seed={seed},per_task={per_task}]", drawn, source, (name,))
+    return Suite(f"{name}[seed={seed},per_task={per_task}]", drawn, source, GENEVAL_REWARDS)
 
 
 def list_suites(
@@ -215,7 +216,7 @@ def _describe_geneval() -> SuiteEntry:
     except DgpoError as error:
         missing = str(error)
     what = "objects, counts, colours, positions (Ghosh et al. 2023); drawn here"
-    return SuiteEntry("geneval", GENEVAL_PROMPTS, GENEVAL_SHA256, SOURCE, what, ("geneval",), missing)
+    return SuiteEntry("geneval", GENEVAL_PROMPTS, GENEVAL_SHA256, SOURCE, what, GENEVAL_REWARDS, missing)
 
 
 def _load_published(name: str, data_dir: Path | None) -> Suite:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from benchmarks.geneval_results import GenEvalResult
 from benchmarks.record import domain_of
 from benchmarks.stats import estimate
 from benchmarks.store import OK, Row, replace_file
@@ -44,7 +45,7 @@ class Summary:
 
     `images` and `failed` count the images that were asked for, and those of them without a score of every reward;
     `failed` above what is allowed is exit code 5. `reasons` counts why. `notes` are sentences for a person: redrawn
-    images, a reward without any score.
+    images, a reward without any score. `geneval` holds GenEval's table, once for each variant of the official verdict.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class Summary:
     failed: int
     reasons: Mapping[str, int]
     notes: tuple[str, ...]
+    geneval: tuple[GenEvalResult, ...] = ()
 
 
 def summarise(

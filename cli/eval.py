@@ -6,11 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.geneval import describe_geneval, show_geneval
 from cli.model import Choice, choose_model, load_choice
 from cli.options import (
     AsJson,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from dgpo.config import Sampling
     from dgpo.policy import Policy, Who
     from rewards.pool import ScoringPool
+    from rewards.prompt import Prompt
 
 SOME_FAILED = 5
 RESULTS = Path("runs/eval")
@@ -169,10 +172,19 @@ def evaluate_policy(
 
 
 def first_prompts(suite: Suite, count: int | None) -> Suite:
-    """The suite's first `count` prompts, under a name that says so."""
+    """The suite's first `count` prompts, under a name that says so.
+
+    A suite whose prompts have tasks (GenEval's, which come task after task) gives the first of each task in turn.
+    """
     if count is None or count >= len(suite.prompts):
         return suite
-    return replace(suite, name=f"{suite.name}[:{count}]", prompts=suite.prompts[:count])
+    by_task: dict[str, list[Prompt]] = {}
+    for prompt in suite.prompts:
+        by_task.setdefault(str(prompt.spec.get("tag")), []).append(prompt)
+    if len(by_task) == 1:
+        return replace(suite, name=f"{suite.name}[:{count}]", prompts=suite.prompts[:count])
+    ordered = [prompt for turn in zip_longest(*by_task.values()) for prompt in turn if prompt is not None]
+    return replace(suite, name=f"{suite.name}[:{count} by task]", prompts=tuple(ordered[:count]))
 
 
 @dataclass(frozen=True)
@@ -254,6 +266,7 @@ def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
                 "reasons": summary.reasons,
                 "notes": summary.notes,
                 "rewards": [asdict(row) for row in summary.rows],
+                **({"geneval": describe_geneval(summary.geneval)} if summary.geneval else {}),
             }
         )
         return
@@ -272,4 +285,5 @@ def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
     print_table(("reward", "unit", "mean [95 %]", "prompts", "seeds", "failed", "domain"), rows)
     for reason, times in summary.reasons.items():
         print(f"failed {times} times: {reason}")
+    show_geneval(summary.geneval, summary.rows[0].run if summary.rows else "")
     print(f"results: {summary.folder}")

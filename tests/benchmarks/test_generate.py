@@ -1,5 +1,7 @@
 """Images on disk: what is kept, what is drawn again, and what a folder made elsewhere holds."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,7 @@ from PIL import Image
 from benchmarks.generate import Cell, DrawnImages, FoundImages, cells_of
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
+from rewards.geneval.prompts import to_prompt
 from rewards.prompt import Prompt
 
 
@@ -154,6 +157,82 @@ def test_wrong_lists_are_refused(tmp_path, suite, text, sentence):
     (tmp_path / "metadata.csv").write_text(text)
     with pytest.raises(UsageError, match=sentence):
         FoundImages(tmp_path, suite)
+
+
+RECORDS = (
+    {"tag": "counting", "include": [{"class": "cat", "count": 2}], "prompt": "a photo of two cats"},
+    {"tag": "counting", "include": [{"class": "cat", "count": 3}], "prompt": "a photo of two cats"},
+    {"tag": "colors", "include": [{"class": "cat", "count": 1, "color": "red"}], "prompt": "a photo of a red cat"},
+)
+
+
+@pytest.fixture
+def records():
+    return Suite("records", tuple(to_prompt(record) for record in RECORDS), "by hand")
+
+
+def write_samples(folder, record, *names):
+    """One folder as GenEval's own program writes it; returns the paths of the samples."""
+    (folder / "samples").mkdir(parents=True)
+    (folder / "metadata.jsonl").write_text(json.dumps(record))
+    Image.new("RGB", (8, 8)).save(folder / "grid.png")
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / "samples" / name)
+    return [folder / "samples" / name for name in names]
+
+
+def test_the_official_layout_is_matched_by_record_and_number(tmp_path, records):
+    notes = []
+    ids = [prompt.id for prompt in records.prompts]
+    one, other = write_samples(tmp_path / "00000", RECORDS[2], "0000.png", "0003.png")
+    (twin,) = write_samples(tmp_path / "00001", dict(reversed(RECORDS[1].items())), "00000.png")
+    found = FoundImages(tmp_path, records, notes.append)
+    assert found.paths == {(ids[2], 0): one, (ids[2], 3): other, (ids[1], 0): twin}
+    assert found.seeds == [0, 3]
+    assert notes == []
+
+
+def test_missing_samples_are_said_where_they_should_be(tmp_path, records):
+    write_samples(tmp_path / "00007", RECORDS[2], "00000.png")
+    pictures = FoundImages(tmp_path, records).fetch([cell for block in cells_of(records, [0, 1]) for cell in block], {})
+    assert [picture.missing for picture in pictures] == [True, True, False, True, True, True]
+    assert pictures[5].problem == f"there is no image {tmp_path / '00007/samples/00001.png'}"
+    assert records.prompts[0].id in pictures[0].problem
+
+
+def test_strangers_of_the_official_layout_are_counted(tmp_path, records):
+    notes = []
+    write_samples(tmp_path / "00000", RECORDS[0], "0000.png", "best.png", "grid.png")
+    write_samples(tmp_path / "00001", {**RECORDS[0], "tag": "colors"}, "0000.png", "0001.png")
+    FoundImages(tmp_path, records, notes.append)
+    assert notes == [f"{tmp_path}: 3 images belong to no prompt of the suite records and are not scored."]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "metadata.jsonl, line 1: not JSON"),
+        ('{"tag": "colors"}', "metadata.jsonl, line 1: needs an object"),
+        ('{"prompt": "a"}\n{"prompt": "b"}\n', "holds 2 records"),
+        ('{"prompt": "a"}', "No image in .* belongs to the suite records"),
+    ],
+)
+def test_wrong_records_are_refused(tmp_path, records, text, sentence):
+    write_samples(tmp_path / "00000", RECORDS[0], "0000.png")
+    (tmp_path / "00000/metadata.jsonl").write_text(text)
+    with pytest.raises(UsageError, match=sentence):
+        FoundImages(tmp_path, records)
+
+
+def test_two_samples_of_one_number_are_refused(tmp_path, records):
+    write_samples(tmp_path / "00000", RECORDS[0], "0000.png")
+    again = tmp_path / "00001"
+    write_samples(again, RECORDS[0], "00000.png")
+    with pytest.raises(UsageError, match='both sample 0 of the prompt "a photo of two cats"'):
+        FoundImages(tmp_path, records)
+    Image.new("RGB", (8, 8)).save(again / "samples/0.png")
+    with pytest.raises(UsageError, match="have the same number"):
+        FoundImages(tmp_path, records)
 
 
 def test_a_folder_that_is_none(tmp_path, suite):

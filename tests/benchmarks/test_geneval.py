@@ -10,14 +10,12 @@ import pytest
 from benchmarks.geneval import (
     PAPER_TABLE,
     TASKS,
-    GenEvalSummary,
     Judged,
-    TaskAccuracy,
+    TableRow,
     render_summary,
     render_table,
     summarise_geneval,
     table_csv,
-    table_row,
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden/geneval/eval_logic"
@@ -60,43 +58,47 @@ def test_the_mean_of_nothing_is_refused():
         summarise_geneval([])
 
 
-def six_tasks():
-    return GenEvalSummary(12, 7, 6, 5, {tag: TaskAccuracy(place % 3, 2) for place, tag in enumerate(TASKS)})
+def mine(name="mine", failed=3):
+    shares = {tag: place % 3 / 2 for place, tag in enumerate(TASKS)}
+    return TableRow(name, "measured", 0.5, shares, 12, failed, (0.25, 0.75))
 
 
 def test_a_row_stands_beside_the_published_ones_and_says_what_it_is():
-    lines = render_table([table_row("mine", six_tasks())]).splitlines()
+    lines = render_table([mine()]).splitlines()
     assert len(lines) == 2 + 17 + 1
-    assert lines[-2] == "| SD3.5-M + DGPO | published | - | 0.97 | 1.00 | 0.99 | 0.97 | 0.95 | 0.99 | 0.91 |"
-    assert lines[-1] == "| mine | measured | 12 | 0.50 | 0.00 | 0.50 | 1.00 | 0.00 | 0.50 | 1.00 |"
-    assert {line.count("|") for line in lines} == {11}
+    assert lines[-2] == "| SD3.5-M + DGPO | published | - | - | 0.97 | 1.00 | 0.99 | 0.97 | 0.95 | 0.99 | 0.91 |"
+    assert lines[-1] == "| mine | measured | 12 | 3 | 0.50 | 0.00 | 0.50 | 1.00 | 0.00 | 0.50 | 1.00 |"
+    assert {line.count("|") for line in lines} == {12}
 
 
 def test_a_bar_in_a_models_name_opens_no_column():
-    (*_, line) = render_table([table_row("a|b", six_tasks())], published=()).splitlines()
+    (*_, line) = render_table([mine("a|b")], published=()).splitlines()
     assert line.startswith(r"| a\|b | measured |")
 
 
 def test_the_table_as_csv_keeps_five_decimals_of_what_was_measured():
-    summary = GenEvalSummary(3, 1, 1, 1, dict.fromkeys(TASKS, TaskAccuracy(1, 3)))
-    *published, mine = csv.DictReader(io.StringIO(table_csv([table_row("a, b", summary)])))
+    third = TableRow("a, b", "measured", 1 / 3, dict.fromkeys(TASKS, 1 / 3), 3, 0, (0.125, 2 / 3))
+    *published, row = csv.DictReader(io.StringIO(table_csv([third])))
     assert [row["overall"] for row in published] == [f"{row.overall:.2f}" for row in PAPER_TABLE]
-    assert mine == {
+    assert {row["overall_ci_low"] for row in published} == {""}
+    assert row == {
         "model": "a, b",
         "source": "measured",
         "images": "3",
+        "failed": "0",
         "overall": "0.33333",
         **dict.fromkeys(TASKS, "0.33333"),
+        "overall_ci_low": "0.12500",
+        "overall_ci_high": "0.66667",
     }
-    assert len(list(csv.DictReader(io.StringIO(table_csv([table_row("alone", summary)], published=()))))) == 1
+    assert len(list(csv.DictReader(io.StringIO(table_csv([third], published=()))))) == 1
 
 
-def test_without_all_six_tasks_there_is_no_overall_to_compare():
-    row = table_row("part", summarise_geneval([Judged("counting", "p", True)]))
-    assert (row.overall, row.tasks["counting"], row.tasks["colors"]) == (None, 1.0, None)
-    assert (
-        render_table([row], published=()).splitlines()[-1] == "| part | measured | 1 | - | - | - | 1.00 | - | - | - |"
-    )
+def test_what_is_not_known_is_left_open():
+    row = TableRow("part", "measured", None, {"counting": 1.0, "colors": None}, 1, 0)
+    table = render_table([row], published=()).splitlines()
+    assert table[-1] == "| part | measured | 1 | 0 | - | - | - | 1.00 | - | - | - |"
+    assert table_csv([row], published=()).splitlines()[1] == "part,measured,1,0,,,,1.00000,,,,,"
 
 
 def test_the_published_overall_is_the_mean_of_the_six_tasks():

@@ -32,6 +32,40 @@ def test_a_score_that_is_no_number_is_refused():
         stats.estimate([1.0, 2.0], ["a"])
 
 
+def test_strata_weigh_the_same_however_many_prompts_they_have():
+    # (0, 1): mean 0.5, error sqrt(1/2) / sqrt(2) = 0.5. (1, 2, 3): mean 2, error 1 / sqrt(3).
+    result = stats.estimate_strata([[0.0, 1.0], [1.0, 2.0, 3.0]])
+    assert result.mean == pytest.approx(1.25)
+    assert result.stderr == pytest.approx(math.sqrt(0.5**2 + 1 / 3) / 2)
+    assert result.prompts == 5
+    assert result.ci_low < 1.25 < result.ci_high
+
+
+def test_one_stratum_is_an_estimate_and_a_stratum_of_one_prompt_claims_no_certainty():
+    values = [0.0, 1.0, 4.0, 2.0]
+    one = stats.estimate_strata([values])
+    assert one == stats.estimate(values, list("abcd"))
+    assert math.isnan(stats.estimate_strata([values, [1.0]]).ci_low)
+    assert math.isnan(stats.estimate_strata([values, [1.0]]).stderr)
+    with pytest.raises(ValueError, match="no strata"):
+        stats.estimate_strata([])
+    with pytest.raises(ValueError, match="no prompts"):
+        stats.estimate_strata([values, []])
+
+
+def test_the_interval_of_strata_covers_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(5)
+    chances = (0.9, 0.5, 0.3)
+    hits = 0
+    for _ in range(100):
+        strata = [
+            generator.binomial(4, chance, size=size) / 4 for chance, size in zip(chances, (40, 60, 80), strict=True)
+        ]
+        result = stats.estimate_strata(strata)
+        hits += result.ci_low <= np.mean(chances) <= result.ci_high
+    assert 88 <= hits <= 99
+
+
 def test_one_prompt_claims_no_certainty():
     result = stats.compare_pairs([0.0, 0.0], [1.0, 1.0], ["a", "a"])
     assert result.delta == 1.0
