@@ -20,9 +20,10 @@ class Option:
 class WeightFile:
     """One file that a reward reads, and where it is published.
 
-    `path` is its place in a --weights folder; `aliases` are other places that are looked at. It comes from the file
-    `source` of the hub repository `repo` at the commit `revision`, or from `url`; with neither it is only ever given
-    by hand. `size` (bytes) and `sha256` are those of the published file, None where nobody has stated them. A file that
+    `path` is its place in a --weights folder; `aliases` are other places that are looked at, and one with a * is the
+    only file there of such a name. It comes from the file `source` of the hub repository `repo` at the commit
+    `revision`, or from `url`; with neither it is only ever given by hand. `size` (bytes) and `sha256` (or its
+    beginning, where no more is known) are those of the published file, None where nobody has stated them. A file that
     is not `required` is used where it is there.
     """
 

@@ -17,7 +17,6 @@ import torch
 from rewards.checkpoint import read_config, read_state
 from rewards.errors import SetupError
 
-NETWORK_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "ViT-L-14.pt")
 CONFIG_FILE = "open_clip_config.json"
 _HEAD_WIDTH = 64
 _HIGHEST_ID = 2  # in transformers' words: a text is read at its highest id, as open_clip does

@@ -113,6 +113,18 @@ def check_buildable(specs: "Iterable[RewardSpec]") -> None:
         raise SetupError("These rewards cannot be built here:\n" + "\n".join(missing))
 
 
+def check_working(specs: "Iterable[RewardSpec]") -> None:
+    """Have each reward that can do so try what it has loaded (`Reward.verify`); costs a few images.
+
+    Raises:
+        SetupError: one of them plainly judges nothing.
+    """
+    for spec in specs:
+        verify = getattr(load(spec), "verify", None)  # a class of one's own need not have it
+        if verify is not None:
+            verify()
+
+
 def check_trainable(specs: "Iterable[RewardSpec]") -> None:
     """UsageError when one of the rewards only describes images, which gives training no direction."""
     descriptive = [spec.key for spec in specs if card_of(spec).higher_is_better is None]

@@ -30,6 +30,10 @@ class Reward(Protocol):
         """Raise UsageError, naming the prompt, when this reward cannot judge any image of it."""
         return
 
+    def verify(self) -> None:
+        """Try what was loaded, once before a training: raise SetupError where it plainly cannot judge any image."""
+        return
+
     def score(self, images: "Sequence[Image]", prompts: Sequence[Prompt]) -> list[Score]:
         """One score an image, in order; raises ScoringError when the engine cannot judge one of them."""
         ...

@@ -29,14 +29,15 @@ def locate(card: Card, folder: str | None) -> dict[str, Path]:
     """Each of the card's files that is on this machine, by its `path` in the layout.
 
     Raises:
-        SetupError: a required file is missing; names it, where it was looked for, and the command that gets it.
+        SetupError: a required file is missing; names it, where it was looked for, and the command that gets it. Or
+            several files can be meant.
     """
     if card.files and folder is not None and not Path(folder).is_dir():
         raise SetupError(f"There is no folder {folder}, which --weights gives for {card.name}.{_advise(card, folder)}")
     found: dict[str, Path] = {}
     missing: list[str] = []
     for file in card.files:
-        places = _places(file, folder)
+        places = _places(card, file, folder)
         path = next((place for place in places if place.is_file()), None)
         if path is not None:
             found[file.path] = path
@@ -90,7 +91,8 @@ def compare(path: Path, file: WeightFile, stated: str = "") -> Comparison:
     got = digest(path, kind)
     if not got.startswith(wanted):
         return Comparison(False, f"{kind} {got} instead of {wanted}")
-    return Comparison(True, f"{kind} {wanted}" + ("" if file.sha256 else " (as the hub states it)"))
+    known = wanted if len(wanted) == len(got) else f"{wanted}..."
+    return Comparison(True, f"{kind} {known}" + ("" if file.sha256 else " (as the hub states it)"))
 
 
 def digest(path: Path, kind: str) -> str:
@@ -139,11 +141,22 @@ def _advise(card: Card, folder: str | None) -> str:
     )
 
 
-def _places(file: WeightFile, folder: str | None) -> list[Path]:
+def _places(card: Card, file: WeightFile, folder: str | None) -> list[Path]:
     if folder is not None:
-        return [Path(folder) / name for name in (file.path, *file.aliases)]
+        return [_match(card, Path(folder), name) for name in (file.path, *file.aliases)]
     place = cache_place(file)
     return [place] if place is not None else []
+
+
+def _match(card: Card, folder: Path, name: str) -> Path:
+    """The one file that a name with a * stands for, or the place of a plain name."""
+    found = sorted(folder.glob(name)) if "*" in name else []
+    if len(found) > 1:
+        raise SetupError(
+            f"{folder} holds {', '.join(path.name for path in found)}, and {card.name} needs a single {name} there; "
+            f"take the others out.{_advise(card, str(folder))}"
+        )
+    return found[0] if found else folder / name
 
 
 def _is_cached(file: WeightFile) -> bool:
