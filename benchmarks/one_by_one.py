@@ -33,7 +33,7 @@ def read_pickscore(folder: Path, device: torch.device) -> Judge:
 
 
 def read_clipscore(folder: Path, device: torch.device) -> Judge:
-    """The definition hf-cosine."""
+    """As transformers prepares images and texts; for square RGB images and plain words that is the default, too."""
     network, tokenizer = _read_clip(folder / "clip", device)
 
     def judge(image: Image, text: str) -> float:

@@ -45,8 +45,6 @@ TOLERANCE = 1e-4  # of the larger of 1 and the score
 SIDE = 512
 DECODED = 64  # pairs whose images are decoded while the batch before them is scored
 TOGETHER = "all of them"
-# Aesthetic and CLIPScore share features only where both prepare images alike, as with this definition of CLIPScore.
-OPTIONS = {"clipscore": "definition=hf-cosine,"}
 _WORDS = "a an the red blue old small cat dog house lamp tree river of on under beside bright painting photo sky"
 
 
@@ -219,7 +217,7 @@ def _write_weights(name: str, folder: Path, size: Size) -> Path:
 
 
 def _build(name: str, folder: Path, device: torch.device) -> Reward:
-    (spec,) = parse_rewards([f"{name}[{OPTIONS.get(name, '')}device={device}]"], weights=[f"{name}={folder}"])
+    (spec,) = parse_rewards([f"{name}[device={device}]"], weights=[f"{name}={folder}"])
     return load(spec)
 
 

@@ -20,7 +20,7 @@ from rewards.checkpoint import load_strictly, read_config, read_state
 from rewards.clip_keys import convert, describe, read_open_clip
 from rewards.device import exactly
 from rewards.errors import SetupError
-from rewards.features import Features
+from rewards.features import Features, Memory
 from rewards.preprocess import Way, read_way
 
 Tokenise: TypeAlias = Callable[[Sequence[str]], torch.Tensor]
@@ -70,6 +70,7 @@ class ClipTower:
         state = read_state(network) if config else convert(read_open_clip(network))
         load_strictly(self.network, state, network, ignore=_COUNTING)
         _count_positions(self.network)
+        self.memory = Memory()
         self.features: dict[Way, Features] = {}
 
     @property
@@ -105,8 +106,8 @@ class ClipTower:
         return way
 
     def image_features(self, images: Sequence[Image], way: Way) -> torch.Tensor:
-        """Projected features, not normalised: fp32 [N, D]; an image that was seen the same way is not encoded again."""
-        features = self.features.setdefault(way, Features(way, self._encode_images))
+        """Projected features, not normalised: fp32 [N, D]; pixels that were seen before are not encoded again."""
+        features = self.features.setdefault(way, Features(way, self._encode_images, memory=self.memory))
         with exactly(self.device):
             return features.of(images)
 

@@ -17,7 +17,7 @@ from rewards.card import Card
 from rewards.checkpoint import load_strictly, read_config, read_state
 from rewards.device import DTYPES, exactly, pick_device
 from rewards.errors import SetupError, load_extra
-from rewards.features import Features
+from rewards.features import Features, Memory
 from rewards.preprocess import pad_longest
 from rewards.prompt import Prompt
 from rewards.reward import Reward
@@ -73,6 +73,7 @@ class Towers:
         self._network, self.dtype, self.device = network, dtype, device
         tokenizer = load_extra("open_clip.tokenizer", "openclip").SimpleTokenizer
         self.tokenizer = tokenizer(context_length=network.context_length)
+        self.memory = Memory()
         self._kept: dict[bool, Features] = {}
 
     @cached_property
@@ -83,7 +84,7 @@ class Towers:
         """Of images; shared by all who resize them alike."""
         if antialias not in self._kept:
             prepare = partial(pad_longest, size=self._network.visual.image_size[0], antialias=antialias)
-            self._kept[antialias] = Features(prepare, self._encode)
+            self._kept[antialias] = Features(prepare, self._encode, memory=self.memory)
         return self._kept[antialias]
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from rewards.errors import SetupError
-from rewards.features import Features
+from rewards.features import Features, Memory
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import cards, load
@@ -55,7 +55,7 @@ def reward(request):
 @pytest.fixture(autouse=True)
 def no_memory(monkeypatch):
     """Every score is made anew: features that were kept would hide what these tests look for."""
-    monkeypatch.setattr(Features, "_remember", lambda *_: None)
+    monkeypatch.setattr(Memory, "keep", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

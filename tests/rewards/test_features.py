@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from rewards.errors import ScoringError
-from rewards.features import Features, content_key
+from rewards.features import Features, Memory, content_key
 
 
 def prepare(image):
@@ -59,7 +59,7 @@ def test_forgetting_encodes_again(encoder):
 
 
 def test_the_least_recently_used_goes_first(encoder):
-    features = Features(prepare, encoder, memory=2 * 4)  # two rows of one float
+    features = Features(prepare, encoder, memory=Memory(2 * 4))  # two rows of one float
     features.of([grey(1), grey(2)])
     features.of([grey(1)])
     features.of([grey(3)])
@@ -70,8 +70,18 @@ def test_the_least_recently_used_goes_first(encoder):
     assert encoder.batches == [[1, 2], [3], [2]]
 
 
+def test_ways_that_share_a_memory_encode_equal_pixels_once(encoder):
+    """The second way makes 4 of a 3, which the first made of a 4, and a 9 that is new."""
+    memory = Memory()
+    first = Features(prepare, encoder, memory=memory)
+    second = Features(lambda image: prepare(image) + 1, encoder, memory=memory)
+    assert first.of([grey(3), grey(4)]).flatten().tolist() == [6, 8]
+    assert second.of([grey(3), grey(8)]).flatten().tolist() == [8, 18]
+    assert encoder.batches == [[3, 4], [9]]
+
+
 def test_a_call_larger_than_the_memory_is_answered(encoder):
-    features = Features(prepare, encoder, batch=2, memory=4)
+    features = Features(prepare, encoder, batch=2, memory=Memory(4))
     assert features.of([grey(value) for value in range(5)]).flatten().tolist() == [0, 2, 4, 6, 8]
 
 
@@ -95,7 +105,7 @@ def test_an_encoder_that_fails_leaves_no_feature_behind(encoder):
 
 
 def test_threads_that_ask_at_once_all_get_their_answers(encoder):
-    features = Features(prepare, encoder, memory=8)
+    features = Features(prepare, encoder, memory=Memory(8))
     images = [grey(value) for value in range(40)]
     answers = []
     threads = [threading.Thread(target=lambda: answers.append(features.of(images))) for _ in range(4)]
