@@ -29,6 +29,7 @@ from rewards.weights import compare, locate
 
 # failed: a number or hash is off. lacking: weights, pictures or a library are not here. differs: by the user's choice.
 Result = Literal["ok", "failed", "lacking", "differs", "not checked"]
+GENEVAL = ("geneval", "geneval-official")
 _EXACT = 1e-6
 
 
@@ -48,19 +49,23 @@ def check(
     """All that can be checked of one reward, and what could not be.
 
     Args:
-        pictures: folder with the published pictures; otherwise they come from the cache or are downloaded into it.
+        pictures: folder with the published pictures; otherwise they come from the cache or are downloaded into it. For
+            GenEval, any photographs; otherwise they are drawn.
     """
+    findings = _check_rules(spec) if spec.name in GENEVAL else []
     try:
         files = locate(card, spec.weights)
     except SetupError as error:
-        return [Finding(spec.key, "weights", "lacking", str(error))]
-    findings = [_check_file(spec, file, files[file.path]) for file in card.files if file.path in files]
+        return [*findings, Finding(spec.key, "weights", "lacking", str(error))]
+    findings += [_check_file(spec, file, files[file.path]) for file in card.files if file.path in files]
     try:
         reward = load(spec)
     except SetupError as error:
         return [*findings, Finding(spec.key, "loading", "lacking", str(error))]
     if card.files:
         findings.append(Finding(spec.key, "loading", "ok", "the files fit the network, key by key"))
+    if spec.name in GENEVAL:
+        return [*findings, *_check_sight(spec, reward, pictures)]
     published = find_examples(examples, spec.name, spec.version)
     if not published:
         return [*findings, _check_drawn(spec, reward, files)]
@@ -69,6 +74,57 @@ def check(
         words = f"they belong to the published files, and these are others: {', '.join(changed)}"
         return [*findings, Finding(spec.key, "published scores", "not checked", words)]
     return [*findings, *_check_examples(spec, published, pictures)]
+
+
+def _check_rules(spec: RewardSpec) -> list[Finding]:
+    """What of GenEval needs no weights."""
+    from rewards.geneval.prompts import METADATA_SHA256, official_prompts
+    from rewards.geneval.worked import work_through
+
+    def draw() -> str:
+        return f"{len(official_prompts())} are drawn as published: sha256 {METADATA_SHA256}"
+
+    findings = []
+    for what, attempt in (("rules", work_through), ("prompts", draw)):
+        try:
+            findings.append(Finding(spec.key, what, "ok", attempt()))
+        except SetupError as error:
+            findings.append(Finding(spec.key, what, "failed", str(error)))
+    return findings
+
+
+def _check_sight(spec: RewardSpec, reward: Reward, folder: Path | None) -> list[Finding]:
+    """Whether GenEval's detector sees anything; that it sees what is there cannot be shown here."""
+    from rewards.geneval.reward import GenEval
+    from rewards.geneval.trial import DRAWING, find_pictures, show_pictures
+
+    assert isinstance(reward, GenEval)
+    try:
+        pictures = find_pictures(folder)
+    except SetupError as error:
+        return [Finding(spec.key, "detector", "lacking", str(error))]
+    seen = dict(show_pictures(reward.engine, pictures))
+    count = sum(map(bool, seen.values()))
+    words = f"it finds something in {count} of {len(seen)} pictures"
+    if folder is None:
+        right = sum(name.removeprefix(DRAWING) in found for name, found in seen.items())
+        words += f", and what is drawn in {right}; it has learnt from photographs, so try it on some: --pictures DIR"
+    unproved = (
+        "nobody has published a verdict on any picture, and drawings of plain objects cannot prove a detector; what "
+        "can be known here is whether its files are the published ones (above) and what it finds"
+    )
+    return [
+        Finding(spec.key, "detector", "ok" if count else "failed", f"{words} ({_list_sightings(seen)})"),
+        Finding(spec.key, "published scores", "not checked", unproved),
+    ]
+
+
+def _list_sightings(seen: Mapping[str, Mapping[str, float]]) -> str:
+    lines = []
+    for name, found in seen.items():
+        best = sorted(found, key=lambda what: found[what], reverse=True)[:3]
+        lines.append(f"{name}: {', '.join(f'{what} {found[what]:.2f}' for what in best) or 'nothing'}")
+    return "; ".join(lines)
 
 
 def _check_file(spec: RewardSpec, file: WeightFile, path: Path) -> Finding:

@@ -15,6 +15,7 @@ from rewards.geneval.drawings import draw_objects
 from rewards.geneval.sight import Sight
 
 DRAWN, NONE = "drawn", "none"
+DRAWING = "the drawn "  # begins the names of drawn pictures
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _MOST = 16  # pictures of a folder
 
@@ -26,20 +27,18 @@ def find_pictures(folder: Path | None) -> dict[str, Image.Image]:
         SetupError: there is no such folder, no picture in it, or one that cannot be read.
     """
     if folder is None:
-        return {f"the drawn {name}": image for name, image in draw_objects().items()}
+        return {f"{DRAWING}{name}": image for name, image in draw_objects().items()}
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in _ENDINGS)[:_MOST]
     if not paths:
         raise SetupError(f"{folder} has no pictures ({', '.join(_ENDINGS)}) to try the detector on.")
     return {path.name: _read(path) for path in paths}
 
 
-def show_pictures(sight: Sight, pictures: Mapping[str, Image.Image]) -> Iterator[tuple[str, str]]:
-    """The name of each picture in which something is found, and in words what; one picture after another."""
+def show_pictures(sight: Sight, pictures: Mapping[str, Image.Image]) -> Iterator[tuple[str, dict[str, float]]]:
+    """The name of each picture, and the classes found in it with their best scores; one picture after another."""
     for name, image in pictures.items():
         found = keep_objects(sight.look([image])[0], tag="")
-        best = sorted(((kept[0].score, what) for what, kept in found.items()), reverse=True)
-        if best:
-            yield name, ", ".join(f"{what} {score:.2f}" for score, what in best[:3])
+        yield name, {what: kept[0].score for what, kept in found.items()}
 
 
 def insist_on_objects(name: str, sight: Sight, folder: Path | None) -> None:
@@ -52,7 +51,7 @@ def insist_on_objects(name: str, sight: Sight, folder: Path | None) -> None:
         SetupError: nothing is found in any; says how to mend it, and how to go on all the same.
     """
     pictures = find_pictures(folder)
-    if next(show_pictures(sight, pictures), None) is None:
+    if not any(found for _, found in show_pictures(sight, pictures)):
         raise SetupError(_refuse(name, ", ".join(pictures), drawn=folder is None))
 
 
