@@ -15,15 +15,14 @@ import typer
 from cli.launch import launch, launched
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
 from cli.screen import format_number, say
+from cli.training_prompts import TrainingPrompts, asks_for_objects, find_training_prompts
 from rewards.errors import UsageError
 
 if TYPE_CHECKING:
     from cli.progress import Progress
     from dgpo.config import Config
     from dgpo.parallel import Ranks
-    from rewards.prompt import Prompt
-
-SAMPLED_PROMPTS = 6
+    from rewards.reward import Reward
 
 
 def train(
@@ -64,6 +63,8 @@ def train(
         "max_failed": max_failed,
     }
     given = {name: value for name, value in overrides.items() if value is not None}
+    if recipe is None:
+        given.update(_fitting_evaluation(model, reward))
     config = load_config(recipe or _default_recipe(model, reward), given, set_ or [])
     _check_model(config)
     _check_rewards(config)
@@ -71,7 +72,7 @@ def train(
     if num_processes > 1 and not launched() and not dry_run:
         raise typer.Exit(launch(num_processes, sys.argv[1:]))
     if dry_run:
-        _describe(config, folder, _load_prompts(config, data), num_processes)
+        _describe(config, folder, find_training_prompts(config, data), num_processes)
         return
     if model is None and config.model == DEFAULT_MODEL and os.environ.get("RANK", "0") == "0":
         from dgpo.models.tiny.record import notice
@@ -92,16 +93,19 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     from dgpo.run import Run
     from dgpo.trainer import Interrupted, Trainer
     from rewards.pool import ScoringPool
-    from rewards.registry import check_buildable
+    from rewards.registry import check_buildable, load
 
-    prompts = _load_prompts(config, data)
+    training = find_training_prompts(config, data)
     check_buildable(config.reward_specs)
-    _check_prompts(config, prompts)
+    rewards = [load(spec) for spec in config.reward_specs]
+    _check_prompts(config, training, rewards, data)
     ranks = Ranks()
+    if ranks.main:
+        _verify(rewards)
     torch.set_num_threads(_threads(config, ranks))
     run = Run(folder)
     with _locked(run, ranks):
-        continues = _begin(run, config, ranks, provenance(sys.argv), fresh=fresh)
+        continues = _begin(run, config, ranks, {**provenance(sys.argv), "prompts": dict(training.facts)}, fresh=fresh)
         hush_loading()
         policy = load_policy(config.model, config, ranks.device, trainable=True)
         with ScoringPool(config.reward_specs, workers=config.workers) as pool, _progress(config, ranks) as progress:
@@ -110,8 +114,8 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
                 policy=policy,
                 specs=config.reward_specs,
                 pool=pool,
-                prompts=PromptStream(prompts, config.seed),
-                sample_prompts=_sample_prompts(config, prompts),
+                prompts=PromptStream(training.prompts, config.seed),
+                sample_prompts=training.samples,
                 run=run,
                 ranks=ranks,
                 listeners=_listeners(config, run, pool, progress, data),
@@ -270,48 +274,30 @@ def _check_rewards(config: Config) -> None:
     check_trainable(config.reward_specs)
 
 
-def _check_prompts(config: Config, prompts: list[Prompt]) -> None:
-    """Every reward must be able to judge every training prompt; all that are wrong are named at once."""
+def _check_prompts(config: Config, training: TrainingPrompts, rewards: list[Reward], data: Path | None) -> None:
+    """Every reward must be able to judge every prompt of training and evaluation; all that are wrong are named."""
     from benchmarks.evaluate import check_prompts
     from benchmarks.suite import Suite
-    from rewards.registry import load
+    from cli.suites import find_suite
 
-    distinct = tuple(dict.fromkeys(prompts))
-    check_prompts(
-        Suite(config.prompts or "training prompts", distinct, "training"), [load(spec) for spec in config.reward_specs]
-    )
-
-
-def _load_prompts(config: Config, data: Path | None) -> list[Prompt]:
-    """The training prompts: named, the embedded model's own, or the reward's published training list."""
-    from cli.eval import find_suite
-    from dgpo.models.tiny.words import sign_prompts, training_words
-    from rewards.prompt import Prompt, read_prompts
-
-    if config.prompts is not None:
-        path = Path(config.prompts)
-        return read_prompts(path) if path.exists() else list(find_suite(config.prompts, data).prompts)
-    if config.model == DEFAULT_MODEL:
-        return [Prompt(text) for text in sign_prompts(training_words())]
-    folder = data or (Path(os.environ["DGPO_DATA_DIR"]) if "DGPO_DATA_DIR" in os.environ else None)
-    published = [folder / "dataset" / spec.name / "train.txt" for spec in config.reward_specs] if folder else []
-    for path in published:
-        if path.is_file():
-            return read_prompts(path)
-    looked = f" (looked for {', '.join(map(str, published))})" if published else ""
-    raise UsageError(
-        f"Say which prompts to train on: --prompts FILE, or --data DIR with the reward's training list{looked}."
-    )
+    distinct = tuple(dict.fromkeys(training.prompts))
+    check_prompts(Suite(config.prompts or "training prompts", distinct, "training"), rewards)
+    if config.evaluation.suite is not None and config.evaluation.every > 0:
+        try:
+            check_prompts(find_suite(config.evaluation.suite, data), rewards)
+        except UsageError as error:
+            raise UsageError(
+                f"The run would be evaluated on {config.evaluation.suite}; name another suite with --set "
+                f"evaluation.suite=NAME, or none with --set evaluation.every=0. {error}"
+            ) from None
 
 
-def _sample_prompts(config: Config, prompts: list[Prompt]) -> list[Prompt]:
-    """Prompts of the sample grids: held-out words for the embedded model, else the first training prompts."""
-    from dgpo.models.tiny.words import held_out_words, sign_prompts
-    from rewards.prompt import Prompt
-
-    if config.model == DEFAULT_MODEL and config.prompts is None:
-        return [Prompt(text) for text in sign_prompts(held_out_words())[:SAMPLED_PROMPTS]]
-    return prompts[:SAMPLED_PROMPTS]
+def _verify(rewards: list[Reward]) -> None:
+    """Rewards that can try themselves do so, since a judge that sees nothing would score on without a word."""
+    for reward in rewards:
+        verify = getattr(reward, "verify", None)
+        if verify is not None:
+            verify()
 
 
 def _default_recipe(model: str | None, rewards: list[str] | None) -> str:
@@ -329,18 +315,27 @@ def _default_recipe(model: str | None, rewards: list[str] | None) -> str:
     )
 
 
+def _fitting_evaluation(model: str | None, rewards: list[str] | None) -> dict[str, Any]:
+    """The default recipe evaluates on signs; a reward that judges objects only needs prompts that name some."""
+    from rewards.spec import parse_rewards
+
+    if model not in (None, DEFAULT_MODEL) or not asks_for_objects([one.name for one in parse_rewards(rewards or [])]):
+        return {}
+    return {"evaluation.suite": "geneval"}
+
+
 def _run_name(config: Config) -> str:
     model = Path(config.model).name
     return "-".join([model, config.algorithm, *(spec.name for spec in config.reward_specs)])
 
 
-def _describe(config: Config, folder: Path, prompts: list[Prompt], processes: int) -> None:
+def _describe(config: Config, folder: Path, training: TrainingPrompts, processes: int) -> None:
     """`--dry-run`: settings, cost, geometry, times; nothing is loaded or written."""
     import yaml
 
     from dgpo.plan import describe_geometry, describe_passes, planned_passes
 
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
-    say(f"would train in {folder} on {len(prompts)} prompts, for instance: {prompts[0].text}")
+    say(f"would train in {folder} on {training.describe()}")
     say(describe_geometry(config, processes))
     say(describe_passes(planned_passes(config)))
