@@ -118,7 +118,7 @@ class _Prepared:
     def __init__(self, key: Key, pixels: torch.Tensor) -> None:
         self.key, self.pixels = key, pixels
         digest = hashlib.blake2b(f"{tuple(pixels.shape)} {pixels.dtype}".encode(), digest_size=16)
-        digest.update(pixels.contiguous().numpy())
+        digest.update(pixels.contiguous().numpy().data)
         self.pixels_key = digest.digest()
 
 

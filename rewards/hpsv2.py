@@ -15,52 +15,40 @@ from PIL.Image import Image
 
 from rewards.card import Card
 from rewards.checkpoint import load_strictly, read_config, read_state
-from rewards.device import DTYPES, exactly, pick_device
+from rewards.device import exactly
 from rewards.errors import SetupError, load_extra
 from rewards.features import Features, Memory
+from rewards.network_reward import NetworkReward
 from rewards.preprocess import pad_longest
 from rewards.prompt import Prompt
-from rewards.reward import Reward
 from rewards.score import Score
 from rewards.spec import RewardSpec
-from rewards.weights import checksums, locate
 
 CHECKPOINT, CONFIG = "HPS_v2.1_compressed.pt", "open_clip_config.json"
 PUBLISHED = "ViT-H-14"
 TEXTS = 64
 
 
-class HPSv2(Reward):
-    """See the card for files and options. Any prompt will do; its first 75 tokens count."""
+class HPSv2(NetworkReward):
+    """The published network with the published arithmetic; only the first 75 tokens of a prompt count."""
+
+    engine = "open_clip"
 
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         super().__init__(spec, card)
-        self._options = card.settle_options(spec.options)
-        self._files = locate(card, spec.weights)
-        self._device = pick_device(self._options["device"])
-        places = {name: path.parent.resolve() / path.name for name, path in self._files.items()}
-        dtype = DTYPES[self._options["dtype"]]
-        self._towers = _load(places[CHECKPOINT], places.get(CONFIG), dtype, self._device)
-        self._features = self._towers.features(antialias=self._options["antialias"] == "true")
+        config = self.files.get(CONFIG)
+        self._towers = _load(self.files[CHECKPOINT].resolve(), config and config.resolve(), self.dtype, self.device)
+        self._features = self._towers.features(antialias=self.options["antialias"] == "true")
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         if not images:
             return []
         texts = list(dict.fromkeys(prompt.text for prompt in prompts))
         rows = {text: row for row, text in enumerate(texts)}
-        with exactly(self._device):
+        with exactly(self.device):
             image_BE = self._features.of(images)
             text_BE = self._towers.encode_texts(texts)[[rows[prompt.text] for prompt in prompts]]
             return [Score(value) for value in (image_BE * text_BE).sum(dim=1).clamp(-1, 1).tolist()]
-
-    def provenance(self) -> dict[str, str]:
-        return {
-            "engine": "open_clip",
-            "engine_version": load_extra("open_clip", "openclip").__version__,
-            "weights": checksums(self._files),
-            "device": str(self._device),
-            "dtype": self._options["dtype"],
-        }
 
 
 class Towers:

@@ -15,17 +15,17 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from rewards.card import Card
 from rewards.checkpoint import load_strictly, read_config, read_state
-from rewards.device import DTYPES, exactly, pick_device
+from rewards.device import exactly
 from rewards.errors import SetupError
 from rewards.features import Features
 from rewards.models.blip import RewardNetwork, infer_shape
+from rewards.network_reward import NetworkReward
 from rewards.preprocess import resize_first
 from rewards.prompt import Prompt
-from rewards.reward import Reward
 from rewards.score import Score
 from rewards.spec import RewardSpec
-from rewards.weights import checksums, locate
 
+FILES = ("ImageReward.pt", "med_config.json", "vocab.txt")
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
 MAX_TOKENS = 35
 PAIRS = 32
@@ -40,37 +40,21 @@ UNUSED = frozenset(
 )
 
 
-class ImageReward(Reward):
-    """See the card for files and options. Any prompt will do; its first 33 word pieces count."""
+class ImageReward(NetworkReward):
+    """The published network with the published arithmetic; only the first 33 word pieces of a prompt count."""
 
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         super().__init__(spec, card)
-        self._options = card.settle_options(spec.options)
-        self._files = locate(card, spec.weights)
-        self._device = pick_device(self._options["device"])
-        places = {name: path.parent.resolve() / path.name for name, path in self._files.items()}
-        self._judge = _load(
-            *(places[name] for name in ("ImageReward.pt", "med_config.json", "vocab.txt")),
-            DTYPES[self._options["dtype"]],
-            self._device,
-        )
+        checkpoint, config, vocabulary = (self.files[name].resolve() for name in FILES)
+        self._judge = _load(checkpoint, config, vocabulary, self.dtype, self.device)
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         texts = [prompt.text for prompt in prompts]
         values: list[float] = []
-        with exactly(self._device):
+        with exactly(self.device):
             for start in range(0, len(images), _CALL):
                 values += self._judge.score(images[start : start + _CALL], texts[start : start + _CALL])
         return [Score(value) for value in values]
-
-    def provenance(self) -> dict[str, str]:
-        return {
-            "engine": "torch",
-            "engine_version": torch.__version__,
-            "weights": checksums(self._files),
-            "device": str(self._device),
-            "dtype": self._options["dtype"],
-        }
 
 
 class Judge:

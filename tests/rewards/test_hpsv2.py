@@ -282,5 +282,5 @@ def test_provenance_names_files_and_engine(reward):
     record = reward.provenance()
     assert record["engine"] == "open_clip"
     assert record["dtype"] == "fp32"
-    assert record["device"] == str(reward._device)
+    assert record["device"] == str(reward.device)
     assert f"{CHECKPOINT} sha256:" in record["weights"]

@@ -295,5 +295,5 @@ def test_provenance_names_files_and_engine(reward):
     record = reward.provenance()
     assert record["engine"] == "torch"
     assert record["dtype"] == "fp32"
-    assert record["device"] == str(reward._device)
+    assert record["device"] == str(reward.device)
     assert "vocab.txt sha256:07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3" in record["weights"]
