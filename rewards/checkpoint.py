@@ -34,6 +34,42 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         raise SetupError(f"{path} cannot be read as a checkpoint ({reason}); delete it and fetch it again.") from error
 
 
+def read_shards(index: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint cut into several files, mapped like those of one.
+
+    Args:
+        index: the published *.index.json, beside its shards; or the one file of a checkpoint that is not cut.
+
+    Raises:
+        SetupError: a shard is missing, or does not hold exactly what the index says.
+    """
+    if not _is_index(index):
+        return read_state(index)
+    state: dict[str, torch.Tensor] = {}
+    for name, keys in _read_index(index).items():
+        shard = read_state(index.parent / name)
+        problems = [
+            *_describe("lacks", [key for key in keys if key not in shard]),
+            *_describe("also holds", [key for key in shard if key not in keys]),
+        ]
+        if problems:
+            raise SetupError(
+                f"{index.parent / name} is not the file that {index.name} tells of: it {'; it '.join(problems)}. "
+                "Take the index and all of its files from one place."
+            )
+        state |= shard
+    return state
+
+
+def list_shards(index: Path) -> dict[str, Path]:
+    """The files that `read_shards` reads besides the index, by name.
+
+    Raises:
+        SetupError: one is missing, or the index names none.
+    """
+    return {name: index.parent / name for name in _read_index(index)} if _is_index(index) else {index.name: index}
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The JSON object that is published beside a checkpoint.
 
@@ -77,6 +113,29 @@ def load_strictly(
         )
     network.load_state_dict(given, strict=not ignore, assign=True)
     network.eval().requires_grad_(False)
+
+
+def _is_index(path: Path) -> bool:
+    return path.suffix == ".json"
+
+
+def _read_index(index: Path) -> dict[str, set[str]]:
+    """The keys of each file that an index names; all of the files are there, beside it."""
+    places = read_config(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(_is_plain_name(name) for name in places.values()):
+        raise SetupError(f"{index} names no files beside it in its weight_map; delete it and fetch it again.")
+    shards: dict[str, set[str]] = {}
+    for key, name in sorted(places.items(), key=lambda item: item[1]):
+        shards.setdefault(name, set()).add(key)
+    absent = [name for name in shards if not (index.parent / name).is_file()]
+    if absent:
+        raise SetupError(f"{index} names files that are not beside it: {', '.join(absent)}; fetch them too.")
+    return shards
+
+
+def _is_plain_name(name: object) -> bool:
+    """Whether it can only be a file in the same folder."""
+    return isinstance(name, str) and Path(name).name == name
 
 
 def _unpickle(path: Path) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """Checkpoints of every format, whole and broken, into networks that fit and that do not."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rewards.checkpoint import load_strictly, read_config, read_state
+from rewards.checkpoint import list_shards, load_strictly, read_config, read_shards, read_state
 from rewards.errors import SetupError
 
 MAPS = Path("/proc/self/maps")
@@ -116,3 +117,60 @@ def test_a_config_that_is_no_json_object_is_a_sentence(tmp_path):
             read_config(path)
     path.write_text('{"a": 1}')
     assert read_config(path) == {"a": 1}
+
+
+SHARDS = {"model-1-of-2.safetensors": ("0.weight", "0.bias"), "model-2-of-2.safetensors": ("1.weight",)}
+
+
+@pytest.fixture
+def index(tmp_path):
+    """STATE cut into two files, as the hub publishes large networks."""
+    for name, keys in SHARDS.items():
+        save_file({key: STATE[key] for key in keys}, tmp_path / name)
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": {key: name for name, keys in SHARDS.items() for key in keys}}))
+    return path
+
+
+def test_shards_give_one_state(index):
+    state = read_shards(index)
+    assert {key: tensor.tolist() for key, tensor in state.items()} == {k: t.tolist() for k, t in STATE.items()}
+    assert list_shards(index) == {name: index.parent / name for name in SHARDS}
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="this system does not say which files are mapped")
+def test_shards_are_mapped_not_read(index):
+    state = read_shards(index)
+    assert all(str(index.parent / name) in MAPS.read_text() for name in SHARDS)
+    assert state["0.bias"].tolist() == [1.0, -1.0]
+
+
+def test_a_checkpoint_in_one_file_needs_no_index(tmp_path):
+    path = save(tmp_path / "model.safetensors", STATE)
+    assert set(read_shards(path)) == set(STATE)
+    assert list_shards(path) == {"model.safetensors": path}
+
+
+def test_a_shard_that_is_missing_is_named(index):
+    (index.parent / "model-2-of-2.safetensors").unlink()
+    for read in (read_shards, list_shards):
+        with pytest.raises(SetupError, match=r"index\.json names files .* not beside it: model-2-of-2\.safetensors;"):
+            read(index)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"), [(("0.weight",), "it lacks 0.bias"), (("0.weight", "0.bias", "1.weight"), "also holds 1.weight")]
+)
+def test_a_shard_holds_exactly_what_the_index_says(index, keys, words):
+    save_file({key: STATE[key] for key in keys}, index.parent / "model-1-of-2.safetensors")
+    with pytest.raises(SetupError, match=f"model-1-of-2.safetensors is not the file .* {words}"):
+        read_shards(index)
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"weight_map": {}}, {"weight_map": ["a"]}, {"weight_map": {"a": "../a"}}, {"weight_map": {"a": 1}}]
+)
+def test_an_index_names_files_beside_it(index, content):
+    index.write_text(json.dumps(content))
+    with pytest.raises(SetupError, match=r"index\.json names no files beside it"):
+        read_shards(index)
