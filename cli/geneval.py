@@ -11,8 +11,12 @@ from cli.screen import format_number, print_table
 if TYPE_CHECKING:
     from benchmarks.geneval_results import GenEvalResult
 
-# Of the published rows those that the screen shows: the model that was trained, before and after.
-SHOWN = ("SD3.5-M", "SD3.5-M + Flow-GRPO", "SD3.5-M + DGPO")
+# Of the published rows those that the screen shows, by their column there: one model before and after training.
+SHOWN = {
+    "SD3.5-M": "published: SD3.5-M",
+    "SD3.5-M + Flow-GRPO": "with Flow-GRPO",
+    "SD3.5-M + DGPO": "with DGPO",
+}
 
 
 def show_geneval(results: Sequence[GenEvalResult], run_name: str) -> None:
@@ -35,9 +39,7 @@ def show_geneval(results: Sequence[GenEvalResult], run_name: str) -> None:
         overall = (format_number(result.overall), *(_two_digits(row.overall) for row in published))
         lines.append(("Overall", result.images, result.failed, *overall))
         print()
-        print_table(
-            ("GenEval", "images", "failed", run_name, *(f"{row.model} (published)" for row in published)), lines
-        )
+        print_table(("GenEval", "images", "failed", run_name, *(SHOWN[row.model] for row in published)), lines)
         print(tell_overall(result))
     if results:
         print(f"all published rows beside it: {MARKDOWN_FILE} and {CSV_FILE} in the results folder")

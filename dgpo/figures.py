@@ -43,13 +43,8 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
             *((line["reward"] - line["spread"], line["reward"] + line["spread"]) for line in steps), strict=True
         )
         axes.fill_between(x, low, high, color="0.9", label="spread within groups")
-    held_out: dict[str, list[tuple[int, float, float, float]]] = {}
-    for line in lines:
-        for key, value in line.get("evaluation", {}).items():
-            held_out.setdefault(key, []).append((line["step"], value["mean"], value["ci_low"], value["ci_high"]))
-    for key, points in held_out.items():
-        x, mean, low, high = zip(*points, strict=True)
-        below, above = [m - v for m, v in zip(mean, low, strict=True)], [v - m for m, v in zip(mean, high, strict=True)]
+    for key, points in held_out_points(lines).items():
+        x, mean, below, above = zip(*points, strict=True)
         axes.errorbar(x, mean, yerr=[below, above], marker="o", capsize=3, label=f"held out: {key} (95 % interval)")
     axes.set_xlabel("iteration")
     axes.set_ylabel("reward")
@@ -57,3 +52,18 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def held_out_points(lines: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float, float, float]]]:
+    """For each reward's key its evaluations: iteration, mean, and how far the interval reaches below and above it.
+
+    An evaluation without any score is no point, and one without an interval (a single prompt) has no bar.
+    """
+    found: dict[str, list[tuple[int, float, float, float]]] = {}
+    for line in lines:
+        for key, value in line.get("evaluation", {}).items():
+            mean, low, high = (value[name] for name in ("mean", "ci_low", "ci_high"))
+            if mean is not None:
+                below, above = (0.0, 0.0) if low is None or high is None else (mean - low, high - mean)
+                found.setdefault(key, []).append((line["step"], mean, below, above))
+    return found

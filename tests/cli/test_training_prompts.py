@@ -1,0 +1,99 @@
+"""What a run trains on when nothing was named, and when something was."""
+
+import json
+
+import pytest
+
+from cli import training_prompts
+from cli.training_prompts import asks_for_objects, find_training_prompts
+from dgpo.config import load_config
+from dgpo.flow import build_scheduler, sampled_times
+from dgpo.models.tiny.words import held_out_words, sign_prompts, training_words
+from rewards.errors import UsageError
+from rewards.geneval.clauses import read_request
+from rewards.geneval.prompts import official_prompts
+
+
+@pytest.fixture(autouse=True)
+def short_stream(monkeypatch):
+    monkeypatch.setattr(training_prompts, "STREAMED", 400)
+    monkeypatch.delenv("DGPO_DATA_DIR", raising=False)
+
+
+@pytest.mark.parametrize("reward", ["geneval", "geneval-official", "geneval[rules=fixed]"])
+@pytest.mark.parametrize("recipe", ["tiny", "geneval"])
+def test_geneval_trains_on_its_stream_whatever_the_model(recipe, reward):
+    found = find_training_prompts(load_config(recipe, {"rewards": [reward]}), None)
+    assert len(found.prompts) == 400
+    assert not {prompt.text for prompt in found.prompts} & {prompt.text for prompt in official_prompts()}
+    assert {read_request(prompt).tag for prompt in found.prompts} == {
+        "position", "counting", "color_attr", "colors", "two_object",
+    }  # fmt: skip
+
+
+def test_the_stream_is_the_runs_seed_and_said_so():
+    zero, again, one = (find_training_prompts(load_config("geneval", {"seed": seed}), None) for seed in (0, 0, 1))
+    assert zero.prompts == again.prompts != one.prompts
+    assert json.loads(json.dumps(dict(one.facts))) == {
+        "source": "GenEval's training stream (rewards.geneval.prompts)",
+        "count": 400,
+        "seed": 1,
+        "distinct": len({prompt.id for prompt in one.prompts}),
+        "without": "the 553 test prompts",
+    }
+    assert one.describe().startswith("400 prompts from GenEval's training stream (rewards.geneval.prompts) (seed 1, ")
+    assert one.describe().endswith(f"for instance: {one.prompts[0].text}")
+
+
+def test_grids_show_a_test_prompt_of_each_task():
+    samples = find_training_prompts(load_config("geneval"), None).samples
+    assert [prompt.spec["tag"] for prompt in samples] == [
+        "single_object", "two_object", "counting", "colors", "position", "color_attr",
+    ]  # fmt: skip
+    assert samples[0] == official_prompts()[0]
+
+
+def test_a_mix_with_geneval_has_its_prompts_too():
+    config = load_config("tiny", {"rewards": ["imagestats.edges=0.2", "geneval=0.8"]})
+    assert "stream" in find_training_prompts(config, None).facts["source"]
+    assert asks_for_objects(["ocr", "geneval"])
+    assert not asks_for_objects(["ocr", "pickscore"])
+
+
+def test_the_embedded_model_spells_training_words_and_shows_held_out_ones():
+    found = find_training_prompts(load_config("tiny"), None)
+    assert [prompt.text for prompt in found.prompts] == list(sign_prompts(training_words()))
+    assert [prompt.text for prompt in found.samples] == list(sign_prompts(held_out_words())[:6])
+    assert found.facts["count"] == len(found.prompts)
+
+
+@pytest.mark.parametrize("recipe", ["tiny", "geneval"])
+def test_named_prompts_go_first(recipe, tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("".join(f"prompt {number}\n" for number in range(8)))
+    found = find_training_prompts(load_config(recipe, {"prompts": str(path)}), None)
+    assert [prompt.text for prompt in found.samples] == [f"prompt {number}" for number in range(6)]
+    assert found.facts == {"source": str(path), "count": 8}
+    assert len(find_training_prompts(load_config(recipe, {"prompts": "geneval"}), None).prompts) == 553
+
+
+def test_published_lists_are_found_in_the_data_folder(tmp_path, monkeypatch):
+    config = load_config("ocr")
+    with pytest.raises(UsageError, match="Say which prompts to train on"):
+        find_training_prompts(config, None)
+    with pytest.raises(UsageError, match=r"looked for .*dataset/ocr/train.txt"):
+        find_training_prompts(config, tmp_path)
+    path = tmp_path / "dataset/ocr/train.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text('a sign that says "A"\n')
+    monkeypatch.setenv("DGPO_DATA_DIR", str(tmp_path))
+    assert find_training_prompts(config, None).facts == {"source": str(path), "count": 1}
+
+
+def test_the_recipes_bound_lets_in_the_first_five_times_of_its_sampler():
+    config = load_config("geneval")
+    scheduler = build_scheduler(
+        config.sampling.sampler, {"num_train_timesteps": 1000, "shift": 3.0}, config.sampling.steps
+    )
+    let_in = [time for time in sampled_times(scheduler) if time >= config.times.min_sigma]
+    assert [round(1000 * time) for time in let_in] == [999, 963, 922, 874, 817]
