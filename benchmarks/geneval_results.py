@@ -10,31 +10,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from benchmarks.geneval import MEASURED, TASKS, Judged, TableRow, render_table, summarise_geneval, table_csv
 from benchmarks.stats import estimate_strata
-from benchmarks.store import OK, replace_file
+from benchmarks.store import OK, Row, replace_file
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
 
 OFFICIAL = "geneval-official"
 CSV_FILE, MARKDOWN_FILE = "geneval.csv", "geneval.md"
-
-
-class Scored(Protocol):
-    """A row of scores.csv, as `read_rows` gives it or as `load_scores(folder).itertuples()` does."""
-
-    @property
-    def prompt_id(self) -> str: ...
-    @property
-    def reward(self) -> str: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def score(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -77,8 +64,10 @@ def tags_of(suite: Suite) -> dict[str, str]:
     return {prompt.id: prompt.spec["tag"] for prompt in suite.prompts if isinstance(prompt.spec.get("tag"), str)}
 
 
-def tabulate(rows: Iterable[Scored], tag_of: Mapping[str, str], reward: str) -> GenEvalResult:
+def tabulate(rows: Iterable[Any], tag_of: Mapping[str, str], reward: str) -> GenEvalResult:
     """Accuracy a task and overall by one official verdict, for instance of `geneval-official@1`.
+
+    `rows` are those of scores.csv: as `read_rows` gives them, or as `load_scores(folder).itertuples()` does.
 
     Raises UsageError if there is no row of that reward, or one of a prompt without a task.
     """
@@ -88,7 +77,7 @@ def tabulate(rows: Iterable[Scored], tag_of: Mapping[str, str], reward: str) -> 
     strange = sorted({row.prompt_id for row in rows} - set(tag_of))
     if strange:
         raise UsageError(f"The scores of {reward} hold prompts whose task is not known, such as {strange[0]}.")
-    by_tag: dict[str, list[Scored]] = {}
+    by_tag: dict[str, list[Any]] = {}
     for row in rows:
         by_tag.setdefault(tag_of[row.prompt_id], []).append(row)
     tags = [*(tag for tag in TASKS if tag in by_tag), *(tag for tag in by_tag if tag not in TASKS)]
@@ -103,7 +92,7 @@ def tabulate(rows: Iterable[Scored], tag_of: Mapping[str, str], reward: str) -> 
 
 
 def write_geneval(
-    folder: Path, rows: Sequence[Scored], suite: Suite, run_name: str, rewards: Iterable[str]
+    folder: Path, rows: Sequence[Row], suite: Suite, run_name: str, rewards: Iterable[str]
 ) -> tuple[GenEvalResult, ...]:
     """The results of these variants of the verdict; with any, geneval.csv and geneval.md are written."""
     results = tuple(tabulate(rows, tags_of(suite), reward) for reward in rewards)
@@ -145,7 +134,7 @@ position, color_attr.'
     return text
 
 
-def _count(rows: Sequence[Scored]) -> TaskResult:
+def _count(rows: Sequence[Any]) -> TaskResult:
     judged = [row for row in rows if row.status == OK]
     correct = sum(row.score == 1 for row in judged)
     prompts = len({row.prompt_id for row in judged})
