@@ -51,7 +51,9 @@ class Card:
     which is reported and never called quality. Training multiplies the raw value by `train_scale`; files never do.
     `weights` says in words where the weights come from and how a --weights folder is laid out; `files` are those that
     `dgpo rewards fetch` gets. `reads_prompt` is False where the score is the image's alone. `entry` is "module:Class";
-    the class is called with the RewardSpec and this card.
+    the class is called with the RewardSpec and this card. `repeatability` is by how much, relative to max(1, |value|),
+    a second score of the same image may differ from the first, in another batch or on another day; judges that write
+    text need more than the default.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Card:
     entry: str = ""
     files: tuple[WeightFile, ...] = ()
     reads_prompt: bool = True
+    repeatability: float = 1e-4
 
     @property
     def key(self) -> str:
