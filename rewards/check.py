@@ -103,7 +103,7 @@ def _check_sight(spec: RewardSpec, reward: Reward, folder: Path | None) -> list[
         pictures = find_pictures(folder)
     except SetupError as error:
         return [Finding(spec.key, "detector", "lacking", str(error))]
-    seen = dict(show_pictures(reward.engine, pictures))
+    seen = dict(show_pictures(reward.sight, pictures))
     count = sum(map(bool, seen.values()))
     words = f"it finds something in {count} of {len(seen)} pictures"
     if folder is None:

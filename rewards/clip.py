@@ -187,8 +187,7 @@ def _settle_activation(wanted: Activation, network: Path, config: Path | None) -
     """transformers' name of the wanted activation; None where it is the published one anyway."""
     act = {"quickgelu": "quick_gelu", "gelu": "gelu"}[wanted]
     source = config or network
-    described = _parse(_read_description(network, config), source)
-    published = {described.vision_config.hidden_act, described.text_config.hidden_act}
+    published = {tower.hidden_act for tower in _towers(_parse(_read_description(network, config), source))}
     if published == {act}:
         return None
     if wanted == "quickgelu":
@@ -213,7 +212,8 @@ def _build(description: dict[str, Any], source: Path, act: str | None) -> CLIPMo
     """The network that is described, without memory for its weights."""
     config = _parse(description, source)
     if act is not None:
-        config.vision_config.hidden_act = config.text_config.hidden_act = act
+        for tower in _towers(config):
+            tower.hidden_act = act
     try:
         with torch.device("meta"):
             return CLIPModel(config)
@@ -229,6 +229,10 @@ def _parse(description: dict[str, Any], source: Path) -> CLIPConfig:
         return CLIPConfig.from_dict(description)
     except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
         raise SetupError(f"{source} does not describe a CLIP: {error}") from error
+
+
+def _towers(config: CLIPConfig) -> list[Any]:
+    return [config.vision_config, config.text_config]
 
 
 def _count_positions(network: CLIPModel) -> None:

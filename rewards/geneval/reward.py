@@ -7,16 +7,15 @@ An image is looked at once, whichever of the two asks; see `account` for what bo
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
-import transformers
 from PIL.Image import Image
 
 from rewards.card import Card
 from rewards.clip import Activation, share_tower
-from rewards.device import DTYPES, pick_device
 from rewards.errors import SetupError
 from rewards.geneval.account import write_account
 from rewards.geneval.clauses import Request, read_request
@@ -26,17 +25,17 @@ from rewards.geneval.detections import THRESHOLD, Found, keep_objects
 from rewards.geneval.rules import judge
 from rewards.geneval.sight import Sight
 from rewards.geneval.trial import DRAWN, NONE, insist_on_objects
+from rewards.network_reward import NetworkReward
 from rewards.prompt import Prompt
-from rewards.reward import Reward
 from rewards.score import Score
 from rewards.spec import RewardSpec
-from rewards.weights import checksums, locate
+from rewards.weights import checksums
 
 Detected = Mapping[str, Sequence[Found]]
 _HUB_NETWORKS = ("model.safetensors", "pytorch_model.bin")
 
 
-class GenEval(Reward):
+class GenEval(NetworkReward):
     """The training reward: see `rules.grade`, or `rules.grade_fixed` with rules=fixed.
 
     Prompts carry what they ask for as GenEval's records do: tag, include, exclude.
@@ -45,15 +44,14 @@ class GenEval(Reward):
         SetupError: weights or a library are missing, or files are broken or do not belong together.
     """
 
+    engine = "transformers"  # colours always, and objects unless detector=mmdet
+
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         super().__init__(spec, card)
-        self.options = card.settle_options(spec.options)
         self.rules = self.options.get("rules", "official")
         if self.rules == "fixed":
             self.card = replace(card, bounds=(0.0, 1.0))
-        self.device = pick_device(self.options["device"])
-        self.files = locate(card, spec.weights)
-        self.engine = self._find_detector()
+        self.sight = self._find_detector()
         self.colours = self._find_colours()
 
     def check(self, prompt: Prompt) -> None:
@@ -63,28 +61,20 @@ class GenEval(Reward):
         """Raise SetupError where the detector finds nothing in the pictures that the option trial names."""
         trial = self.options["trial"]
         if trial != NONE:
-            insist_on_objects(self.spec.name, self.engine, None if trial == DRAWN else Path(trial))
+            insist_on_objects(self.spec.name, self.sight, None if trial == DRAWN else Path(trial))
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         requests = [read_request(prompt) for prompt in prompts]
-        raws = self.engine.look(images)
+        raws = self.sight.look(images)
         detected = [keep_objects(raw, request.tag) for raw, request in zip(raws, requests, strict=True)]
         seen = self._tell_colours(images, requests, detected)
         return [self._judge(request, objects, seen) for request, objects in zip(requests, detected, strict=True)]
 
     def provenance(self) -> dict[str, str]:
-        detector = self.options["detector"]
-        # The checkpoint may have any name, and not the published one's, which says what it is.
+        # The checkpoint may have any name, and the published one would say what it is not.
         named = {path.name if name.endswith(".pth") else name: path for name, path in self.files.items()}
-        engine = f"mmdet (colours: transformers {transformers.__version__})" if detector == "mmdet" else "transformers"
-        return {
-            "engine": engine,
-            "engine_version": _version_of_mmdet() if detector == "mmdet" else transformers.__version__,
-            "weights": checksums(named),
-            "device": str(self.device),
-            "dtype": self.options["dtype"],
-            "detector": detector,
-        }
+        detector = "native" if self.options["detector"] == "native" else f"mmdet {version('mmdet')}"
+        return {**super().provenance(), "weights": checksums(named), "detector": detector}
 
     def _tell_colours(
         self, images: Sequence[Image], requests: Sequence[Request], detected: Sequence[Detected]
@@ -108,8 +98,7 @@ class GenEval(Reward):
         checkpoint, beside = self.files[self.card.files[0].path], self.files.get("arch.json")
         swap = self.options["channels"] == "swapped"
         if self.options["detector"] == "native":
-            dtype = DTYPES[self.options["dtype"]]
-            return _share_native(checkpoint.resolve(), beside and beside.resolve(), dtype, self.device, swap)
+            return _share_native(checkpoint.resolve(), beside and beside.resolve(), self.dtype, self.device, swap)
         config = self.files.get(self.card.files[2].path)
         if config is None:
             raise SetupError(
@@ -125,9 +114,8 @@ class GenEval(Reward):
         config = self.files.get("clip/config.json")
         if hub and config is None:
             raise SetupError(f"{network} needs the config.json that is published with it, beside it.")
-        activation: Any = self.options["activation"]
-        chosen: Activation = activation
-        tower = share_tower(network, config if hub else None, self.device, DTYPES[self.options["dtype"]], chosen)
+        activation = cast(Activation, self.options["activation"])
+        tower = share_tower(network, config if hub else None, self.device, self.dtype, activation)
         return share_colours(tower, find_tokens(list(self.files.values()), tower, hub=hub))
 
 
@@ -163,9 +151,3 @@ def _share_mmdet(checkpoint: Path, config: Path, device: str, swap: bool) -> Sig
     from rewards.geneval.mmdet import MmdetDetector
 
     return Sight(MmdetDetector(checkpoint, config, device=device, swap_channels=swap).detect)
-
-
-def _version_of_mmdet() -> str:
-    from importlib.metadata import version
-
-    return version("mmdet")

@@ -20,8 +20,8 @@ class Sight:
         memory: bytes of detections that are kept, mostly masks, the least recently used going first.
     """
 
-    def __init__(self, detect: Callable[[Sequence[Image]], list[Raw]], *, memory: int = MEMORY_BYTES) -> None:
-        self._engine, self.memory = detect, memory
+    def __init__(self, detect: Callable[[Sequence[Image]], Sequence[Raw]], *, memory: int = MEMORY_BYTES) -> None:
+        self._detect, self.memory = detect, memory
         self._kept: OrderedDict[bytes, Raw] = OrderedDict()
         self._lock = Lock()
 
@@ -35,7 +35,7 @@ class Sight:
             known = {key: self._kept[key] for key in keys if key in self._kept}
             new = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
             if new:
-                known.update(zip(new, self._engine(list(new.values())), strict=True))
+                known.update(zip(new, self._detect(list(new.values())), strict=True))
             self._remember(known)
         return [known[key] for key in keys]
 

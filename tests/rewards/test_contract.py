@@ -229,7 +229,9 @@ def test_a_failing_engine_is_a_failed_score(reward, images, prompts, monkeypatch
     def fail(*_args, **_kwargs):
         raise RuntimeError("out of memory")
 
-    if hasattr(getattr(reward, "engine", None), "_engine"):
+    if hasattr(reward, "sight"):
+        monkeypatch.setattr(Sight, "look", fail)
+    elif hasattr(getattr(reward, "engine", None), "_engine"):
         monkeypatch.setattr(reward.engine, "_engine", fail)
     elif reward.card.files:
         monkeypatch.setattr(Features, "of", fail)

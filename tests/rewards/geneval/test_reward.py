@@ -92,7 +92,7 @@ def test_all_recorded_cases_in_one_call(card):
         return [min(PALETTE, key=lambda colour: ((mean - PALETTE[colour]) ** 2).sum()) for mean in means]
 
     reward = load(spec_of(card))
-    reward.engine = SimpleNamespace(look=lambda images: [raw_of(case) for case in CASES])
+    reward.sight = SimpleNamespace(look=lambda images: [raw_of(case) for case in CASES])
     reward.colours = SimpleNamespace(classify=nearest)
     prompts = [
         Prompt(case["metadata"]["prompt"], {k: v for k, v in case["metadata"].items() if k != "prompt"})
@@ -122,24 +122,22 @@ def small(monkeypatch):
 def test_both_cards_look_at_an_image_once(monkeypatch):
     monkeypatch.setattr(detector, "SHORT_SIDE", 96)
     first, second = load(spec_of("geneval")), load(spec_of("geneval-official"))
-    assert first.engine is second.engine
+    assert first.sight is second.sight
     assert first.colours is second.colours
     seen = []
-    engine, first.engine._engine = first.engine._engine, lambda images: (seen.append(len(images)), engine(images))[1]
+    detect = first.sight._detect
+    monkeypatch.setattr(first.sight, "_detect", lambda images: (seen.append(len(images)), detect(images))[1])
     image = Image.new("RGB", (64, 64), (200, 30, 31))
-    try:
-        first.score([image, image.copy()], [PROMPT, PROMPT])
-        second.score([image], [PROMPT])
-    finally:
-        first.engine._engine = engine
+    first.score([image, image.copy()], [PROMPT, PROMPT])
+    second.score([image], [PROMPT])
     assert seen == [1]
 
 
 def test_other_options_share_nothing_they_should_not():
     one, swapped, gelu = (load(spec_of(f"geneval{o}")) for o in ("", "[channels=swapped]", "[activation=gelu]"))
-    assert one.engine is not swapped.engine
+    assert one.sight is not swapped.sight
     assert one.colours is swapped.colours
-    assert one.engine is gelu.engine
+    assert one.sight is gelu.sight
     assert one.colours is not gelu.colours
     aesthetic = parse_rewards(["aesthetic"], weights=[f"aesthetic={GOLDEN.parent / 'clip_family' / 'aesthetic'}"])[0]
     assert load(aesthetic).tower is one.colours.tower
@@ -176,7 +174,7 @@ def test_half_precision_reaches_the_backbone_and_the_tower(small):
     (score,) = reward.score([image], [Prompt("a red bicycle", request)])
     assert score.ok
     assert reward.colours.tower.dtype == torch.bfloat16
-    raw, whole = (load(spec_of(text)).engine.look([image])[0] for text in ("geneval[dtype=bf16]", "geneval"))
+    raw, whole = (load(spec_of(text)).sight.look([image])[0] for text in ("geneval[dtype=bf16]", "geneval"))
     assert any(not np.array_equal(one, other) for (one, _), (other, _) in zip(raw, whole, strict=True))
 
 
