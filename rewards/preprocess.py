@@ -4,6 +4,7 @@ They differ in the order of resizing and converting to RGB, in the rounding of t
 works on 8-bit pixels (PIL) or on floats (torchvision); each moves scores. All give normalised floats [3, size, size].
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,39 @@ def pad_longest(image: Image, size: int, *, antialias: bool) -> torch.Tensor:
     top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
     canvas[:, top : top + shape[0], left : left + shape[1]] = resized
     return _standardise(canvas, CLIP_MEAN, CLIP_STD)
+
+
+def squared(
+    image: Image, size: int, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD
+) -> torch.Tensor:
+    """DeQA's way: RGB without alpha, in the middle of a square of the mean colour (rounded down), PIL bicubic."""
+    return normalise(pad_to_square(_to_rgb(image), mean).resize((size, size), Resampling.BICUBIC), mean, std)
+
+
+def pad_to_square(image: Image, colour: Sequence[float]) -> Image:
+    """An RGB image in the middle of a square; `colour` in shares of white.
+
+    Raises:
+        ScoringError: the square would be larger than any image that PIL opens without a warning.
+    """
+    width, height = image.size
+    side = max(width, height)
+    if width == height:
+        return image
+    if PIL.MAX_IMAGE_PIXELS is not None and side * side > PIL.MAX_IMAGE_PIXELS:
+        raise ScoringError(f"the image is too large to be padded to a square ({width} x {height} pixels)")
+    red, green, blue = (int(share * 255) for share in colour)
+    square = PIL.new("RGB", (side, side), (red, green, blue))
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def as_jpeg(image: Image) -> Image:
+    """The RGB image that is left of one sent as JPEG with PIL's defaults: quality 75, colours at half resolution."""
+    buffer = io.BytesIO()
+    _to_rgb(image).save(buffer, "JPEG")
+    with PIL.open(buffer) as sent:
+        return sent.convert("RGB")
 
 
 def bilinear(image: Image, size: int, *, antialias: bool) -> torch.Tensor:
