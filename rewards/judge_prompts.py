@@ -36,9 +36,7 @@ _AXES_FORMAT = "Alignment Score (1-5): X\nCoherence Score (1-5): Y\nStyle Score 
 
 QUESTIONS = {
     "pointwise": (
-        _TWO_CRITERIA
-        + "Based on the above criteria, assign a score from 1 to 5 after 'Final Score:'.\n"
-        + _TASK
+        _TWO_CRITERIA + "Based on the above criteria, assign a score from 1 to 5 after 'Final Score:'.\n" + _TASK
     ),
     "elements": (
         _TWO_CRITERIA
