@@ -158,8 +158,21 @@ def test_git_names_a_content_by_this_hash(tmp_path):
 
 def test_the_beginning_of_a_hash_will_do(tmp_path):
     path = put(tmp_path / "x")
-    assert compare(path, replace(LOOSE, sha256="5994471abb01112a")).same is True
+    right = compare(path, replace(LOOSE, sha256="5994471abb01112a"))
+    assert (right.same, right.words) == (True, "sha256 5994471abb01112a...")
     assert compare(path, replace(LOOSE, sha256="5994471abb01112b")).same is False
+
+
+def test_a_name_with_a_star_stands_for_the_only_file_of_its_kind(card, tmp_path):
+    card = replace(card, files=(replace(LOOSE, aliases=("*.pth",)),))
+    with pytest.raises(SetupError, match=r"has no head\.pth \(looked for .*/\*\.pth"):
+        locate(card, str(tmp_path))
+    mine = put(tmp_path / "mine.pth")
+    put(tmp_path / "deeper" / "other.pth")
+    assert locate(card, str(tmp_path)) == {"head.pth": mine}
+    put(tmp_path / "head.pth")
+    with pytest.raises(SetupError, match=r"holds head\.pth, mine\.pth, and toy needs a single \*\.pth there"):
+        locate(card, str(tmp_path))
 
 
 def test_checksums_are_for_the_record():
