@@ -78,6 +78,15 @@ _AESTHETIC_FILES = (
     ),
     *_clip_l14("clip", text=False),
 )
+_DEQA = ("zhiyuanyou/DeQA-Score-Mix3", "246e219b7e3bc9b5dff5269c1a8564087aefca3f")
+_DEQA_SHARDS = tuple(f"model-0000{number}-of-00004.safetensors" for number in range(1, 5))
+_DEQA_FILES = (
+    *(WeightFile(name, *_DEQA, name) for name in ("config.json", "preprocessor_config.json", "tokenizer.model")),
+    *(WeightFile(name, *_DEQA, name, required=False) for name in _DEQA_SHARDS),  # the index says which are
+    WeightFile(
+        "model.safetensors.index.json", *_DEQA, "model.safetensors.index.json", aliases=("model.safetensors",)
+    ),
+)  # fmt: skip
 _MASK2FORMER = "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco"
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "ViT-L-14.pt")
 _HUB_ONLY = ("clip/config.json", "clip/preprocessor_config.json")  # a file in open_clip's format needs neither
@@ -266,6 +275,34 @@ CARDS: tuple[Card, ...] = (
         weights="--weights hpsv2=DIR: HPS_v2.1_compressed.pt, and open_clip_config.json where it is not ViT-H-14.",
         entry="rewards.hpsv2:HPSv2",
         files=_HPS_FILES,
+    ),
+    Card(
+        name="deqa",
+        version=1,
+        unit="points, 1 to 5",
+        bounds=(1.0, 5.0),
+        higher_is_better=True,
+        train_scale=1 / 5,
+        licence="MIT (the authors' repository; weights likewise, by third parties' word); made from LLaMA-2-7B, whose "
+        "Community Licence applies where they are passed on",
+        extra="vlm",
+        summary="how good its technical quality is, whatever it shows: DeQA-Score, an mPLUG-Owl2 that names one of "
+        "five grades (arXiv 2501.11561)",
+        options=(
+            Option(
+                "transport",
+                "lossless",
+                ("lossless", "jpeg75"),
+                "jpeg75: the image is made a JPEG of quality 75 first, as on the way to the reward server with which "
+                "DGPO's and Flow-GRPO's numbers were made",
+            ),
+            *_NETWORK_OPTIONS,
+        ),
+        weights="--weights deqa=DIR: the hub folder as it is (model.safetensors.index.json with the files it names, or "
+        "one model.safetensors). 16.4 GB on disk and with dtype=fp16, in which the authors run it; 32.8 GB with fp32.",
+        entry="rewards.deqa:Deqa",
+        files=_DEQA_FILES,
+        reads_prompt=False,
     ),
     Card(
         name="geneval",

@@ -23,6 +23,7 @@ from rewards.registry import cards, load
 from rewards.spec import parse_rewards
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "clip_family"
+VLM = Path(__file__).parents[1] / "golden" / "vlm"
 GENEVAL = Path(__file__).parents[1] / "golden" / "geneval" / "geneval"
 WORDS = ("ANCHOR", "basket", "COFFEE", "dragon", "EMPIRE", "flower", "GINGER", "hammer")
 SIZES = ((160, 64), (96, 32), (128, 64), (128, 128), (200, 48), (64, 32), (320, 64), (192, 96))
@@ -37,6 +38,7 @@ VARIANTS = (
     "clipscore[definition=dgpo]",
     "clipscore[definition=diffusionnft,antialias=false]",
     "hpsv2[antialias=false]",
+    "deqa[transport=jpeg75]",
     "geneval[rules=fixed]",
     "geneval[channels=swapped]",
     "geneval-official[activation=gelu]",
@@ -52,7 +54,7 @@ SPLIT = 1e-5
 
 def spec_of(text):
     name = text.partition("[")[0]
-    folder = GENEVAL if name.startswith("geneval") else GOLDEN / name
+    folder = GENEVAL if name.startswith("geneval") else (VLM if name == "deqa" else GOLDEN) / name
     return parse_rewards([text], weights=[f"{name}={folder}"] if folder.is_dir() else ())[0]
 
 
