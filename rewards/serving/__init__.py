@@ -1,0 +1,1 @@
+"""A reward behind HTTP: what the server of `dgpo serve` is made of."""

@@ -1,0 +1,301 @@
+"""The HTTP face of a reward server: paths, statuses, request ids, one log line a request."""
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rewards.errors import load_extra
+from rewards.prompt import Prompt
+from rewards.score import Score
+from rewards.serving.asked import match_images, read_asked
+from rewards.serving.auth import check_token
+from rewards.serving.batching import Batcher, Job
+from rewards.serving.engine import Engine
+from rewards.serving.form import read_form
+from rewards.serving.limits import Held, Limits, Refusal
+from rewards.serving.metrics import Metrics
+from rewards.serving.pictures import count_bytes, decode_pictures, open_pictures, restrain_pillow
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+log = logging.getLogger(__name__)
+
+SCORE, CHECK, REWARDS, HEALTH, METRICS = "/v1/score", "/v1/check", "/v1/rewards", "/health", "/metrics"
+PATHS = f"POST {SCORE}, POST {CHECK}, GET {REWARDS}, GET {HEALTH}, GET {METRICS}"
+DISCARD_S = 5
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass
+class Exchange:
+    """One request on its way through the server, and what the log says of it in the end."""
+
+    request: "Request"
+    id: str
+    begun: float = field(default_factory=time.monotonic)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Service:
+    """Answers requests with the rewards of an engine.
+
+    Args:
+        token: what clients have to show; None on a machine that lets no other one in.
+        batch, wait_s: how large a batch may grow, and how long (seconds) the first request of one waits for others.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        version: str,
+        limits: Limits | None = None,
+        token: str | None = None,
+        batch: int = 32,
+        wait_s: float = 0.005,
+    ) -> None:
+        self.engine, self.version, self.token = engine, version, token
+        self.limits = limits or Limits()
+        self.held = Held(self.limits.held_bytes)
+        self.batcher = Batcher(
+            engine.submit,
+            batch=batch,
+            wait_s=wait_s,
+            capacity=self.limits.queue_images,
+            lanes=engine.lanes,
+            on_batch=lambda key, size: self.metrics.count_batch(key, size),
+        )
+        self.metrics = Metrics(lambda: self.batcher.waiting, lambda: self.held.bytes)
+        self.ready = self.stopping = False
+        self._decoders = ThreadPoolExecutor(4, thread_name_prefix="decoding")
+
+    @asynccontextmanager
+    async def live(self, _app: object) -> AsyncIterator[None]:
+        """From the start of the server to its end; ready once every reward has scored a first picture."""
+        restrain_pillow()
+        with ExitStack() as opened:
+            opened.enter_context(self.engine)
+            opened.callback(self._decoders.shutdown)
+            opened.enter_context(self.batcher)
+            threading.Thread(target=self._warm_up, name="warming up", daemon=True).start()
+            yield
+
+    def stop(self) -> None:
+        """Take no new work; what is queued is still answered."""
+        self.stopping = True
+
+    async def score(self, exchange: Exchange) -> "Response":
+        """POST /v1/score: images in, scores out."""
+        self._refuse_early()
+        request = exchange.request
+        length = _read_length(request)
+        with ExitStack() as held:
+            body = self.limits.request_bytes if length is None else length
+            held.enter_context(self.held.hold(min(body, self.limits.request_bytes)))
+            form = await read_form(request.headers.get("content-type", ""), length, request.stream(), self.limits)
+            wanted, prompts = read_asked(form.request or b"", self.limits)
+            match_images(prompts, form.images)
+            key = self.engine.find(wanted)
+            exchange.notes |= {"reward": key, "images": len(prompts)}
+            pictures = await self._aside(open_pictures, form.images, self.limits)
+            held.enter_context(self.held.hold(count_bytes(pictures)))
+            _refuse_prompts(await self._aside(self.engine.check, key, prompts))
+            await self._aside(decode_pictures, pictures)
+            marks = [hashlib.sha256(part).hexdigest()[:16] for part in form.images]
+            form.images.clear()
+            answer = await self._await_scores(request, Job(key, pictures, prompts))
+        failed = sum(not score.ok for score in answer.scores)
+        self.metrics.count_images(key, len(prompts) - failed, failed)
+        exchange.notes |= {"failed": failed, "batch": answer.batch, "waited": f"{answer.waited:.3f}"}
+        scores = [_write(*one) for one in zip(answer.scores, prompts, marks, strict=True)]
+        seconds = round(time.monotonic() - exchange.begun, 6)
+        return self._reply(exchange, 200, {**self._name(key), "scores": scores, "seconds": seconds})
+
+    async def check(self, exchange: Exchange) -> "Response":
+        """POST /v1/check: prompts in; for each one why no image of it can be judged, or null."""
+        self._refuse_early()
+        request, chunks, total = exchange.request, [], 0
+        with self.held.hold(self.limits.json_bytes):
+            try:
+                async with asyncio.timeout(self.limits.request_seconds):
+                    async for chunk in request.stream():
+                        total += len(chunk)
+                        if total > self.limits.json_bytes:
+                            raise Refusal(413, f"The body has more than the {self.limits.json_bytes} bytes of JSON.")
+                        chunks.append(chunk)
+            except TimeoutError:
+                raise Refusal(408, f"The body did not arrive within {self.limits.request_seconds} s.") from None
+            wanted, prompts = read_asked(b"".join(chunks), self.limits)
+            key = self.engine.find(wanted)
+            problems = await self._aside(self.engine.check, key, prompts)
+        return self._reply(exchange, 200, {**self._name(key), "problems": problems})
+
+    async def rewards(self, exchange: Exchange) -> "Response":
+        """GET /v1/rewards: what is served, under which limits."""
+        rewards = list(self.engine.descriptions.values())
+        document = {"server_version": self.version, "limits": self.limits.to_json(), "rewards": rewards}
+        return self._reply(exchange, 200, document)
+
+    async def health(self, exchange: Exchange) -> "Response":
+        """GET /health: 200 when requests are taken; open to everybody."""
+        state = "stopping" if self.stopping else "ready" if self.ready else "loading"
+        return self._reply(exchange, 200 if state == "ready" else 503, {"status": state})
+
+    async def show_metrics(self, exchange: Exchange) -> "Response":
+        from starlette.responses import Response
+
+        return Response(self.metrics.render(), media_type=self.metrics.content_type)
+
+    async def lost(self, exchange: Exchange) -> "Response":
+        request = exchange.request
+        raise Refusal(404, f"There is no {request.method} {request.url.path[:100]} here, but: {PATHS}.")
+
+    def answer(
+        self, path: str, handle: Callable[[Exchange], Awaitable["Response"]], *, door: bool = True
+    ) -> Callable[["Request"], Awaitable["Response"]]:
+        """A route's function: token first, refusals as JSON, an id on every answer, one line in the log."""
+
+        async def respond(request: "Request") -> "Response":
+            given = request.headers.get("x-request-id", "")
+            exchange = Exchange(request, given if _ID.fullmatch(given) else uuid.uuid4().hex[:16])
+            status = 500
+            try:
+                if door:
+                    check_token(request.headers.get("authorization"), self.token)
+                response = await handle(exchange)
+                status = response.status_code
+            except Refusal as refusal:
+                await _discard(request, self.limits.request_bytes)
+                exchange.notes["refused"] = refusal.sentence
+                status = refusal.status
+                response = self._reply(exchange, status, {"error": refusal.sentence}, refusal.retry_after)
+            finally:
+                seconds = time.monotonic() - exchange.begun
+                self.metrics.count_request(path, status, seconds)
+                log.info(_line(exchange, status, seconds))
+            response.headers["X-Request-ID"] = exchange.id
+            return response
+
+        return respond
+
+    def _refuse_early(self) -> None:
+        if self.stopping:
+            raise Refusal(503, "This server is stopping; ask another one, or this one when it is back.", 5.0)
+        if not self.ready:
+            raise Refusal(503, "This server is still loading its rewards.", 2.0)
+
+    async def _aside(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Run work that takes a processor for a while, beside the loop that answers."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
+
+    async def _await_scores(self, request: "Request", job: Job) -> Any:
+        """The batcher's answer; a job whose client has gone leaves the queue."""
+        self.batcher.put(job)
+        answer = asyncio.wrap_future(job.future)
+        gone = asyncio.ensure_future(_wait_until_gone(request))
+        try:
+            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise Refusal(499, "The client has gone before its scores were made.")
+            return answer.result()
+        finally:
+            gone.cancel()
+            answer.cancel()
+
+    def _name(self, key: str) -> dict[str, Any]:
+        description = self.engine.descriptions[key]
+        return {name: description[name] for name in ("key", "identity", "provenance", "server_version")}
+
+    def _reply(
+        self, exchange: Exchange, status: int, document: Mapping[str, Any], retry_after: float | None = None
+    ) -> "Response":
+        from starlette.responses import Response
+
+        text = json.dumps({**document, "request_id": exchange.id}, allow_nan=False)
+        headers = {} if retry_after is None else {"Retry-After": f"{retry_after:.0f}"}
+        return Response(text, status, headers, "application/json")
+
+    def _warm_up(self) -> None:
+        for key in self.engine.rewards:
+            reason = self.engine.warm_up(key)
+            if reason:
+                log.warning("%s cannot judge a plain grey picture: %s", key, reason)
+        self.ready = True
+        log.info("ready: %s", ", ".join(self.engine.rewards))
+
+
+def build_app(service: Service) -> Any:
+    """The ASGI application of a service.
+
+    Raises:
+        SetupError: FastAPI is not installed.
+    """
+    fastapi = load_extra("fastapi", "serve")
+    load_extra("python_multipart.multipart", "serve")
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=service.live)
+    app.add_route(SCORE, service.answer(SCORE, service.score), methods=["POST"])
+    app.add_route(CHECK, service.answer(CHECK, service.check), methods=["POST"])
+    app.add_route(REWARDS, service.answer(REWARDS, service.rewards), methods=["GET"])
+    app.add_route(HEALTH, service.answer(HEALTH, service.health, door=False), methods=["GET"])
+    app.add_route(METRICS, service.answer(METRICS, service.show_metrics), methods=["GET"])
+    anything = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    app.add_route("/{path:path}", service.answer("other", service.lost), methods=anything)
+    return app
+
+
+def _read_length(request: "Request") -> int | None:
+    length = request.headers.get("content-length")
+    return None if length is None else int(length)  # the HTTP parser has refused what is no number
+
+
+def _refuse_prompts(problems: Sequence[str | None]) -> None:
+    for number, problem in enumerate(problems):
+        if problem is not None:
+            raise Refusal(422, f"No image of prompt {number} can be judged: {problem}")
+
+
+def _write(score: Score, prompt: Prompt, mark: str) -> dict[str, Any]:
+    """One score with the ids of its prompt and image, by which the client sees that it is about them."""
+    return {"value": score.value, "detail": score.detail, "reason": score.reason, "prompt": prompt.id, "image": mark}
+
+
+async def _wait_until_gone(request: "Request") -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _discard(request: "Request", most: int) -> None:
+    """Take the rest of a refused body off the line, within bounds, so that the client gets to read why."""
+    from starlette.requests import ClientDisconnect
+
+    if request._stream_consumed:
+        return
+    try:
+        async with asyncio.timeout(DISCARD_S):
+            while most > 0:
+                message = await request.receive()
+                most -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+    except (TimeoutError, ClientDisconnect):
+        return
+
+
+def _line(exchange: Exchange, status: int, seconds: float) -> str:
+    request = exchange.request
+    client = request.client.host if request.client is not None else "-"
+    path = request.url.path[:100].encode("ascii", "backslashreplace").decode()
+    notes = "".join(f" {name}={json.dumps(note) if name == 'refused' else note}" for name, note in exchange.notes.items())
+    return f"id={exchange.id} {client} {request.method} {path!r} {status} {seconds:.3f} s{notes}"

@@ -1,0 +1,123 @@
+"""The rewards that a server scores with: built once, described to clients, and run in this process or in workers."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+from PIL import Image as PIL
+from PIL.Image import Image
+
+from rewards.card import Card
+from rewards.errors import UsageError, suggestion
+from rewards.pool import Scored, ScoringPool, score_batch
+from rewards.prompt import Prompt
+from rewards.registry import load, provenance_of
+from rewards.reward import Reward
+from rewards.serving.limits import Refusal
+from rewards.spec import RewardSpec
+
+WARM_UP = Prompt('a sign that says "OK"', {"include": [{"class": "cup", "count": 1}], "tag": "single_object"})
+# What a client needs of a card; options and files are the server's affair.
+CARD_FIELDS = ("name", "version", "unit", "bounds", "higher_is_better", "train_scale", "licence", "summary", "weights",
+               "reads_prompt")  # fmt: skip
+
+
+class Engine:
+    """Scores batches by any of its rewards; use as a context manager.
+
+    With workers=0, in this process, one batch at a time. Otherwise each reward has so many processes of its own, that
+    are replaced when they die.
+    """
+
+    def __init__(self, specs: Sequence[RewardSpec], workers: int = 0, threads: int = 1, version: str = "") -> None:
+        self.rewards: dict[str, Reward] = {spec.key: load(spec) for spec in specs}
+        self.workers = workers
+        self.lanes = max(1, workers)
+        self.descriptions = {key: describe(reward, version) for key, reward in self.rewards.items()}
+        self._pools = {spec.key: ScoringPool([spec], workers, threads) for spec in specs} if workers else {}
+        self._here = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        self._open = ExitStack()
+
+    def __enter__(self) -> "Engine":
+        with ExitStack() as opened:
+            opened.callback(self._here.shutdown)
+            for pool in self._pools.values():
+                opened.enter_context(pool)
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.close()
+
+    def submit(self, key: str, images: Sequence[Image], prompts: Sequence[Prompt]) -> "Future[Scored]":
+        """Start to score; the future raises only what a bug raised."""
+        if key in self._pools:
+            return self._pools[key].submit(images, prompts)
+        return self._here.submit(score_batch, {key: self.rewards[key]}, images, prompts)
+
+    def find(self, wanted: str) -> str:
+        """The key of a reward that is asked for by key, NAME@VERSION or NAME.
+
+        Raises:
+            Refusal: 404 not served here, 409 served in another version or with other options, or in several.
+        """
+        if wanted in self.rewards:
+            return wanted
+        name, _, rest = wanted.partition("[")[0].partition("@")
+        same = [key for key, reward in self.rewards.items() if reward.spec.name == name]
+        fitting = [key for key in same if "[" not in wanted and (not rest or key.partition("[")[0] == wanted)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if not same:
+            raise Refusal(404, f'The reward "{wanted[:100]}" is not served here.{suggestion(wanted, self.rewards)}')
+        raise Refusal(409, f'"{wanted[:100]}" is asked for, and served here is {", ".join(same)}; ask for that.')
+
+    def check(self, key: str, prompts: Sequence[Prompt]) -> list[str | None]:
+        """For each prompt, why the reward cannot judge any image of it; None where it can."""
+        return [_check(self.rewards[key], prompt) for prompt in prompts]
+
+    def warm_up(self, key: str) -> str:
+        """Score one grey picture, so that the first client does not wait for the weights; why it failed, or nothing."""
+        if self.check(key, [WARM_UP]) != [None]:
+            return ""
+        scored = self.submit(key, [PIL.new("RGB", (64, 64), (128, 128, 128))], [WARM_UP]).result()
+        return scored.scores[key][0].reason
+
+
+def describe(reward: Reward, version: str) -> dict[str, Any]:
+    """What GET /v1/rewards says of a reward, and `identity`: equal where scores may be mixed."""
+    facts = provenance_of(reward)
+    card = {name: getattr(reward.card, name) for name in CARD_FIELDS}
+    description = {
+        "key": reward.spec.key,
+        "options": dict(reward.spec.options),
+        "card": card,
+        "provenance": facts,
+        "server_version": version,
+    }
+    return {**description, "identity": identify(description)}
+
+
+def identify(description: Mapping[str, Any]) -> str:
+    """12 hex digits of key, server version, engine and weights; the device is left out, as it moves no score."""
+    facts = {name: fact for name, fact in description["provenance"].items() if name != "device"}
+    parts = [description["key"], description["server_version"], facts]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def card_from(fields: Mapping[str, Any]) -> Card:
+    """The card in a description; TypeError, KeyError or ValueError for fields that make none."""
+    low, high = fields["bounds"]
+    return Card(**{**{name: fields[name] for name in CARD_FIELDS}, "bounds": (low, high)})
+
+
+def _check(reward: Reward, prompt: Prompt) -> str | None:
+    try:
+        reward.check(prompt)
+    except UsageError as error:
+        return str(error)
+    return None
+
