@@ -87,6 +87,42 @@ _DEQA_FILES = (
         "model.safetensors.index.json", *_DEQA, "model.safetensors.index.json", aliases=("model.safetensors",)
     ),
 )  # fmt: skip
+_UNIFIED = ("CodeGoat24/UnifiedReward-7b-v1.5", "main")  # nobody has told us its commit; a branch is no pin
+_UNIFIED_SHARDS = tuple(f"model-0000{number}-of-00004.safetensors" for number in range(1, 5))
+_UNIFIED_SIDE = ("added_tokens.json", "generation_config.json", "preprocessor_config.json", "chat_template.json")
+_UNIFIED_FILES = (
+    WeightFile(
+        "model.safetensors.index.json", *_UNIFIED, "model.safetensors.index.json", aliases=("model.safetensors",)
+    ),
+    WeightFile("config.json", *_UNIFIED, "config.json"),
+    *(
+        WeightFile(name, *_UNIFIED, name, required=False)  # the index says which shards there are
+        for name in (*_UNIFIED_SHARDS, *_TOKENIZER_FILES, *_UNIFIED_SIDE)
+    ),
+)
+_UNIFIED_OPTIONS = (
+    Option("judge", "none", None, "none: the model runs here; or the address of an OpenAI-compatible server, http://HOST:PORT/v1 (dgpo[remote])"),
+    Option("model", "auto", None, "its name at the judge; auto: the only one there, or the judge's choice"),
+    Option(
+        "question", "pointwise", ("pointwise", "elements", "words", "three-scores"),
+        "pointwise: one score, as DGPO and Flow-GRPO ask v1.5; elements: one score behind a list of what is there, as "
+        "the authors' scripts ask v1.5 and qwen; words, three-scores: alignment, coherence and style, for qwen and 2.0",
+    ),
+    Option("axis", "mean", ("mean", "alignment", "coherence", "style"), "which of three scores, where three are asked"),
+    Option(
+        "protocol", "strict", ("strict", "published"),
+        "published: the image squashed to 512 x 512 and 0 for a reply without a score, as the published numbers were "
+        "made; strict: the image as it is, and such a reply is no score",
+    ),
+    Option(
+        "double_image_token", "false", ("false", "true"),
+        "true: a second image marker in the prompt, as SGLang makes of the released client's request; llava_qwen only",
+    ),
+    Option("max_new_tokens", "512", None, "of a reply; one that is cut before its score is no score"),
+    Option("concurrency", "16", None, "requests to the judge at a time"),
+    Option("deadline", "120", None, "seconds for which a judge that does not answer is tried again"),
+    *_NETWORK_OPTIONS,
+)  # fmt: skip
 _MASK2FORMER = "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco"
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "ViT-L-14.pt")
 _HUB_ONLY = ("clip/config.json", "clip/preprocessor_config.json")  # a file in open_clip's format needs neither
@@ -303,6 +339,26 @@ CARDS: tuple[Card, ...] = (
         entry="rewards.deqa:Deqa",
         files=_DEQA_FILES,
         reads_prompt=False,
+    ),
+    Card(
+        name="unifiedreward",
+        version=1,
+        unit="points, 1 to 5",
+        bounds=(1.0, 5.0),
+        higher_is_better=True,
+        train_scale=1 / 5,
+        licence="MIT (the authors' repository; the card of v1.5 was not seen); made from LLaVA-OneVision, Qwen2 and "
+        "SigLIP (Apache-2.0)",
+        extra=None,
+        summary="how well it shows the prompt and how good it looks, in the words of a vision-language model that ends "
+        "in a score: UnifiedReward, by default 7b-v1.5 (arXiv 2503.05236)",
+        options=_UNIFIED_OPTIONS,
+        weights="--weights unifiedreward=DIR: the hub folder as it is, of UnifiedReward-7b, -7b-v1.5 (llava_qwen), or "
+        "one on Qwen2.5-VL or Qwen3-VL; `fetch` gets 7b-v1.5 from the branch main, as its commit is not known here: "
+        "16.1 GB on disk and with dtype=bf16, in which it was trained and served; 32.1 GB with fp32. Or no weights and "
+        "--reward-set unifiedreward.judge=http://HOST:PORT/v1 (key, if any, in DGPO_JUDGE_KEY).",
+        entry="rewards.unifiedreward:UnifiedReward",
+        files=_UNIFIED_FILES,
     ),
     Card(
         name="geneval",

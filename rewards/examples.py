@@ -85,6 +85,7 @@ EXAMPLES: tuple[Example, ...] = (
 UNPUBLISHED = {
     "pickscore": "its authors have published no score of any picture",
     "clipscore": "no score of any picture was published for one of its definitions",
+    "unifiedreward": "its authors have published no reply to any picture",
     "hpsv2": "the one published score is of HPS v2.0 in half precision (0.2876), not of v2.1",
 }
 

@@ -23,8 +23,8 @@ _TWO_CRITERIA = (
 )
 _TASK = "Your task is provided as follows:\nText Caption: [{prompt}]"
 _ANALYSE = (
-    "You are presented with a generated image and its associated text caption. Your task is to analyze the image across "
-    "multiple dimensions in relation to the caption. Specifically:\n"
+    "You are presented with a generated image and its associated text caption. Your task is to analyze the image "
+    "across multiple dimensions in relation to the caption. Specifically:\n"
 )
 _AXES = (
     "- Alignment Score: How well the image matches the caption in terms of content.\n"

@@ -15,7 +15,6 @@ from PIL.Image import Image
 from transformers import (
     AutoConfig,
     GenerationConfig,
-    GenerationMixin,
     LlavaOnevisionForConditionalGeneration,
     PreTrainedModel,
     Qwen2_5_VLForConditionalGeneration,
@@ -59,6 +58,11 @@ class Answerer:
         self.model = _read_model(index)
         self.stops = _read_stops(index.parent, self.model.tokenizer)
 
+    @property
+    def takes_double_image_token(self) -> bool:
+        """Whether a second image marker in the prompt means anything to this model."""
+        return isinstance(self.model, LlavaQwen)
+
     @cached_property
     def network(self) -> PreTrainedModel:
         """In its place: parameters in the wanted dtype, tables of angles and positions as they were computed."""
@@ -78,7 +82,7 @@ class Answerer:
         """
         with exactly(self.device):
             network, inputs = self._prepare(image, question, double_image_token)
-            ids = cast(GenerationMixin, network).generate(**inputs, generation_config=self._greedily(max_new_tokens))
+            ids = cast(Any, network).generate(**inputs, generation_config=self._greedily(max_new_tokens))
         new = cast(torch.Tensor, ids)[0, inputs["input_ids"].shape[1] if "input_ids" in inputs else 0 :].tolist()
         return Reply(self._decode(new), cut=not (new and new[-1] in self.stops))
 
@@ -99,7 +103,7 @@ class Answerer:
 
     def _greedily(self, max_new_tokens: int) -> GenerationConfig:
         """Rows of the vocabulary that no token has are never chosen."""
-        rows, known = self.network.get_input_embeddings().weight.shape[0], len(self.model.tokenizer)
+        rows, known = _embedding(self.network).weight.shape[0], len(self.model.tokenizer)
         return GenerationConfig(
             do_sample=False,
             num_beams=1,
@@ -130,7 +134,7 @@ class LlavaQwen:
     def prepare(self, image: Image, question: str, double_image_token: bool) -> dict[str, torch.Tensor]:
         """Embeddings of the whole prompt, the image's between those of the text before and after it."""
         network = cast(LlavaOnevisionForConditionalGeneration, self.network)
-        embed = network.get_input_embeddings()
+        embed = _embedding(network)
         grid = cast(list[list[int]], network.config.image_grid_pinpoints)
         crops = llava_onevision.cut(image, grid).to(embed.weight)
         image_SD = llava_onevision.embed_image(network, crops, image.size)
@@ -226,11 +230,15 @@ def _read_tokenizer(folder: Path) -> Qwen2Tokenizer:
         raise SetupError(f"{folder} holds no tokenizer of a Qwen ({error}); take the hub folder as it is.") from error
 
 
+def _embedding(network: PreTrainedModel) -> torch.nn.Embedding:
+    return cast(torch.nn.Embedding, network.get_input_embeddings())
+
+
 def _read_stops(folder: Path, tokenizer: Qwen2Tokenizer) -> list[int]:
     """The tokens that end an answer."""
     path = folder / "generation_config.json"
     given = read_config(path).get("eos_token_id") if path.is_file() else tokenizer.eos_token_id
-    stops = [given] if isinstance(given, int) else given
-    if not stops:
+    stops = given if isinstance(given, list) else [given]
+    if not stops or not all(isinstance(stop, int) for stop in stops):
         raise SetupError(f"{path} has no eos_token_id, so that no answer would end; take the hub folder as it is.")
-    return list(stops)
+    return stops

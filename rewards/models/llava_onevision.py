@@ -65,7 +65,7 @@ def rename_key(key: str) -> str:
 
 
 def describe(config: Mapping[str, Any], state: Mapping[str, torch.Tensor], source: Path) -> LlavaOnevisionConfig:
-    """transformers' configuration of a llava_qwen folder; the tower's and the vocabulary's sizes are those of its tensors.
+    """transformers' configuration of a llava_qwen folder; sizes of tower and vocabulary are those of the tensors.
 
     Args:
         state: with the keys renamed.
