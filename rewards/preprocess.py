@@ -132,7 +132,7 @@ def pad_to_square(image: Image, colour: Sequence[float]) -> Image:
 def as_jpeg(image: Image) -> Image:
     """The RGB image that is left of one sent as JPEG with PIL's defaults: quality 75, colours at half resolution."""
     buffer = io.BytesIO()
-    _to_rgb(image).save(buffer, "JPEG")
+    _to_rgb(image).save(buffer, "JPEG", quality=75)
     with PIL.open(buffer) as sent:
         return sent.convert("RGB")
 

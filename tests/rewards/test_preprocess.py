@@ -8,7 +8,19 @@ import torch
 from PIL import Image
 
 from rewards.errors import ScoringError, SetupError
-from rewards.preprocess import CLIP_MEAN, CLIP_STD, Way, bilinear, pad_longest, read_way, resize_first, rgb_first
+from rewards.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    Way,
+    as_jpeg,
+    bilinear,
+    pad_longest,
+    pad_to_square,
+    read_way,
+    resize_first,
+    rgb_first,
+    squared,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "clip_family"
 MODERN = {
@@ -208,3 +220,31 @@ def test_settings_that_are_not_reproduced_are_named(tmp_path, changed):
     name = next(iter(changed))
     words = "crop_size" if name == "size" and changed[name] == {"shortest_edge": 256} else name
     assert f"{words} = " in str(caught.value)
+
+
+def test_a_square_is_padded_in_the_middle_with_the_mean_rounded_down():
+    image = Image.new("RGB", (5, 2), (1, 2, 3))
+    square = pad_to_square(image, CLIP_MEAN)
+    assert square.size == (5, 5)
+    rows = [square.getpixel((4, y)) for y in range(5)]
+    assert rows == [(122, 116, 104), (1, 2, 3), (1, 2, 3), (122, 116, 104), (122, 116, 104)]
+    assert pad_to_square(image.resize((4, 4)), CLIP_MEAN).getcolors() == [(16, (1, 2, 3))]
+
+
+def test_a_padded_image_is_resized_as_a_whole():
+    pixels = squared(Image.new("RGB", (8, 4), "black"), 4)
+    assert pixels.shape == (3, 4, 4)
+    assert levels(pixels.mT)[0] > 100  # the border at the top, mixed with none of the image
+    assert levels(pixels.mT)[2] < 20
+
+
+def test_a_square_that_would_take_all_the_memory_is_refused():
+    with pytest.raises(ScoringError, match=r"too large to be padded to a square \(100000 x 1 pixels\)"):
+        squared(Image.new("RGB", (100_000, 1)), 448)
+
+
+def test_a_jpeg_is_that_of_the_original():
+    folder = GOLDEN.parent / "vlm" / "images"
+    sent = as_jpeg(Image.open(folder / "sq512.png"))
+    assert sent.tobytes() == Image.open(folder / "sq512_q75.jpg").convert("RGB").tobytes()
+    assert as_jpeg(Image.new("LA", (9, 7), (0, 100))).mode == "RGB"
