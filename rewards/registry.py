@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
+from rewards.address import is_address
 from rewards.card import Card
 from rewards.cards import BUNDLES, CARDS
 from rewards.errors import SetupError, UsageError, suggestion
@@ -57,9 +58,13 @@ def unknown(name: str) -> UsageError | SetupError:
 
 
 def card_of(spec: "RewardSpec") -> Card:
-    """The card that a spec was made from, registered or in a file."""
+    """The card that a spec was made from: registered, in a file, or a server's."""
     if spec.source is None:
         return find_card(spec.name, spec.version)
+    if is_address(spec.source):
+        from rewards.client import served_card
+
+        return served_card(spec.source)
     from rewards.plugins import load_source
 
     return load_source(spec.source, names())[1]
@@ -69,10 +74,14 @@ def load(spec: "RewardSpec") -> "Reward":
     """Build the reward that a spec describes; the one place where this happens.
 
     Raises:
-        SetupError: its library or weights are missing, or its engine does not start.
+        SetupError: its library or weights are missing, its engine does not start, or its server does not answer.
     """
     from rewards.plugins import build, load_class, load_source
 
+    if spec.source is not None and is_address(spec.source):
+        from rewards.client import ServedReward
+
+        return ServedReward(spec, card_of(spec))
     if spec.source is not None:
         made, card = load_source(spec.source, names())
         return build(made, spec, card)
@@ -87,6 +96,8 @@ def load(spec: "RewardSpec") -> "Reward":
 def provenance_of(reward: "Reward") -> dict[str, str]:
     """What a run records of a reward: what it says itself, and which plug-in or file it came from."""
     facts = dict(reward.provenance())
+    if reward.spec.source is not None and is_address(reward.spec.source):
+        return {**facts, "source": reward.spec.source.partition("#")[0]}
     if reward.spec.source is not None:
         from rewards.plugins import fingerprint
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
+from rewards.address import is_address, split_address
 from rewards.card import Card, Option
 from rewards.cards import BUNDLES
 from rewards.errors import UsageError
@@ -21,7 +22,8 @@ _FILE = re.compile(r"(?P<path>.+\.py)(:(?P<name>[^:@\[\]=]*))?(\[(?P<options>[^\
 class RewardSpec:
     """Says everything needed to build a reward; `options` holds only values that differ from the card's defaults.
 
-    `source` is the absolute path and the class of a reward that was given as path/to/file.py:Class.
+    `source` is the absolute path and the class of a reward that was given as path/to/file.py:Class, or the address of
+    one that a server scores, with what tells that the server is still the same behind a #.
     """
 
     name: str
@@ -51,6 +53,9 @@ class RewardSpec:
     def from_json(cls, fields: Mapping[str, Any]) -> "RewardSpec":
         """The spec that `to_json` wrote; checked again, as it may come from an older release."""
         name, version, source = fields["name"], fields["version"], fields.get("source")
+        if source is not None and is_address(source):
+            options = tuple(sorted(fields.get("options", {}).items()))
+            return cls(name, version, options, None, float(fields.get("train_weight", 1.0)), source)
         card = find_card(name, version) if source is None else load_source(source, names())[1]
         if (card.name, card.version) != (name, version):
             raise UsageError(f"{source} is now {card.key}, and {name}@{version} is asked for; bring that file back.")
@@ -66,7 +71,7 @@ def make_spec(name: str, version: int | None, options: Iterable[tuple[str, str]]
 def anchor(text: str) -> str:
     """The same reward in words that mean it in any working directory: a file's path made absolute."""
     match = _FILE.fullmatch(text.strip())
-    if match is None or not match["name"]:
+    if match is None or not match["name"] or is_address(text):
         return text
     return locate_source(match["path"], match["name"]) + text.strip()[match.end("name") :]
 
@@ -81,27 +86,34 @@ def parse_rewards(texts: Sequence[str], sets: Sequence[str] = (), weights: Seque
     """Specs from the command line's words.
 
     Args:
-        texts: NAME, NAME@VERSION, NAME[option=value,...], NAME@1[option=value] or path/to/file.py:Class[option=value],
-            =WEIGHT behind it if wanted; the name of a bundle stands for its members.
+        texts: NAME, NAME@VERSION, NAME[option=value,...], NAME@1[option=value], path/to/file.py:Class[option=value] or
+            http(s)://host:port/NAME, =WEIGHT behind it if wanted; the name of a bundle stands for its members.
         sets: NAME.OPTION=VALUE, for every given variant of that reward.
         weights: NAME=DIR, a local folder of weights for every given variant of that reward.
 
     Raises:
         UsageError: an unknown name, version, option or value, a reward given twice, a setting without its reward.
+        SetupError: a server that does not answer.
     """
     asked = [one for text in texts for one in _parse(text)]
-    given = {one.card.name for one in asked}
+    given = {one.card.name for one in asked if not one.served}
     settings = [_parse_setting(text, given) for text in sets]
     folders = [_parse_folder(text, given) for text in weights]
     for members, word in [(s[0], s[3]) for s in settings] + [(f[0], f[2]) for f in folders]:
         if not given.intersection(members):
-            raise UsageError(f'"{word}" is for the reward {members[0]}, which is not among those given.')
+            raise UsageError(
+                f'"{word}" is for the reward {members[0]}, which is not among those given'
+                + (" (what a server scores, it was started with)." if any(one.served for one in asked) else ".")
+            )
 
     specs: dict[str, RewardSpec] = {}
     for card, options, weight, source in asked:
-        spec = _settle(card, _merge(card.name, options, settings).items(), weight)
-        folder = [path for members, path, _ in folders if card.name in members]
-        spec = replace(spec, weights=folder[-1] if folder else None, source=source)
+        if source is not None and is_address(source):
+            spec = RewardSpec(card.name, card.version, tuple(options.items()), None, weight, source)
+        else:
+            spec = _settle(card, _merge(card.name, options, settings).items(), weight)
+            folder = [path for members, path, _ in folders if card.name in members]
+            spec = replace(spec, weights=folder[-1] if folder else None, source=source)
         if spec.key in specs:
             raise UsageError(f"The reward {spec.key} is given twice; give it once, with one weight.")
         specs[spec.key] = spec
@@ -116,24 +128,39 @@ class _Asked(NamedTuple):
     weight: float
     source: str | None
 
+    @property
+    def served(self) -> bool:
+        return self.source is not None and is_address(self.source)
+
 
 def _differs(option: Option, values: Mapping[str, str]) -> bool:
     return values[option.name] != option.default
 
 
 def _parse(text: str) -> list[_Asked]:
+    if is_address(text):
+        return _parse_served(text)
     match = _FILE.fullmatch(text.strip())
     if match is not None:
         return [_parse_file(text, match)]
     match = _SPEC.fullmatch(text.strip())
     if match is None:
         raise UsageError(
-            f'"{text}" does not name a reward; write NAME, NAME@VERSION, NAME[option=value] or path/to/file.py:Class.'
+            f'"{text}" does not name a reward; write NAME, NAME@VERSION, NAME[option=value], path/to/file.py:Class or '
+            "http://host:port/NAME."
         )
     version = _parse_version(text, match["version"]) if match["version"] is not None else None
     options = _parse_options(text, match["options"])
     weight = _parse_weight(text, match["weight"])
     return [_Asked(find_card(name, version), options, weight, None) for name in expand(match["name"].strip())]
+
+
+def _parse_served(text: str) -> list[_Asked]:
+    from rewards.client import find_served
+
+    address, weight_text = split_address(text)
+    weight = _parse_weight(text, weight_text)
+    return [_Asked(one.card, dict(one.options), weight, source) for one, source in find_served(address)]
 
 
 def _parse_file(text: str, match: re.Match[str]) -> _Asked:

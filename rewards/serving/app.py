@@ -1,7 +1,6 @@
 """The HTTP face of a reward server: paths, statuses, request ids, one log line a request."""
 
 import asyncio
-import hashlib
 import json
 import logging
 import re
@@ -15,16 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rewards.errors import load_extra
-from rewards.prompt import Prompt
-from rewards.score import Score
 from rewards.serving.asked import match_images, read_asked
 from rewards.serving.auth import check_token
 from rewards.serving.batching import Batcher, Job
 from rewards.serving.engine import Engine
-from rewards.serving.form import read_form
+from rewards.serving.form import Body, read_form
 from rewards.serving.limits import Held, Limits, Refusal
 from rewards.serving.metrics import Metrics
 from rewards.serving.pictures import count_bytes, decode_pictures, open_pictures, restrain_pillow
+from rewards.wire import mark_of, write_score
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -34,7 +32,6 @@ log = logging.getLogger(__name__)
 
 SCORE, CHECK, REWARDS, HEALTH, METRICS = "/v1/score", "/v1/check", "/v1/rewards", "/health", "/metrics"
 PATHS = f"POST {SCORE}, POST {CHECK}, GET {REWARDS}, GET {HEALTH}, GET {METRICS}"
-DISCARD_S = 5
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -44,6 +41,7 @@ class Exchange:
 
     request: "Request"
     id: str
+    body: Body
     begun: float = field(default_factory=time.monotonic)
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -99,12 +97,11 @@ class Service:
     async def score(self, exchange: Exchange) -> "Response":
         """POST /v1/score: images in, scores out."""
         self._refuse_early()
-        request = exchange.request
-        length = _read_length(request)
+        request, length = exchange.request, exchange.body.length
+        most = self.limits.request_bytes
         with ExitStack() as held:
-            body = self.limits.request_bytes if length is None else length
-            held.enter_context(self.held.hold(min(body, self.limits.request_bytes)))
-            form = await read_form(request.headers.get("content-type", ""), length, request.stream(), self.limits)
+            held.enter_context(self.held.hold(most if length is None else min(length, most)))
+            form = await read_form(request.headers.get("content-type", ""), exchange.body, self.limits)
             wanted, prompts = read_asked(form.request or b"", self.limits)
             match_images(prompts, form.images)
             key = self.engine.find(wanted)
@@ -113,30 +110,22 @@ class Service:
             held.enter_context(self.held.hold(count_bytes(pictures)))
             _refuse_prompts(await self._aside(self.engine.check, key, prompts))
             await self._aside(decode_pictures, pictures)
-            marks = [hashlib.sha256(part).hexdigest()[:16] for part in form.images]
+            marks = [mark_of(part) for part in form.images]
             form.images.clear()
             answer = await self._await_scores(request, Job(key, pictures, prompts))
         failed = sum(not score.ok for score in answer.scores)
         self.metrics.count_images(key, len(prompts) - failed, failed)
         exchange.notes |= {"failed": failed, "batch": answer.batch, "waited": f"{answer.waited:.3f}"}
-        scores = [_write(*one) for one in zip(answer.scores, prompts, marks, strict=True)]
+        scores = [write_score(*one) for one in zip(answer.scores, prompts, marks, strict=True)]
         seconds = round(time.monotonic() - exchange.begun, 6)
         return self._reply(exchange, 200, {**self._name(key), "scores": scores, "seconds": seconds})
 
     async def check(self, exchange: Exchange) -> "Response":
         """POST /v1/check: prompts in; for each one why no image of it can be judged, or null."""
         self._refuse_early()
-        request, chunks, total = exchange.request, [], 0
-        with self.held.hold(self.limits.json_bytes):
-            try:
-                async with asyncio.timeout(self.limits.request_seconds):
-                    async for chunk in request.stream():
-                        total += len(chunk)
-                        if total > self.limits.json_bytes:
-                            raise Refusal(413, f"The body has more than the {self.limits.json_bytes} bytes of JSON.")
-                        chunks.append(chunk)
-            except TimeoutError:
-                raise Refusal(408, f"The body did not arrive within {self.limits.request_seconds} s.") from None
+        most = self.limits.json_bytes
+        with self.held.hold(most):
+            chunks = [chunk async for chunk in exchange.body.chunks(most, self.limits.request_seconds)]
             wanted, prompts = read_asked(b"".join(chunks), self.limits)
             key = self.engine.find(wanted)
             problems = await self._aside(self.engine.check, key, prompts)
@@ -169,7 +158,8 @@ class Service:
 
         async def respond(request: "Request") -> "Response":
             given = request.headers.get("x-request-id", "")
-            exchange = Exchange(request, given if _ID.fullmatch(given) else uuid.uuid4().hex[:16])
+            body = Body(request.receive, _read_length(request))
+            exchange = Exchange(request, given if _ID.fullmatch(given) else uuid.uuid4().hex[:16], body)
             status = 500
             try:
                 if door:
@@ -177,7 +167,7 @@ class Service:
                 response = await handle(exchange)
                 status = response.status_code
             except Refusal as refusal:
-                await _discard(request, self.limits.request_bytes)
+                await body.discard(self.limits.request_bytes)
                 exchange.notes["refused"] = refusal.sentence
                 status = refusal.status
                 response = self._reply(exchange, status, {"error": refusal.sentence}, refusal.retry_after)
@@ -266,36 +256,15 @@ def _refuse_prompts(problems: Sequence[str | None]) -> None:
             raise Refusal(422, f"No image of prompt {number} can be judged: {problem}")
 
 
-def _write(score: Score, prompt: Prompt, mark: str) -> dict[str, Any]:
-    """One score with the ids of its prompt and image, by which the client sees that it is about them."""
-    return {"value": score.value, "detail": score.detail, "reason": score.reason, "prompt": prompt.id, "image": mark}
-
-
 async def _wait_until_gone(request: "Request") -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def _discard(request: "Request", most: int) -> None:
-    """Take the rest of a refused body off the line, within bounds, so that the client gets to read why."""
-    from starlette.requests import ClientDisconnect
-
-    if request._stream_consumed:
-        return
-    try:
-        async with asyncio.timeout(DISCARD_S):
-            while most > 0:
-                message = await request.receive()
-                most -= len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
-    except (TimeoutError, ClientDisconnect):
-        return
 
 
 def _line(exchange: Exchange, status: int, seconds: float) -> str:
     request = exchange.request
     client = request.client.host if request.client is not None else "-"
     path = request.url.path[:100].encode("ascii", "backslashreplace").decode()
-    notes = "".join(f" {name}={json.dumps(note) if name == 'refused' else note}" for name, note in exchange.notes.items())
+    quoted = {name: json.dumps(note) if name == "refused" else note for name, note in exchange.notes.items()}
+    notes = "".join(f" {name}={note}" for name, note in quoted.items())
     return f"id={exchange.id} {client} {request.method} {path!r} {status} {seconds:.3f} s{notes}"

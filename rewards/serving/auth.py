@@ -1,4 +1,4 @@
-"""Who may ask: one shared token, compared in constant time; never in a command line, where every process could read it."""
+"""Who may ask: whoever has the token, which is compared in constant time and never stands in a command line."""
 
 import hmac
 import ipaddress

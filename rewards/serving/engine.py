@@ -1,8 +1,6 @@
 """The rewards that a server scores with: built once, described to clients, and run in this process or in workers."""
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -10,19 +8,16 @@ from typing import Any
 from PIL import Image as PIL
 from PIL.Image import Image
 
-from rewards.card import Card
+from rewards.described import describe
 from rewards.errors import UsageError, suggestion
 from rewards.pool import Scored, ScoringPool, score_batch
 from rewards.prompt import Prompt
-from rewards.registry import load, provenance_of
+from rewards.registry import load
 from rewards.reward import Reward
 from rewards.serving.limits import Refusal
 from rewards.spec import RewardSpec
 
 WARM_UP = Prompt('a sign that says "OK"', {"include": [{"class": "cup", "count": 1}], "tag": "single_object"})
-# What a client needs of a card; options and files are the server's affair.
-CARD_FIELDS = ("name", "version", "unit", "bounds", "higher_is_better", "train_scale", "licence", "summary", "weights",
-               "reads_prompt")  # fmt: skip
 
 
 class Engine:
@@ -87,37 +82,9 @@ class Engine:
         return scored.scores[key][0].reason
 
 
-def describe(reward: Reward, version: str) -> dict[str, Any]:
-    """What GET /v1/rewards says of a reward, and `identity`: equal where scores may be mixed."""
-    facts = provenance_of(reward)
-    card = {name: getattr(reward.card, name) for name in CARD_FIELDS}
-    description = {
-        "key": reward.spec.key,
-        "options": dict(reward.spec.options),
-        "card": card,
-        "provenance": facts,
-        "server_version": version,
-    }
-    return {**description, "identity": identify(description)}
-
-
-def identify(description: Mapping[str, Any]) -> str:
-    """12 hex digits of key, server version, engine and weights; the device is left out, as it moves no score."""
-    facts = {name: fact for name, fact in description["provenance"].items() if name != "device"}
-    parts = [description["key"], description["server_version"], facts]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def card_from(fields: Mapping[str, Any]) -> Card:
-    """The card in a description; TypeError, KeyError or ValueError for fields that make none."""
-    low, high = fields["bounds"]
-    return Card(**{**{name: fields[name] for name in CARD_FIELDS}, "bounds": (low, high)})
-
-
 def _check(reward: Reward, prompt: Prompt) -> str | None:
     try:
         reward.check(prompt)
     except UsageError as error:
         return str(error)
     return None
-

@@ -4,13 +4,15 @@ The form of a request: one part named `request` (JSON) first, then parts named `
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from rewards.errors import load_extra
 from rewards.serving.limits import Limits, Refusal
 
 REQUEST, IMAGE = "request", "image"
+DISCARD_S = 5
 _HEADERS = 8
 _HEADER_BYTES = 1024
 
@@ -23,29 +25,64 @@ class Form:
     images: list[bytearray] = field(default_factory=list)
 
 
-async def read_form(content_type: str, length: int | None, body: AsyncIterator[bytes], limits: Limits) -> Form:
-    """The parts of a body.
+class Body:
+    """The body of a request as it comes off the line.
 
     Args:
-        content_type: the header; its boundary tells parts apart.
+        receive: gives the next message of the connection (ASGI).
         length: what Content-Length says, None for a body in chunks.
+    """
+
+    def __init__(self, receive: Callable[[], Awaitable[Any]], length: int | None) -> None:
+        self.receive, self.length = receive, length
+        self.ended = False
+
+    async def chunks(self, most: int, seconds: float) -> AsyncIterator[bytes]:
+        """The body in pieces.
+
+        Raises:
+            Refusal: 413 more than `most` bytes, 408 not there within so many seconds, 499 the client has gone.
+        """
+        if self.length is not None and self.length > most:
+            raise Refusal(413, f"The body has {self.length} bytes, and at most {most} are taken.")
+        end, total = asyncio.get_running_loop().time() + seconds, 0
+        while not self.ended:
+            try:
+                async with asyncio.timeout_at(end):
+                    chunk = await self._next()
+            except TimeoutError:
+                raise Refusal(408, f"The body did not arrive within {seconds:g} s.") from None
+            total += len(chunk)
+            if total > most:
+                raise Refusal(413, f"The body has more than the {most} bytes that are taken.")
+            yield chunk
+
+    async def discard(self, most: int) -> None:
+        """Take the rest off the line, within bounds, so that a client that is refused gets to read why."""
+        try:
+            async for _ in self.chunks(most, DISCARD_S):
+                pass
+        except Refusal:
+            return
+
+    async def _next(self) -> bytes:
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            self.ended = True
+            raise Refusal(499, "The client has gone before its request was complete.")
+        self.ended = not message.get("more_body", False)
+        return message.get("body", b"")
+
+
+async def read_form(content_type: str, body: Body, limits: Limits) -> Form:
+    """The parts of a body; `content_type` is the header, whose boundary tells them apart.
 
     Raises:
         Refusal: 400 not the form described above, 408 too slow, 413 too large, 415 no multipart at all.
     """
     reader = FormReader(_boundary(content_type), limits)
-    if length is not None and length > limits.request_bytes:
-        raise Refusal(413, f"The body has {length} bytes, and at most {limits.request_bytes} are taken at once.")
-    total = 0
-    try:
-        async with asyncio.timeout(limits.request_seconds):
-            async for chunk in body:
-                total += len(chunk)
-                if total > limits.request_bytes:
-                    raise Refusal(413, f"The body has more than the {limits.request_bytes} bytes that are taken.")
-                reader.feed(chunk)
-    except TimeoutError:
-        raise Refusal(408, f"The body did not arrive within {limits.request_seconds} s.") from None
+    async for chunk in body.chunks(limits.request_bytes, limits.request_seconds):
+        reader.feed(chunk)
     return reader.finish()
 
 

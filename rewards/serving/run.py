@@ -20,7 +20,9 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise SetupError(f"Cannot listen on {host}:{port} ({error.strerror or error}); choose another --port.") from None
+        raise SetupError(
+            f"Cannot listen on {host}:{port} ({error.strerror or error}); choose another --port."
+        ) from None
     return listener
 
 

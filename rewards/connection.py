@@ -1,0 +1,114 @@
+"""Ask a server over HTTP, again and again while it is away, until a deadline."""
+
+import logging
+import os
+import random
+import ssl
+import threading
+import time
+from typing import Any
+
+from rewards.errors import UsageError, load_extra
+
+log = logging.getLogger(__name__)
+
+CLIENT_TOKEN = "DGPO_REWARD_TOKEN"
+DEADLINE = "DGPO_REWARD_DEADLINE_S"
+DEADLINE_S = 120.0
+# The answers of a server, or of what stands before it, that is busy or on its way down or up.
+AWAY = (429, 502, 503, 504)
+_CONNECT_S = 5.0
+_LONGEST_PAUSE_S = 5.0
+
+
+class OutOfReach(Exception):
+    """No usable answer until the deadline; says what happened last."""
+
+
+class Connection:
+    """One server, for any number of threads; connections are kept open between requests.
+
+    Args:
+        base: http(s)://host:port, and a path if there is one before /v1.
+        deadline_s: for how long a server may be away, counted from the first failure; later requests share that time,
+            so that a dead server does not cost it once a request. An answer may take half of it.
+    """
+
+    def __init__(self, base: str, deadline_s: float | None = None) -> None:
+        self.base = base
+        self.deadline_s = read_deadline() if deadline_s is None else deadline_s
+        self._library = load_extra("httpx", "remote")
+        token = os.environ.get(CLIENT_TOKEN)
+        self._client = self._library.Client(
+            base_url=base,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=self._library.Timeout(self.deadline_s / 2, connect=min(_CONNECT_S, self.deadline_s)),
+            limits=self._library.Limits(max_connections=32, keepalive_expiry=30),
+            verify=ssl.create_default_context() if base.startswith("https:") else True,
+            trust_env=False,
+        )
+        self._lock = threading.Lock()
+        self._away_since: float | None = None
+        self._random = random.Random()
+
+    def ask(self, method: str, path: str, patience_s: float | None = None, **rest: Any) -> Any:
+        """The answer, whatever its status, unless that says that the server is away.
+
+        Raises:
+            OutOfReach: the server was away for `patience_s` (otherwise for the deadline).
+        """
+        patience_s = self.deadline_s if patience_s is None else patience_s
+        pause = 0.1
+        while True:
+            began = time.monotonic()
+            response, reason, wait = self._try(method, path, rest)
+            if response is not None:
+                self._is_back()
+                return response
+            left = self._went_away(began) + patience_s - time.monotonic()
+            if left <= 0:
+                raise OutOfReach(f"{reason} (tried for {patience_s:g} s)")
+            time.sleep(min(left, max(wait, pause * self._random.uniform(0.5, 1.0))))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _try(self, method: str, path: str, rest: dict[str, Any]) -> tuple[Any, str, float]:
+        try:
+            response = self._client.request(method, path, **rest)
+        except self._library.TransportError as error:
+            return None, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 0.0
+        if response.status_code in AWAY:
+            return None, f"HTTP {response.status_code}: {response.text[:200]}", _read_wait(response)
+        return response, "", 0.0
+
+    def _went_away(self, began: float) -> float:
+        with self._lock:
+            if self._away_since is None:
+                self._away_since = began
+                log.info("%s is away; trying again", self.base)
+            return self._away_since
+
+    def _is_back(self) -> None:
+        with self._lock:
+            if self._away_since is not None:
+                log.info("%s is back after %.1f s", self.base, time.monotonic() - self._away_since)
+            self._away_since = None
+
+
+def read_deadline() -> float:
+    """Seconds that a server may be away: DGPO_REWARD_DEADLINE_S, or 120."""
+    text = os.environ.get(DEADLINE)
+    if text is None:
+        return DEADLINE_S
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise UsageError(f'{DEADLINE} is a number of seconds above 0; it is "{text}".')
+    return value
+
+
+def _read_wait(response: Any) -> float:
+    """Retry-After in seconds, where it says so; at most a few, as the deadline runs."""
+    text = response.headers.get("retry-after", "")
+    return min(float(text), _LONGEST_PAUSE_S) if text.isdecimal() else 0.0
