@@ -101,7 +101,10 @@ _UNIFIED_FILES = (
     ),
 )
 _UNIFIED_OPTIONS = (
-    Option("judge", "none", None, "none: the model runs here; or the address of an OpenAI-compatible server, http://HOST:PORT/v1 (dgpo[remote])"),
+    Option(
+        "judge", "none", None,
+        "none: the model runs here; or the address of an OpenAI-compatible server, http://HOST:PORT/v1 (dgpo[remote])",
+    ),
     Option("model", "auto", None, "its name at the judge; auto: the only one there, or the judge's choice"),
     Option(
         "question", "pointwise", ("pointwise", "elements", "words", "three-scores"),

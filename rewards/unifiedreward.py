@@ -102,7 +102,9 @@ class Local:
         self.answerer = share_answerer(_place_of(index), DTYPES[self.dtype], self.device)
         if self.double and not self.answerer.takes_double_image_token:
             raise UsageError("double_image_token=true is for llava_qwen folders (UnifiedReward-7b and -7b-v1.5).")
-        self.files = {**files, **list_shards(index)}
+        self.files = {name: path for name, path in files.items() if path != index} | list_shards(index)
+        if index.name == INDEX:
+            self.files[INDEX] = index
 
     def ask(self, images: "Sequence[Image]", questions: Sequence[str]) -> list[Reply | DgpoError]:
         return [self._answer(image, question) for image, question in zip(images, questions, strict=True)]

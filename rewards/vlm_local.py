@@ -238,7 +238,8 @@ def _read_stops(folder: Path, tokenizer: Qwen2Tokenizer) -> list[int]:
     """The tokens that end an answer."""
     path = folder / "generation_config.json"
     given = read_config(path).get("eos_token_id") if path.is_file() else tokenizer.eos_token_id
-    stops = given if isinstance(given, list) else [given]
-    if not stops or not all(isinstance(stop, int) for stop in stops):
+    listed = given if isinstance(given, list) else [given]
+    stops = [stop for stop in listed if isinstance(stop, int)]
+    if not stops or stops != listed:
         raise SetupError(f"{path} has no eos_token_id, so that no answer would end; take the hub folder as it is.")
     return stops

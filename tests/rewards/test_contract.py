@@ -7,12 +7,14 @@ import gc
 import importlib.util
 import io
 import socket
+import zlib
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from rewards import unifiedreward
 from rewards.errors import SetupError
 from rewards.features import Features, Memory
 from rewards.geneval import detector
@@ -20,7 +22,9 @@ from rewards.geneval.sight import Sight
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import cards, load
+from rewards.score import Score
 from rewards.spec import parse_rewards
+from rewards.vlm_local import Answerer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "clip_family"
 VLM = Path(__file__).parents[1] / "golden" / "vlm"
@@ -39,6 +43,7 @@ VARIANTS = (
     "clipscore[definition=diffusionnft,antialias=false]",
     "hpsv2[antialias=false]",
     "deqa[transport=jpeg75]",
+    "unifiedreward[max_new_tokens=4,question=elements]",
     "geneval[rules=fixed]",
     "geneval[channels=swapped]",
     "geneval-official[activation=gelu]",
@@ -55,6 +60,9 @@ SPLIT = 1e-5
 def spec_of(text):
     name = text.partition("[")[0]
     folder = GENEVAL if name.startswith("geneval") else (VLM if name == "deqa" else GOLDEN) / name
+    if name == "unifiedreward":
+        folder = VLM / name / ("tiny_qwen25vl" if "elements" in text else "tiny_llava_qwen")
+        text = text if "[" in text else "unifiedreward[max_new_tokens=4]"
     return parse_rewards([text], weights=[f"{name}={folder}"] if folder.is_dir() else ())[0]
 
 
@@ -80,6 +88,18 @@ def short_sight():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detector, "SHORT_SIDE", 160)
         patch.setattr(detector, "LONG_SIDE", 266)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def any_words_are_a_score():
+    """Random weights of a language model write no score; here each thing that they write stands for a number."""
+
+    def read(reply):
+        return Score(1 + zlib.crc32(reply.text.encode()) % 4001 / 1000, reply.text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unifiedreward, "read_final", read)
         yield
 
 
@@ -194,6 +214,8 @@ def test_half_precision_is_for_the_networks_only(reward, images, prompts, scores
         pytest.skip("this reward has no dtype option")
     if reward.card.name.startswith("geneval"):
         pytest.skip("a count of objects does not tell how precisely it was computed")
+    if reward.card.name == "unifiedreward":
+        pytest.skip("words do not tell how precisely they were computed")
     settings = ",".join(f"{name}={value}" for name, value in (*reward.spec.options, ("dtype", "bf16")))
     half = load(spec_of(f"{reward.spec.name}[{settings}]"))
     values = [score.value for score in half.score(images, prompts)]
@@ -235,6 +257,8 @@ def test_a_failing_engine_is_a_failed_score(reward, images, prompts, monkeypatch
         monkeypatch.setattr(Sight, "look", fail)
     elif hasattr(getattr(reward, "engine", None), "_engine"):
         monkeypatch.setattr(reward.engine, "_engine", fail)
+    elif hasattr(reward, "backend"):
+        monkeypatch.setattr(Answerer, "answer", fail)
     elif reward.card.files:
         monkeypatch.setattr(Features, "of", fail)
     else:
