@@ -12,6 +12,7 @@ from cli.eval import evaluate
 from cli.sample import sample
 from cli.score import score
 from cli.screen import say
+from cli.serve import serve
 from cli.train import train
 from dgpo import __version__
 from rewards.errors import DgpoError
@@ -65,6 +66,7 @@ app.command("eval")(evaluate)
 app.command("score")(score)
 app.command("compare")(compare)
 app.command("sample")(sample)
+app.command("serve")(serve)
 app.add_typer(rewards.app, name="rewards")
 app.add_typer(suites.app, name="suites")
 app.add_typer(recipes.app, name="recipes")

@@ -22,8 +22,8 @@ RewardTexts = Annotated[
     typer.Option(
         "--reward",
         metavar="SPEC",
-        help="NAME, NAME@VERSION, NAME[option=value] or path/to/file.py:Class; =WEIGHT behind it in a training mix; "
-        "repeatable. See `dgpo rewards ls`.",
+        help="NAME, NAME@VERSION, NAME[option=value], path/to/file.py:Class or http://host:port/NAME (`dgpo serve`); "
+        "=WEIGHT behind it in a training mix; repeatable. See `dgpo rewards ls`.",
     ),
 ]
 RewardSets = Annotated[
