@@ -136,6 +136,21 @@ class Evaluation(Section):
     """Guidance in evaluation; none means as in the rollout."""
 
 
+class Watch(Section):
+    canaries: Annotated[int, Field(ge=0)] = 4
+    """Pictures drawn by us that every reward scores at the start, alone and in batches, and again later; 0 is none."""
+    canary_every: Annotated[int, Field(ge=0)] = 25
+    """Iterations between two looks at the canaries; there is one before every checkpoint besides."""
+    drift: Literal["stop", "warn"] = "stop"
+    """What follows when a canary's score is no longer what it was at the start of the run."""
+    tolerance: Positive | None = None
+    """By how much it may differ, relative to max(1, |score|); none means as each reward's card and precision say."""
+    constant: Literal["stop", "warn", "off"] = "stop"
+    """What follows when a reward gives every image the same score; one at its best possible value only warns."""
+    constant_after: Count = 10
+    """Iterations in a row after which that is so; it is warned of after half as many."""
+
+
 class Every(Section):
     every: Annotated[int, Field(ge=0)] = 50
     """Iterations between two of them; 0 is only at the end."""
@@ -175,6 +190,7 @@ class Config(Section):
     optimizer: Optimizer = Optimizer()
     averages: Averages = Averages()
     evaluation: Evaluation = Evaluation()
+    watch: Watch = Watch()
     checkpoint: Every = Every(every=50)
     samples: Every = Every(every=25)
 

@@ -35,7 +35,7 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    steps = [line for line in lines if "reward" in line]
+    steps = [line for line in lines if line.get("reward") is not None]
     if steps:
         x, reward = [line["step"] for line in steps], [line["reward"] for line in steps]
         axes.plot(x, reward, color="0.6", linewidth=1, label="training reward")

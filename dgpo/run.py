@@ -1,11 +1,12 @@
 """A run folder: what the run was told, what it did, and where it stands.
 
-config.yaml, run.json (provenance), metrics.jsonl, checkpoints/, samples/, evaluations/, curve.png. One process group
-at a time may write in it; the same command continues it, another run's command is refused.
+config.yaml, run.json (provenance), metrics.jsonl, canaries/, checkpoints/, samples/, evaluations/, curve.png. One
+process group at a time may write in it; the same command continues it, another run's command is refused.
 """
 
 import fcntl
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from dgpo.config import Config, check_config
 from rewards.errors import UsageError
 
 # Settings that may change between the parts of one run: how long it goes on and what it does beside learning.
-FREE = ("steps", "workers", "max_failed", "evaluation", "checkpoint", "samples")
+FREE = ("steps", "workers", "max_failed", "evaluation", "watch", "checkpoint", "samples")
 
 
 class Run:
@@ -65,8 +66,8 @@ class Run:
             continues = False
         elif continues:
             self._refuse_other(read_config(self.folder), config)
-        _replace(facts, json.dumps(dict(provenance), indent=2) + "\n")
-        _replace(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        replace_file(facts, json.dumps(dict(provenance), indent=2) + "\n")
+        replace_file(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         self.checkpoints.mkdir(exist_ok=True)
         return continues
 
@@ -87,11 +88,12 @@ class Run:
         """Forget the lines written after `step`: the run goes on from there and writes them again."""
         if self.metrics.exists():
             kept = [line for line in _whole_lines(self.metrics) if line["step"] <= step]
-            _replace(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+            replace_file(self.metrics, "".join(_strict_json(line) + "\n" for line in kept))
 
     def record(self, line: Mapping[str, Any]) -> None:
+        """Append one line; a number that does not exist (the mean of no scores) is null."""
         with self.metrics.open("a") as file:
-            file.write(json.dumps(dict(line)) + "\n")
+            file.write(_strict_json(line) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
         return _whole_lines(self.metrics) if self.metrics.exists() else []
@@ -108,7 +110,7 @@ class Run:
 
     def _clear(self) -> None:
         """Delete a run's files, and only those; what marks the folder as a run's goes last."""
-        for name in ("checkpoints", "samples", "evaluations"):
+        for name in ("checkpoints", "canaries", "samples", "evaluations"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in ("metrics.jsonl", "curve.png", "config.yaml", "run.json"):
             (self.folder / name).unlink(missing_ok=True)
@@ -152,7 +154,20 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _replace(path: Path, text: str) -> None:
+def _strict_json(value: Any) -> str:
+    return json.dumps(_without_nan(value), allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN and infinities are no JSON."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def replace_file(path: Path, text: str) -> None:
     """Write beside, then rename, so that a killed process leaves the old file or the new one."""
     beside = path.with_name(f".{path.name}.partial")
     beside.write_text(text)

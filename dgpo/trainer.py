@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from PIL import Image
 
-from dgpo.advantage import dead_groups, mix, spread, standardise
+from dgpo.advantage import mix, standardise
+from dgpo.alarms import Alarms, Watched
 from dgpo.algorithms.dgpo import DGPO
 from dgpo.checkpoint import Progress, restore_checkpoint, save_checkpoint
 from dgpo.config import Config
@@ -24,11 +25,12 @@ from dgpo.prompts import PromptStream
 from dgpo.rollout import Groups, draw_groups
 from dgpo.run import Run
 from dgpo.sample import draw_images
+from dgpo.scores import collect_scores, describe_parts, describe_scores
+from dgpo.watch import CanaryWatch
 from rewards.errors import SetupError
 from rewards.pool import Scored, ScoringPool
 from rewards.prompt import Prompt
 from rewards.registry import card_of
-from rewards.score import Score
 from rewards.spec import RewardSpec
 
 SAMPLE_SEEDS = 4
@@ -84,6 +86,8 @@ class Trainer:
             weight_decay=settings.weight_decay,
         )
         self.algorithm = DGPO(self.policy, config, ranks)
+        self.canaries = CanaryWatch(config.watch, specs, pool.submit, prompts=prompts.prompts, run=run, ranks=ranks)
+        self.alarms = Alarms(config.watch, [_watched(spec) for spec in specs], config.max_failed)
         self.progress = Progress()
         self.gradient_norm = 0.0
 
@@ -91,6 +95,9 @@ class Trainer:
         """Iterate to `config.steps`, from the last whole checkpoint if `resume`."""
         if resume:
             self._resume()
+        if self.progress.step < self.config.steps:
+            self._note(self.canaries.begin(self.progress.step))
+            self.alarms.alive = self.canaries.alive
         if self.progress.step == 0:
             self._look(0)
         while self.progress.step < self.config.steps:
@@ -98,9 +105,12 @@ class Trainer:
             step = self.progress.step
             last = step == self.config.steps
             stop = self._anyone(self.listeners.stop_asked())
+            saves = _due(step, self.config.checkpoint.every) or last or stop
+            if saves or _due(step, self.config.watch.canary_every):
+                self._note(self.canaries.look(step))  # first: no checkpoint holds what changed scores have taught
             if _due(step, self.config.samples.every) or _due(step, self.config.evaluation.every) or last:
                 self._look(step)
-            if _due(step, self.config.checkpoint.every) or last or stop:
+            if saves:
                 self._save()
             if stop and not last:
                 raise Interrupted
@@ -111,9 +121,11 @@ class Trainer:
         passes, self.gradient_norm = self.policy.passes.copy(), 0.0
         groups, scored = self._draw(step)
         drawn = time.perf_counter()
-        parts_RKG = self._collect(groups, scored)
+        parts_RKG, failures = self._collect(groups, scored)
         judged = time.perf_counter()
         scores_KG, learned_KG = self._mix(parts_RKG)
+        described = describe_scores(scores_KG, learned_KG)
+        self._raise_alarms(parts_RKG, described["dead_groups"], failures)
         advantage_KG = standardise(learned_KG, **self.config.advantage.model_dump(exclude={"per_reward"}))
         learned = self.algorithm.learn(groups, advantage_KG, step, self._update)
         self.progress = replace(self.progress, step=step + 1)
@@ -121,8 +133,8 @@ class Trainer:
         self._tell(
             {
                 "step": step + 1,
-                **_describe(scores_KG, learned_KG),
-                **_describe_parts([spec.key for spec in self.specs], parts_RKG),
+                **described,
+                **describe_parts([spec.key for spec in self.specs], parts_RKG),
                 **learned,
                 "gradient_norm": self.gradient_norm,
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
@@ -157,21 +169,27 @@ class Trainer:
         )
         return groups, scored
 
-    def _collect(self, groups: Groups, scored: list[Future[Scored]]) -> torch.Tensor:
-        """All ranks' scores [R, K, G] in the rewards' own units, NaN where one failed."""
-        batches = [future.result().scores for future in scored]
-        judged = [scores for batch in batches for scores in zip(*(batch[spec.key] for spec in self.specs), strict=True)]
-        mine = [
-            (int(i), _numbers(scores), self._reasons(scores)) for i, scores in zip(groups.image_B, judged, strict=True)
-        ]
-        parts = torch.full((len(self.specs), self.config.images), torch.nan, dtype=torch.float64)
-        failed = []
-        for image, values, reasons in self.ranks.gather(mine):
-            parts[:, image] = torch.tensor(values, dtype=torch.float64)
-            failed += [reasons] if reasons else []
-        if len(failed) > self.config.max_failed:
-            self._give_up(failed)
-        return parts.view(-1, self.config.groups, self.config.group_size)
+    def _collect(self, groups: Groups, scored: list[Future[Scored]]) -> tuple[torch.Tensor, list[str]]:
+        """All ranks' scores [R, K, G] and why some are missing; too many of those stop the run."""
+        sizes = {"groups": self.config.groups, "group_size": self.config.group_size}
+        try:
+            parts_RKG, failures = collect_scores(scored, groups.image_B, self.specs, self.ranks, **sizes)
+        except SetupError as error:
+            self._stop(f"Iteration {self.progress.step + 1}: {error}", "mend the cause")
+        if len(failures) > self.config.max_failed:
+            self._stop(
+                f"{len(failures)} of {self.config.images} images could not be scored in iteration "
+                f"{self.progress.step + 1}, and max_failed is {self.config.max_failed}. "
+                f"The first reason: {failures[0]}.",
+                "mend the cause (or allow more with --max-failed)",
+            )
+        return parts_RKG, failures
+
+    def _raise_alarms(self, parts_RKG: torch.Tensor, dead_groups: float, failures: Sequence[str]) -> None:
+        for alarm in self.alarms.hear(parts_RKG, dead_groups, failures, images=self.config.images):
+            if alarm.stop:
+                self._stop(f"Iteration {self.progress.step + 1}: {alarm.sentence}", "mend the cause")
+            self._note([f"iteration {self.progress.step + 1}: {alarm.sentence}"])
 
     def _mix(self, parts_RKG: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The weighted sum of the rewards [K, G], as it is reported, and as it is learned from."""
@@ -183,19 +201,10 @@ class Trainer:
             return scores_KG, scores_KG
         return scores_KG, mix(scaled_RKG, weight_R, per_reward=True, epsilon=settings.epsilon)
 
-    def _reasons(self, scores: Sequence[Score]) -> str:
-        """Why an image is failed, reward by reward; nothing if it is not."""
-        named = zip(self.specs, scores, strict=True)
-        return "; ".join(f"{spec.key}: {score.reason}" for spec, score in named if not score.ok)
-
-    def _give_up(self, reasons: list[str]) -> None:
+    def _stop(self, sentence: str, mending: str) -> NoReturn:
         """Nothing was learned from this iteration, so the state is the one before it: save that and stop."""
         self._save()
-        raise SetupError(
-            f"{len(reasons)} of {self.config.images} images could not be scored in iteration {self.progress.step + 1}, "
-            f"and max_failed is {self.config.max_failed}. The first reason: {reasons[0]}. "
-            f"The run is saved; mend the cause (or allow more with --max-failed) and give the same command to go on."
-        )
+        raise SetupError(f"{sentence} The run is saved; {mending} and give the same command to go on.")
 
     def _update(self) -> None:
         """Sum the gradients over the ranks, limit their norm, and take one step; the old policy follows."""
@@ -248,13 +257,16 @@ class Trainer:
     def _resume(self) -> None:
         path, notes = self.run.last_checkpoint() if self.ranks.main else (None, [])
         path = self.ranks.gather([path])[0]
-        for note in notes:
-            self.listeners.on_note(note)
+        self._note(notes)
         if path is not None:
             self.progress = restore_checkpoint(path, self.policy, self.optimizer)
-            self.listeners.on_note(f"continuing from {path} at step {self.progress.step}")
+            self._note([f"continuing from {path} at step {self.progress.step}"])
         if self.ranks.main:
             self.run.cut_metrics(self.progress.step or -1)  # at step 0 the first look is taken again
+
+    def _note(self, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
+            self.listeners.on_note(sentence)
 
     def _tell(self, metrics: dict[str, Any]) -> None:
         if self.ranks.main:
@@ -277,24 +289,9 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _numbers(scores: Sequence[Score]) -> list[float]:
-    return [math.nan if score.value is None else score.value for score in scores]
-
-
-def _describe(scores_KG: torch.Tensor, learned_KG: torch.Tensor) -> dict[str, Any]:
-    """Mean, spread within groups, share of dead groups and count of failures."""
-    return {
-        "reward": scores_KG.nanmean().item(),
-        "spread": spread(scores_KG).item(),
-        "dead_groups": dead_groups(learned_KG).double().mean().item(),
-        "failed": int(scores_KG.isnan().sum()),
-    }
-
-
-def _describe_parts(keys: Sequence[str], parts_RKG: torch.Tensor) -> dict[str, dict[str, float]]:
-    """Each reward's mean and spread within groups in its own unit; one that made no score is left out."""
-    made = {key: part_KG for key, part_KG in zip(keys, parts_RKG, strict=True) if not part_KG.isnan().all()}
-    return {
-        "rewards": {key: part_KG.nanmean().item() for key, part_KG in made.items()},
-        "spreads": {key: spread(part_KG).item() for key, part_KG in made.items()},
-    }
+def _watched(spec: RewardSpec) -> Watched:
+    """Its bounds as training sees them: a weight below zero turns them round."""
+    low, high = card_of(spec).bounds
+    if spec.train_weight * card_of(spec).train_scale < 0:
+        low, high = high, low
+    return Watched(spec.key, best=high, worst=low)

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
+from rewards.address import is_address
 from rewards.pool import Scored
 from rewards.prompt import Prompt
 from rewards.registry import card_of
@@ -99,8 +100,9 @@ def tells_apart(row: Sequence[float | None]) -> bool:
 def tolerance_of(spec: RewardSpec) -> float:
     """How far apart two scores of one picture may be, relative to max(1, |score|)."""
     card = card_of(spec)
-    precision = card.settle_options(spec.options).get("dtype", "fp32")
-    away = REMOTE if (spec.source or "").startswith(("http://", "https://")) else 0.0
+    defaults = {option.name: option.default for option in card.options}
+    precision = {**defaults, **dict(spec.options)}.get("dtype", "fp32")
+    away = REMOTE if is_address(spec.source or "") else 0.0
     return max(card.repeatability, HALF.get(precision, 0.0), away)
 
 

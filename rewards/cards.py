@@ -361,6 +361,7 @@ CARDS: tuple[Card, ...] = (
         "16.1 GB on disk and with dtype=bf16, in which it was trained and served; 32.1 GB with fp32. Or no weights and "
         "--reward-set unifiedreward.judge=http://HOST:PORT/v1 (key, if any, in DGPO_JUDGE_KEY).",
         entry="rewards.unifiedreward:UnifiedReward",
+        repeatability=0.25,  # one other word, and the score it writes may be several tenths off
         files=_UNIFIED_FILES,
     ),
     Card(

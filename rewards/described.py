@@ -13,7 +13,7 @@ from rewards.reward import Reward
 # What a client needs of a card; options and files are the server's affair.
 _CARD = (
     "name", "version", "unit", "bounds", "higher_is_better", "train_scale", "licence", "summary", "weights",
-    "reads_prompt",
+    "reads_prompt", "repeatability",
 )  # fmt: skip
 _LIMITS = ("images", "request_bytes", "request_pixels", "json_bytes")
 

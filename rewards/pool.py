@@ -15,7 +15,7 @@ from types import TracebackType
 
 from PIL.Image import Image
 
-from rewards.errors import ScoringError
+from rewards.errors import DgpoError, ScoringError
 from rewards.prompt import Prompt
 from rewards.registry import load
 from rewards.reward import Reward
@@ -90,7 +90,10 @@ class ScoringPool:
         """Queue a batch and return at once; the future holds its Scored, or raises what a bug or wrong use raised."""
         if self.workers == 0:
             future: Future[Scored] = Future()
-            future.set_result(score_batch(_build(self.specs), images, prompts))
+            try:
+                future.set_result(score_batch(_build(self.specs), images, prompts))
+            except DgpoError as error:
+                future.set_exception(error)
             return future
         if self._threads is None:
             raise RuntimeError("the scoring pool is not open; use it in a with statement")

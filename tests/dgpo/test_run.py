@@ -1,4 +1,5 @@
 import json
+import math
 import multiprocessing
 
 import pytest
@@ -91,7 +92,15 @@ class TestBegin:
 
     def test_free_settings_may_change(self, run):
         run.begin(config(), {}, fresh=False)
-        changed = config(steps=99, workers=3, max_failed=4, evaluation__every=5, checkpoint__every=1, samples__every=2)
+        changed = config(
+            steps=99,
+            workers=3,
+            max_failed=4,
+            evaluation__every=5,
+            watch__canaries=0,
+            checkpoint__every=1,
+            samples__every=2,
+        )
         assert {
             name for name in type(changed).model_fields if getattr(changed, name) != getattr(config(), name)
         } == set(FREE)
@@ -202,3 +211,19 @@ class TestCheckpoints:
     def test_no_run_folder(self, run):
         with pytest.raises(UsageError, match="no run folder"):
             read_config(run.folder)
+
+
+def test_numbers_that_do_not_exist_are_null(tmp_path):
+    """NaN is no JSON, and readers other than Python's refuse it."""
+    run = Run(tmp_path)
+    line = {"step": 1, "reward": math.nan, "rewards": {"a": 0.5}, "parts": [math.inf, {"b": -math.inf}], "name": "NaN"}
+    run.record(line)
+    expected = {"step": 1, "reward": None, "rewards": {"a": 0.5}, "parts": [None, {"b": None}], "name": "NaN"}
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    assert json.loads(run.metrics.read_text(), parse_constant=refuse) == expected
+    run.metrics.write_text('{"step": 1, "reward": NaN}\n')  # as an earlier release wrote it
+    run.cut_metrics(1)
+    assert json.loads(run.metrics.read_text(), parse_constant=refuse) == {"step": 1, "reward": None}

@@ -39,6 +39,7 @@ SMALL = {
     "objective": {"kl": 0.0, "clip": None},
     "optimizer": {"learning_rate": 1e-3, "micro_batch": 8},
     "averages": {"evaluation_every": 1},
+    "watch": {"canaries": 0},
     "checkpoint": {"every": 0},
     "samples": {"every": 0},
 }

@@ -1,0 +1,78 @@
+"""The scores of one iteration: from all ranks' futures to one table, and that table in figures.
+
+Shapes: R rewards, K prompts an iteration, G images of each. NaN is an image that could not be scored.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+
+from dgpo.advantage import dead_groups, spread
+from dgpo.parallel import Ranks
+from rewards.errors import SetupError
+from rewards.pool import Scored
+from rewards.score import Score
+from rewards.spec import RewardSpec
+
+
+def collect_scores(
+    futures: Iterable[Future[Scored]],
+    image_B: torch.Tensor,
+    specs: Sequence[RewardSpec],
+    ranks: Ranks,
+    *,
+    groups: int,
+    group_size: int,
+) -> tuple[torch.Tensor, list[str]]:
+    """All ranks' scores [R, K, G] in the rewards' own units, and for each image that failed the reasons.
+
+    Raises:
+        SetupError: on every rank, when a reward said on one of them that no more can be scored.
+    """
+    try:
+        batches, problem = [future.result().scores for future in futures], None
+    except SetupError as error:
+        batches, problem = [], str(error)
+    problems = [problem for problem in ranks.gather([problem]) if problem is not None]
+    if problems:
+        raise SetupError(problems[0])
+    judged = [scores for batch in batches for scores in zip(*(batch[spec.key] for spec in specs), strict=True)]
+    mine = [(int(i), _numbers(scores), _reasons(specs, scores)) for i, scores in zip(image_B, judged, strict=True)]
+    parts = torch.full((len(specs), groups * group_size), torch.nan, dtype=torch.float64)
+    failures = []
+    for image, values, reasons in ranks.gather(mine):
+        parts[:, image] = torch.tensor(values, dtype=torch.float64)
+        failures += [reasons] if reasons else []
+    return parts.view(-1, groups, group_size), failures
+
+
+def describe_scores(scores_KG: torch.Tensor, learned_KG: torch.Tensor) -> dict[str, Any]:
+    """Mean, spread within groups, share of dead groups and count of failures."""
+    return {
+        "reward": scores_KG.nanmean().item(),
+        "spread": spread(scores_KG).item(),
+        "dead_groups": dead_groups(learned_KG).double().mean().item(),
+        "failed": int(scores_KG.isnan().sum()),
+    }
+
+
+def describe_parts(keys: Sequence[str], parts_RKG: torch.Tensor) -> dict[str, dict[str, float]]:
+    """Each reward's mean and spread within groups in its own unit; one that made no score is left out."""
+    made = {key: part_KG for key, part_KG in zip(keys, parts_RKG, strict=True) if not part_KG.isnan().all()}
+    return {
+        "rewards": {key: part_KG.nanmean().item() for key, part_KG in made.items()},
+        "spreads": {key: spread(part_KG).item() for key, part_KG in made.items()},
+    }
+
+
+def _numbers(scores: Sequence[Score]) -> list[float]:
+    return [math.nan if score.value is None else score.value for score in scores]
+
+
+def _reasons(specs: Sequence[RewardSpec], scores: Sequence[Score]) -> str:
+    """Why an image is failed, reward by reward; nothing if it is not."""
+    named = zip(specs, scores, strict=True)
+    return "; ".join(f"{spec.key}: {score.reason}" for spec, score in named if not score.ok)
