@@ -93,7 +93,7 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     from dgpo.run import Run
     from dgpo.trainer import Interrupted, Trainer
     from rewards.pool import ScoringPool
-    from rewards.registry import check_buildable, load
+    from rewards.registry import check_buildable, check_working, load
 
     training = find_training_prompts(config, data)
     check_buildable(config.reward_specs)
@@ -101,7 +101,7 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     _check_prompts(config, training, rewards, data)
     ranks = Ranks()
     if ranks.main:
-        _verify(rewards)
+        check_working(config.reward_specs)
     torch.set_num_threads(_threads(config, ranks))
     run = Run(folder)
     with _locked(run, ranks):
@@ -290,14 +290,6 @@ def _check_prompts(config: Config, training: TrainingPrompts, rewards: list[Rewa
                 f"The run would be evaluated on {config.evaluation.suite}; name another suite with --set "
                 f"evaluation.suite=NAME, or none with --set evaluation.every=0. {error}"
             ) from None
-
-
-def _verify(rewards: list[Reward]) -> None:
-    """Rewards that can try themselves do so, since a judge that sees nothing would score on without a word."""
-    for reward in rewards:
-        verify = getattr(reward, "verify", None)
-        if verify is not None:
-            verify()
 
 
 def _default_recipe(model: str | None, rewards: list[str] | None) -> str:

@@ -11,9 +11,10 @@ from rewards.card import Card, Option
 from rewards.cards import BUNDLES
 from rewards.errors import UsageError
 from rewards.plugins import EXAMPLE, load_source, locate_source
-from rewards.registry import find_card, names, unknown
+from rewards.registry import cards, find_card, names, unknown
 
 _Setting: TypeAlias = tuple[tuple[str, ...], str, str, str]
+_Folder: TypeAlias = tuple[tuple[str, ...], str, str]
 _SPEC = re.compile(r"(?P<name>[^@\[\]=]+)(@(?P<version>[^\[\]=]*))?(\[(?P<options>[^\[\]]*)\])?(=(?P<weight>.*))?")
 _FILE = re.compile(r"(?P<path>.+\.py)(:(?P<name>[^:@\[\]=]*))?(\[(?P<options>[^\[\]]*)\])?(=(?P<weight>.*))?")
 
@@ -89,7 +90,8 @@ def parse_rewards(texts: Sequence[str], sets: Sequence[str] = (), weights: Seque
         texts: NAME, NAME@VERSION, NAME[option=value,...], NAME@1[option=value], path/to/file.py:Class[option=value] or
             http(s)://host:port/NAME, =WEIGHT behind it if wanted; the name of a bundle stands for its members.
         sets: NAME.OPTION=VALUE, for every given variant of that reward.
-        weights: NAME=DIR, a local folder of weights for every given variant of that reward.
+        weights: NAME=DIR, a local folder of weights for every given variant of that reward, and for those others that
+            read the same files and were given no folder of their own (geneval and geneval-official, say).
 
     Raises:
         UsageError: an unknown name, version, option or value, a reward given twice, a setting without its reward.
@@ -98,7 +100,7 @@ def parse_rewards(texts: Sequence[str], sets: Sequence[str] = (), weights: Seque
     asked = [one for text in texts for one in _parse(text)]
     given = {one.card.name for one in asked if not one.served}
     settings = [_parse_setting(text, given) for text in sets]
-    folders = [_parse_folder(text, given) for text in weights]
+    folders = _share([_parse_folder(text, given) for text in weights], [one.card for one in asked if not one.served])
     for members, word in [(s[0], s[3]) for s in settings] + [(f[0], f[2]) for f in folders]:
         if not given.intersection(members):
             raise UsageError(
@@ -224,11 +226,25 @@ def _parse_setting(text: str, given: Collection[str]) -> _Setting:
     return expand(name, given), option, value.strip(), text
 
 
-def _parse_folder(text: str, given: Collection[str]) -> tuple[tuple[str, ...], str, str]:
+def _parse_folder(text: str, given: Collection[str]) -> _Folder:
     name, equals, folder = text.partition("=")
     if not (equals and name.strip() and folder.strip()):
         raise UsageError(f'"{text}": a weights folder is written NAME=DIR, as in ocr=models/ocr.')
     return expand(name.strip(), given), folder.strip(), text
+
+
+def _share(folders: Sequence[_Folder], asked: Sequence[Card]) -> list[_Folder]:
+    """Each folder also for the rewards that read the same files and were given none."""
+    named = {name for members, _, _ in folders for name in members}
+
+    def reads(card: Card, members: Collection[str]) -> bool:
+        files = [known.files for known in cards() if known.name in members]
+        return card.name not in named and bool(card.files) and card.files in files
+
+    return [
+        ((*members, *(card.name for card in asked if reads(card, members))), path, text)
+        for members, path, text in folders
+    ]
 
 
 def _merge(name: str, options: Mapping[str, str], settings: Sequence[_Setting]) -> dict[str, str]:

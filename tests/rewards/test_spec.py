@@ -106,3 +106,14 @@ def test_settings_without_their_reward_or_form_are_refused(rest, message):
 def test_make_spec_sorts_and_drops_defaults():
     spec = make_spec("ocr", None, [("weights", "v4"), ("channels", "rgb"), ("detect", "false")], 2.0)
     assert spec == RewardSpec("ocr", 1, (("detect", "false"), ("weights", "v4")), None, 2.0)
+
+
+def test_a_weights_folder_serves_all_that_read_the_same_files():
+    graded, official = parse_rewards(["geneval", "geneval-official"], weights=["geneval=one"])
+    assert (graded.weights, official.weights) == ("one", "one")
+    graded, official = parse_rewards(["geneval", "geneval-official"], weights=["geneval=one", "geneval-official=two"])
+    assert (graded.weights, official.weights) == ("one", "two")
+    (official,) = parse_rewards(["geneval-official"], weights=["geneval=one"])
+    assert official.weights == "one"
+    with pytest.raises(UsageError, match="not among those given"):
+        parse_rewards(["imagestats"], weights=["geneval=one"])
