@@ -18,10 +18,11 @@ _CLOSE = 1e-6
 
 
 class Alarm(NamedTuple):
-    """A sentence for the user; `stop` where going on would only cost."""
+    """A sentence for the user; `stop` where going on would only cost, because of the reward of that key."""
 
     sentence: str
     stop: bool = False
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Alarms:
                 f"{told}: nothing can be learned from that, and the reward may be broken. {advice} If it is right, "
                 "go on with --set watch.constant=warn.",
                 stop=True,
+                key=reward.key,
             )
         soon = f" The run stops after {self.settings.constant_after} such iterations." if stops else ""
         return Alarm(f"{told}: nothing was learned from it, and it may be broken. {advice}{soon}")

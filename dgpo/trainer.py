@@ -188,6 +188,7 @@ class Trainer:
     def _raise_alarms(self, parts_RKG: torch.Tensor, dead_groups: float, failures: Sequence[str]) -> None:
         for alarm in self.alarms.hear(parts_RKG, dead_groups, failures, images=self.config.images):
             if alarm.stop:
+                self.canaries.forget(alarm.key)
                 self._stop(f"Iteration {self.progress.step + 1}: {alarm.sentence}", "mend the cause")
             self._note([f"iteration {self.progress.step + 1}: {alarm.sentence}"])
 

@@ -100,6 +100,12 @@ class CanaryWatch:
         ranks = self._ask(lambda: _Seen(score_canaries(self.canaries, self.submit), []))
         return [*self._tell_failures(ranks), *self._compare(ranks, step)]
 
+    def forget(self, key: str) -> None:
+        """Take no scores of a reward for right that could not tell the canaries apart: mended, it gives others."""
+        if key in self.first and key not in self.alive:
+            del self.first[key]
+            self._write()
+
     def _ask(self, score: Callable[[], _Seen]) -> list[_Seen]:
         """What every rank saw; a reward that says it can go on no more is among its problems."""
         try:
@@ -140,14 +146,19 @@ class CanaryWatch:
         return str(self.folder / f"{place + 1}.png")
 
     def _keep(self, scores: Scores) -> None:
-        """Add first scores that are new, and write them down: the pictures before the file that tells of them."""
+        """Add first scores that are new, and write them down."""
         made = values(scores)
         before = self.first
         self.first = {
             key: [new if old is None else old for old, new in zip(before.get(key, row), row, strict=True)]
             for key, row in made.items()
         }
-        if not self.ranks.main or self.first == before:
+        if self.first != before:
+            self._write()
+
+    def _write(self) -> None:
+        """The pictures before the file that tells of them; by the main rank."""
+        if not self.ranks.main:
             return
         self.folder.mkdir(exist_ok=True)
         for place, canary in enumerate(self.canaries):

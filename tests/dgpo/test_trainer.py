@@ -1,4 +1,3 @@
-import hashlib
 import json
 import math
 import os
@@ -22,6 +21,7 @@ from tests.dgpo.training import (
     PROMPTS,
     brightness,
     build_trainer,
+    digest,
     small_config,
     train,
     train_as_rank,
@@ -36,18 +36,6 @@ def trained_weights(folder, step):
 
 def flat(tensors):
     return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
-
-
-def digest(folder, step):
-    """Of every tensor that a checkpoint holds, and of its progress; a file's own bytes name things in any order."""
-    path = folder / "checkpoints" / f"step-{step:06d}"
-    tensors = {file.name: load_file(file) for file in path.rglob("*.safetensors")}
-    assert len(tensors) == 2
-    found = hashlib.sha256((path / "trainer.json").read_bytes())
-    for name in sorted(tensors):
-        for key in sorted(tensors[name]):
-            found.update(key.encode() + tensors[name][key].numpy().tobytes())
-    return found.hexdigest()
 
 
 def steps(folder):

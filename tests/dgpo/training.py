@@ -1,5 +1,6 @@
 """A small training put together as the command line does it, for this process or for one of its own."""
 
+import hashlib
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from dgpo.config import Config, check_config, place
 from dgpo.load import load_policy
@@ -119,6 +121,18 @@ def train(config: Config, folder: Path, **parts: Any) -> Trainer:
         trainer = build_trainer(config, folder, **parts)
         trainer.train(resume=continues)
     return trainer
+
+
+def digest(folder: Path, step: int) -> str:
+    """Of every tensor that a checkpoint holds, and of its progress; a file's own bytes name things in any order."""
+    path = folder / "checkpoints" / f"step-{step:06d}"
+    tensors = {file.name: load_file(file) for file in path.rglob("*.safetensors")}
+    assert len(tensors) == 2
+    found = hashlib.sha256((path / "trainer.json").read_bytes())
+    for name in sorted(tensors):
+        for key in sorted(tensors[name]):
+            found.update(key.encode() + tensors[name][key].numpy().tobytes())
+    return found.hexdigest()
 
 
 def train_as_rank(rank: int, size: int, port: int, config: Config, folder: Path) -> None:
