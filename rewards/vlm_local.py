@@ -4,6 +4,7 @@ Images are answered one by one: batches would be padded, and padding changes the
 word may come out differently in other company.
 """
 
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -31,6 +32,8 @@ from rewards.models import llava_onevision, qwen_vl
 
 _QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 _QWEN = {"qwen2_5_vl": Qwen2_5_VLForConditionalGeneration, "qwen3_vl": Qwen3VLForConditionalGeneration}
+_VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+_TURNS = ("<|im_start|>", "<|im_end|>")
 # Written by some versions, computed by all.
 _COMPUTED = ("rotary_emb.inv_freq", "position_ids")
 
@@ -127,9 +130,10 @@ class LlavaQwen:
         described = llava_onevision.describe(config, state, source)
         self.network = _build(LlavaOnevisionForConditionalGeneration, described, source)
         load_strictly(self.network, state, index)
-        self.tokenizer = _read_tokenizer(index.parent)
+        self.tokenizer = _read_tokenizer(index.parent, _TURNS)
         if "<image>" not in self.tokenizer.get_vocab():
             self.tokenizer.add_tokens(["<image>"], special_tokens=True)
+        _check_vocabulary(self.network, self.tokenizer, index.parent)
 
     def prepare(self, image: Image, question: str, double_image_token: bool) -> dict[str, torch.Tensor]:
         """Embeddings of the whole prompt, the image's between those of the text before and after it."""
@@ -160,10 +164,16 @@ class QwenVL:
             state["lm_head.weight"] = state.get("model.language_model.embed_tokens.weight", torch.empty(0))
         self.network = _build(_QWEN[config["model_type"]], described, folder / "config.json")
         load_strictly(self.network, state, index)
-        self.tokenizer = _read_tokenizer(folder)
+        self.tokenizer = _read_tokenizer(folder, (*_TURNS, "<|vision_start|>", "<|image_pad|>", "<|vision_end|>"))
+        _check_vocabulary(self.network, self.tokenizer, folder)
         preprocessor = folder / "preprocessor_config.json"
         self.eye = qwen_vl.read_eye(read_config(preprocessor), preprocessor)
-        self.image_id = described.image_token_id
+        self.image_id = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        if self.image_id != described.image_token_id:
+            raise SetupError(
+                f"The tokenizer in {folder} has <|image_pad|> at {self.image_id} and config.json at "
+                f"{described.image_token_id}; take the hub folder as it is."
+            )
 
     def prepare(self, image: Image, question: str, double_image_token: bool) -> dict[str, torch.Tensor]:
         network = self.network
@@ -208,7 +218,7 @@ def _read_model(index: Path) -> VisionLanguageModel:
     )
 
 
-def _read_renamed(index: Path, rename: Any) -> dict[str, torch.Tensor]:
+def _read_renamed(index: Path, rename: Callable[[str], str]) -> dict[str, torch.Tensor]:
     return {rename(key): tensor for key, tensor in read_shards(index).items() if not key.endswith(_COMPUTED)}
 
 
@@ -223,11 +233,31 @@ def _build(kind: Any, config: Any, source: Path) -> PreTrainedModel:
     return network
 
 
-def _read_tokenizer(folder: Path) -> Qwen2Tokenizer:
+def _read_tokenizer(folder: Path, markers: Sequence[str]) -> Qwen2Tokenizer:
+    """A folder's tokenizer; transformers would make an empty one where its files are missing.
+
+    Args:
+        markers: what it has to know as one token each.
+    """
+    whole = any(all((folder / name).is_file() for name in names) for names in _VOCABULARIES)
     try:
-        return Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True) if whole else None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise SetupError(f"{folder} holds no tokenizer of a Qwen ({error}); take the hub folder as it is.") from error
+    absent = [marker for marker in markers if tokenizer is None or marker not in tokenizer.get_vocab()]
+    if tokenizer is None or absent:
+        lack = f"it does not know {', '.join(absent)}" if whole else "no tokenizer.json, nor vocab.json and merges.txt"
+        raise SetupError(f"{folder} holds no tokenizer of a Qwen ({lack}); take the hub folder as it is.")
+    return tokenizer
+
+
+def _check_vocabulary(network: PreTrainedModel, tokenizer: Qwen2Tokenizer, folder: Path) -> None:
+    rows = _embedding(network).weight.shape[0]
+    if len(tokenizer) > rows:
+        raise SetupError(
+            f"The tokenizer in {folder} knows {len(tokenizer)} tokens, more than the network ({rows}); take the hub "
+            "folder as it is."
+        )
 
 
 def _embedding(network: PreTrainedModel) -> torch.nn.Embedding:
