@@ -9,6 +9,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -24,10 +25,14 @@ Parts: TypeAlias = Sequence[tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class Attack:
-    """One hostile request: what it is, and a function that sends it and returns the HTTP statuses that came back."""
+    """One hostile request: what it is, and a function that sends it and returns the HTTP statuses that came back.
+
+    A status of 0 is a closed line; `fine` are those that are right besides 4xx.
+    """
 
     name: str
     send: Callable[[], list[int]]
+    fine: tuple[int, ...] = ()
 
 
 class Runaway:
@@ -49,6 +54,7 @@ def list_attacks(base: str, key: str, seed: int = 0, mutations: int = 200) -> li
     def body(name: str, make: Callable[[], bytes], kind: str = _TYPE) -> Attack:
         return Attack(name, lambda: [post(base, make(), kind)])
 
+    large = form([("request", ask(key, 4)), *_named([b"\0" * 10_000_000] * 4)])
     prompt = '{"reward": "%s", "prompts": [{"text": %s}]}'
     return [
         images("half a PNG", _good_png()[: len(_good_png()) // 2]),
@@ -93,11 +99,14 @@ def list_attacks(base: str, key: str, seed: int = 0, mutations: int = 200) -> li
         body("a part header of 1 MB", lambda: b"--" + BOUNDARY.encode() + b"\r\nX: " + b"y" * 2**20),
         body("random bytes", lambda: random.Random(seed).randbytes(100_000)),
         Attack("a body that trickles, a byte in 0.1 s", lambda: [post_slowly(base)]),
+        Attack("headers that trickle", lambda: [post_headers_slowly(base)], (0,)),
         Attack("client that leaves in the middle", lambda: leave(base)),
+        Attack("16 bodies of 40 MB at once", lambda: post_together(base, large, 16)),
         Attack("line noise instead of HTTP", lambda: [raw(base, random.Random(seed).randbytes(5000) + b"\r\n\r\n")]),
         Attack(
             f"{mutations} images with flipped bytes",
             lambda: [post(base, form([("request", ask(key, 1)), ("image", one)])) for one in mutate(seed, mutations)],
+            (200,),
         ),
     ]
 
@@ -129,8 +138,18 @@ def post_chunks(base: str, megabytes: int) -> int:
 
 
 def post_slowly(base: str) -> int:
-    head = _head(base, _TYPE, "Content-Length: 10000")
-    return raw(base, head, *[b"-"] * 600, pause_s=0.1)
+    start = form([("request", b"")]).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    return raw(base, _head(base, _TYPE, "Content-Length: 10000") + start, *[b" "] * 600, pause_s=0.1)
+
+
+def post_headers_slowly(base: str) -> int:
+    return raw(base, *[b"X"] * 600, pause_s=0.1)
+
+
+def post_together(base: str, body: bytes, times: int) -> list[int]:
+    """The same body from so many connections at once."""
+    with ThreadPoolExecutor(times) as threads:
+        return list(threads.map(lambda _: post(base, body), range(times)))
 
 
 def leave(base: str) -> list[int]:
