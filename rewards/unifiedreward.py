@@ -134,21 +134,22 @@ class Served:
     """A model behind a server; which weights it has is for whoever started it to say."""
 
     def __init__(self, spec: RewardSpec, options: dict[str, str]) -> None:
-        from rewards.judge import Judge
+        from rewards.judge import PATIENCE_S, Judge
 
         if spec.weights is not None:
             raise UsageError(
                 f"{spec.name} is given a judge and a folder of weights; the judge has its own: leave out --weights."
             )
+        deadline_s = _read_count("deadline", options)
         self.judge = Judge(
             options["judge"],
             options["model"],
             concurrency=_read_count("concurrency", options),
             max_new_tokens=_read_count("max_new_tokens", options),
-            deadline_s=_read_count("deadline", options),
+            deadline_s=deadline_s,
             image_in_text=options["double_image_token"] == "true",
         )
-        self.judge.greet()
+        self.judge.greet(min(PATIENCE_S, deadline_s))
 
     def ask(self, images: "Sequence[Image]", questions: Sequence[str]) -> Sequence[Reply | DgpoError]:
         return self.judge.ask(images, questions)
