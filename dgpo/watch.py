@@ -66,6 +66,7 @@ class CanaryWatch:
         self.first: dict[str, list[float | None]] = {}
         self.facts: Mapping[str, Any] = {}
         self.agreed: int | None = None
+        self._known: list[Change] = []
 
     @property
     def alive(self) -> list[str]:
@@ -215,7 +216,8 @@ class CanaryWatch:
             return []
         sentence = self._describe_drift(changes)
         if self.settings.drift == "warn":
-            return [sentence]
+            known, self._known = self._known, changes
+            return [] if changes == known else [sentence]
         if self.agreed is None:
             raise SetupError(f"{sentence} Nothing was drawn or learned. {self._advise()}")
         raise SetupError(

@@ -113,11 +113,11 @@ def build_trainer(
     )
 
 
-def train(config: Config, folder: Path, **parts: Any) -> Trainer:
+def train(config: Config, folder: Path, facts: Mapping[str, Any] | None = None, **parts: Any) -> Trainer:
     """The same command, given again and again: starts or continues the run in `folder`."""
     run = Run(folder)
     with run.lock():
-        continues = run.begin(config, {}, fresh=False)
+        continues = run.begin(config, facts or {}, fresh=False)
         trainer = build_trainer(config, folder, **parts)
         trainer.train(resume=continues)
     return trainer
