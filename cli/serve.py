@@ -85,7 +85,7 @@ def _log_to_stderr() -> None:
     """A line a request, and the server's own warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for name, level in (("rewards", logging.INFO), ("uvicorn", logging.WARNING)):
+    for name, level in (("rewards", logging.INFO), ("uvicorn", logging.WARNING), ("python_multipart", logging.ERROR)):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.setLevel(level)
