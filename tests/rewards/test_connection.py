@@ -1,0 +1,140 @@
+"""A server that is away, busy, silent or wrong, on a real socket: how often it is asked, and for how long."""
+
+import http.server
+import socket
+import threading
+import time
+from typing import ClassVar
+
+import pytest
+
+from rewards.connection import Connection, OutOfReach, read_deadline
+from rewards.errors import UsageError
+
+
+class Scripted(http.server.BaseHTTPRequestHandler):
+    """Answers with the next of `script`: a status, a status with Retry-After, `hang` or `drop`."""
+
+    script: ClassVar[list] = []
+    seen: ClassVar[list] = []
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.seen.append((time.monotonic(), self.headers.get("Authorization")))
+        answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if answer == "hang":
+            time.sleep(1.5)
+        if answer in ("hang", "drop"):
+            self.close_connection = True
+            return
+        status, wait = answer if isinstance(answer, tuple) else (answer, None)
+        self.send_response(status)
+        if wait is not None:
+            self.send_header("Retry-After", wait)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def scripted():
+    """A server; call it with a script and get its address and the list of what it has seen."""
+    opened = []
+
+    def start(*script, port=0):
+        handler = type("Handler", (Scripted,), {"script": list(script), "seen": []})
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        opened.append(server)
+        return f"http://127.0.0.1:{server.server_port}", handler.seen
+
+    yield start
+    for server in opened:
+        server.shutdown()
+        server.server_close()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("fault", [429, 502, 503, 504, "drop"])
+def test_a_fault_that_passes_is_not_noticed(scripted, fault):
+    base, seen = scripted(fault, fault, 200)
+    assert Connection(base, 10).ask("GET", "/").status_code == 200
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 413, 422, 500])
+def test_an_answer_is_an_answer_at_once(scripted, status):
+    base, seen = scripted(status)
+    assert Connection(base, 10).ask("GET", "/").status_code == status
+    assert len(seen) == 1
+
+
+def test_retry_after_is_heeded(scripted):
+    base, seen = scripted((429, "1"), 200)
+    Connection(base, 10).ask("GET", "/")
+    assert 1.0 <= seen[1][0] - seen[0][0] < 3.0
+
+
+def test_the_deadline_ends_it_with_the_last_reason(scripted):
+    base, seen = scripted(503)
+    start = time.monotonic()
+    with pytest.raises(OutOfReach, match=r"HTTP 503.*tried for 0\.6 s"):
+        Connection(base, 0.6).ask("GET", "/")
+    assert 0.6 <= time.monotonic() - start < 2
+    assert 3 <= len(seen) < 15
+
+
+def test_a_dead_server_costs_the_deadline_once():
+    connection = Connection(f"http://127.0.0.1:{free_port()}", 0.5)
+    start = time.monotonic()
+    for _ in range(10):
+        with pytest.raises(OutOfReach, match="ConnectError"):
+            connection.ask("GET", "/")
+    assert time.monotonic() - start < 1.5
+
+
+def test_a_silent_server_is_asked_again(scripted):
+    base, seen = scripted("hang", 200)
+    start = time.monotonic()
+    assert Connection(base, 1.0).ask("GET", "/").status_code == 200
+    assert time.monotonic() - start < 1.4
+    assert len(seen) == 2
+
+
+def test_a_server_that_starts_late_is_found(scripted):
+    port = free_port()
+    threading.Timer(0.5, lambda: scripted(200, port=port)).start()
+    assert Connection(f"http://127.0.0.1:{port}", 10).ask("GET", "/").status_code == 200
+
+
+def test_after_a_return_the_clock_starts_anew(scripted):
+    base, _ = scripted(503, 503, 200, 503, 503, 200)
+    connection = Connection(base, 1.0)
+    for _ in range(2):
+        assert connection.ask("GET", "/").status_code == 200
+        time.sleep(0.7)
+
+
+def test_the_token_comes_from_the_environment_and_follows_no_redirect(scripted, monkeypatch):
+    monkeypatch.setenv("DGPO_REWARD_TOKEN", "0123456789abcdef")
+    base, seen = scripted(302)
+    assert Connection(base, 1).ask("GET", "/").status_code == 302
+    assert [token for _, token in seen] == ["Bearer 0123456789abcdef"]
+
+
+def test_the_deadline_is_a_number_of_seconds(monkeypatch):
+    assert read_deadline() == 120
+    monkeypatch.setenv("DGPO_REWARD_DEADLINE_S", "7.5")
+    assert read_deadline() == 7.5
+    for text in ("soon", "0", "-1", "nan", "inf"):
+        monkeypatch.setenv("DGPO_REWARD_DEADLINE_S", text)
+        with pytest.raises(UsageError, match="number of seconds"):
+            read_deadline()
