@@ -54,7 +54,7 @@ def check(
     """
     findings = _check_rules(spec) if spec.name in GENEVAL else []
     try:
-        files = locate(card, spec.weights)
+        files = {} if _is_judged(spec) else locate(card, spec.weights)
     except SetupError as error:
         return [*findings, Finding(spec.key, "weights", "lacking", str(error))]
     findings += [_check_file(spec, file, files[file.path]) for file in card.files if file.path in files]
@@ -62,10 +62,12 @@ def check(
         reward = load(spec)
     except SetupError as error:
         return [*findings, Finding(spec.key, "loading", "lacking", str(error))]
-    if card.files:
+    if files:
         findings.append(Finding(spec.key, "loading", "ok", "the files fit the network, key by key"))
     if spec.name in GENEVAL:
         return [*findings, *_check_sight(spec, reward, pictures)]
+    if spec.name == "unifiedreward":
+        findings.append(_check_reply(spec, reward))
     published = find_examples(examples, spec.name, spec.version)
     if not published:
         return [*findings, _check_drawn(spec, reward, files)]
@@ -74,6 +76,21 @@ def check(
         words = f"they belong to the published files, and these are others: {', '.join(changed)}"
         return [*findings, Finding(spec.key, "published scores", "not checked", words)]
     return [*findings, *_check_examples(spec, published, pictures)]
+
+
+def _is_judged(spec: RewardSpec) -> bool:
+    """Whether a server has the weights."""
+    return dict(spec.options).get("judge", "none") != "none"
+
+
+def _check_reply(spec: RewardSpec, reward: Reward) -> Finding:
+    """Whether a model that answers in words writes a score under a picture at all."""
+    who = f"the model {reward.provenance()['weights']}" if _is_judged(spec) else "the model"
+    try:
+        reward.verify()
+    except SetupError as error:
+        return Finding(spec.key, "reply", "failed", str(error))
+    return Finding(spec.key, "reply", "ok", f"{who} was shown a drawn sign and wrote a score")
 
 
 def _check_rules(spec: RewardSpec) -> list[Finding]:

@@ -168,7 +168,7 @@ class QwenVL:
         _check_vocabulary(self.network, self.tokenizer, folder)
         preprocessor = folder / "preprocessor_config.json"
         self.eye = qwen_vl.read_eye(read_config(preprocessor), preprocessor)
-        self.image_id = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        self.image_id = cast(int, self.tokenizer.convert_tokens_to_ids("<|image_pad|>"))
         if self.image_id != described.image_token_id:
             raise SetupError(
                 f"The tokenizer in {folder} has <|image_pad|> at {self.image_id} and config.json at "

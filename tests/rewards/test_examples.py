@@ -25,6 +25,9 @@ def sha256(path):
 
 def spec_of(text):
     name = text.partition("[")[0]
+    if name == "unifiedreward":
+        folder = GOLDEN.parent / "vlm" / name / "tiny_llava_qwen"
+        return parse_rewards([f"{name}[max_new_tokens=3]"], weights=[f"{name}={folder}"])[0]
     return parse_rewards([text], weights=[f"{name}={GOLDEN / name}"] if (GOLDEN / name).is_dir() else ())[0]
 
 

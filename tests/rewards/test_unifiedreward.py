@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rewards.check import check
 from rewards.errors import SetupError, UsageError
 from rewards.judge import Judge
 from rewards.judge_prompts import ask
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
-from rewards.registry import load
+from rewards.registry import find_card, load
 from rewards.spec import parse_rewards
 from tests.rewards.judges import Answer, Script, free_port, saying, serve, serve_folder
 
@@ -246,3 +247,23 @@ def test_training_scale_and_bounds():
     card = build("unifiedreward", "tiny_llava_qwen").card
     assert card.train_scale * card.bounds[1] == 1.0
     assert card.bounds[0] == 1.0
+
+
+def test_the_check_of_a_judge_needs_no_weights():
+    with serve(Script(lambda number, body: saying("Final Score: 4"))) as url:
+        spec = parse_rewards([f"unifiedreward[judge={url}]"])[0]
+        findings = check(spec, find_card("unifiedreward"))
+    assert [(finding.what, finding.result) for finding in findings] == [
+        ("reply", "ok"),
+        ("published scores", "not checked"),
+    ]
+    assert url in findings[0].words
+
+
+def test_the_check_finds_a_model_that_writes_no_scores():
+    spec = parse_rewards(["unifiedreward[max_new_tokens=3]"], weights=[f"unifiedreward={FOLDERS / 'tiny_llava_qwen'}"])[
+        0
+    ]
+    results = {finding.what: finding.result for finding in check(spec, find_card("unifiedreward"))}
+    assert results["loading"] == "ok"
+    assert results["reply"] == "failed"

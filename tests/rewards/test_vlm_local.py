@@ -184,6 +184,39 @@ def test_tied_embeddings_need_no_second_copy(copied):
     assert torch.equal(network.lm_head.weight, network.get_input_embeddings().weight)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_qwen3_folder_of_today_is_loaded_whole(tmp_path, tied):
+    """Nothing of the original is recorded; a folder that transformers wrote gives what its own network gives."""
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    torch.manual_seed(1)
+    markers = {"image_token_id": 506, "video_token_id": 507, "vision_start_token_id": 503, "vision_end_token_id": 504}
+    text = {
+        "vocab_size": 520, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 16,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [4, 2, 2]},
+    }  # fmt: skip
+    vision = {
+        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64, "patch_size": 16,
+        "num_position_embeddings": 64, "deepstack_visual_indexes": [0],
+    }  # fmt: skip
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied, **markers)
+    theirs = Qwen3VLForConditionalGeneration(config).eval()
+    theirs.save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copy(folder_of("qwen25vl") / name, tmp_path)
+    eye = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(eye))
+    ours = Answerer(tmp_path / "model.safetensors", FP32, CPU)
+    image = picture("tiny37x91.png")
+    inputs = ours.model.prepare(image, "how good?", False)
+    assert inputs["image_grid_thw"].tolist() == [[1, 8, 4]]  # 128 x 64 pixels, as 96 x 32 would be less than four steps
+    with torch.no_grad():
+        wanted = theirs(**inputs).logits[0, -1, :508]
+    assert (ours.logits(image, "how good?") - wanted).abs().max() < 1e-5
+    assert ours.answer(image, "how good?", 3).text is not None
+
+
 def test_a_model_of_another_kind_is_refused_with_the_way_out(copied):
     folder = copied("qwen25vl")
     (folder / "config.json").write_text('{"model_type": "qwen3_5"}')
