@@ -204,6 +204,58 @@ def test_mix_with_a_reward_of_ones_own_is_visible_in_metrics_and_record(tmp_path
     assert config["rewards"] == ["ocr=0.8", f"{tmp_path}/bright.py:Bright=0.2"]
 
 
+FRAIL = """
+import pathlib
+import numpy
+from rewards.card import Card
+from rewards.reward import Reward
+from rewards.score import Score
+
+class Frail(Reward):
+    card = Card(name="frail", version=1, unit="grey level", bounds=(0, 9), higher_is_better=True, summary="for tests")
+    asked = 0
+
+    def score(self, images, prompts):
+        self.asked += len(images)
+        if pathlib.Path("mixed-up").exists():
+            prompts = prompts[::-1]
+        if pathlib.Path("frail").exists() and self.asked > LASTS:
+            raise ConnectionError("connection refused")
+        return [Score(numpy.asarray(image).mean() / 255 + len(p.text) / 99) for image, p in zip(images, prompts)]
+"""
+
+
+def test_a_reward_that_fails_is_exit_3_and_once_mended_the_same_command_goes_on(tmp_path: Path) -> None:
+    lasts = 12 + 4 + 4  # the canaries in three ways, the first iteration, and the canaries before its checkpoint
+    (tmp_path / "frail.py").write_text(FRAIL.replace("LASTS", str(lasts)))
+    words = command(tmp_path / "run", steps=2)
+    words[words.index("ocr")] = "frail.py:Frail"
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+
+    def train() -> subprocess.CompletedProcess[str]:
+        environ = {**environment(), "PYTHONPATH": path}
+        return subprocess.run(words, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    (tmp_path / "mixed-up").touch()
+    refused = train()
+    assert refused.returncode == 3, refused.stderr
+    assert "frail@1 scores canary 1" in refused.stderr
+    assert "it mixes up images or prompts" in refused.stderr
+    (tmp_path / "mixed-up").rename(tmp_path / "frail")
+    stopped = train()
+    assert stopped.returncode == 3, stopped.stderr
+    assert "4 of 4 images could not be scored in iteration 2, and max_failed is 0" in stopped.stderr
+    assert "frail@1: ConnectionError: connection refused" in stopped.stderr
+    assert "Traceback" not in refused.stderr + stopped.stderr
+    (tmp_path / "frail").unlink()
+    finished = train()
+    assert finished.returncode == 0, finished.stderr
+    assert "continuing from" in finished.stderr
+    assert (tmp_path / "run" / "checkpoints" / "step-000002").is_dir()
+    kept = json.loads((tmp_path / "run" / "canaries" / "canaries.json").read_text())
+    assert kept["reward_provenance"]["frail@1"]["source"].startswith("frail.py:Frail sha256:")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
