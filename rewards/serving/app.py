@@ -167,7 +167,8 @@ class Service:
                 response = await handle(exchange)
                 status = response.status_code
             except Refusal as refusal:
-                await body.discard(self.limits.request_bytes)
+                if refusal.status not in (408, 499):
+                    await body.discard(self.limits.request_bytes)
                 exchange.notes["refused"] = refusal.sentence
                 status = refusal.status
                 response = self._reply(exchange, status, {"error": refusal.sentence}, refusal.retry_after)
@@ -234,14 +235,23 @@ def build_app(service: Service) -> Any:
     """
     fastapi = load_extra("fastapi", "serve")
     load_extra("python_multipart.multipart", "serve")
-    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=service.live)
+    lost = service.answer("other", service.lost)
+
+    async def find_nothing(request: "Request", _error: Exception) -> "Response":
+        return await lost(request)
+
+    app = fastapi.FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=service.live,
+        exception_handlers={404: find_nothing, 405: find_nothing},
+    )
     app.add_route(SCORE, service.answer(SCORE, service.score), methods=["POST"])
     app.add_route(CHECK, service.answer(CHECK, service.check), methods=["POST"])
     app.add_route(REWARDS, service.answer(REWARDS, service.rewards), methods=["GET"])
     app.add_route(HEALTH, service.answer(HEALTH, service.health, door=False), methods=["GET"])
     app.add_route(METRICS, service.answer(METRICS, service.show_metrics), methods=["GET"])
-    anything = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    app.add_route("/{path:path}", service.answer("other", service.lost), methods=anything)
     return app
 
 
