@@ -6,7 +6,6 @@ both are asked the same question and their replies are read alike.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rewards.card import Card
@@ -21,7 +20,7 @@ from rewards.spec import RewardSpec
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-INDEX, CONFIG = "model.safetensors.index.json", "config.json"
+INDEX = "model.safetensors.index.json"
 _THREE_SCORES = ("words", "three-scores")
 _PUBLISHED_SIDE = 512
 _PUBLISHED_BOUNDS = (0.0, 6.0)
@@ -97,12 +96,12 @@ class Local:
         self.tokens = _read_count("max_new_tokens", options)
         self.double = options["double_image_token"] == "true"
         files = locate(card, spec.weights)
-        index = files[INDEX]
+        index = files[INDEX].absolute()
         self.device, self.dtype = pick_device(options["device"]), options["dtype"]
-        self.answerer = share_answerer(_place_of(index), DTYPES[self.dtype], self.device)
+        self.answerer = share_answerer(index, DTYPES[self.dtype], self.device)
         if self.double and not self.answerer.takes_double_image_token:
             raise UsageError("double_image_token=true is for llava_qwen folders (UnifiedReward-7b and -7b-v1.5).")
-        self.files = {name: path for name, path in files.items() if path != index} | list_shards(index)
+        self.files = {name: path for name, path in files.items() if name != INDEX} | list_shards(index)
         if index.name == INDEX:
             self.files[INDEX] = index
 
@@ -175,8 +174,3 @@ def _read_count(name: str, options: dict[str, str]) -> int:
     if not (text.isdecimal() and int(text) > 0):
         raise UsageError(f'The option {name} of the reward unifiedreward is a whole number from 1 on, not "{text}".')
     return int(text)
-
-
-def _place_of(path: Path) -> Path:
-    """One name for one folder; the file's own stays, as a link in the hub's cache leads to one without a suffix."""
-    return path.parent.resolve() / path.name
