@@ -22,7 +22,7 @@ FAULTY = """
 from pathlib import Path
 import numpy
 from rewards.card import Card
-from rewards.errors import ScoringError
+from rewards.errors import ScoringError, SetupError
 from rewards.reward import Reward
 from rewards.score import Score
 
@@ -35,6 +35,8 @@ class Faulty(Reward):
         fault = switch.read_text() if switch.exists() else ""
         if fault == "dead":
             raise ConnectionError("connection refused")
+        if fault == "replaced":
+            raise SetupError("The server serves other weights now. Start it as it was.")
         if fault == "unparsable":
             raise ScoringError("no 'Final Score' in the reply: I like it very much.")
         if fault == "reversed":
@@ -149,6 +151,20 @@ class TestEveryImageFails:
         bench.train()
         assert digest(bench.run, STEPS) == peace
         assert [line["step"] for line in bench.lines()] == [1, 2, 3, 4]
+
+    @pytest.mark.parametrize("every", [0, 1], ids=["while drawing", "before a checkpoint"])
+    def test_for_good_by_its_own_word(self, bench, peace, every):
+        """A reward that says so itself ends the run without a look at max_failed; what was learned before is saved."""
+        told = bench.stops(after=2, fault="replaced", max_failed=4, watch__canary_every=every)
+        assert told == (
+            "Iteration 3: The server serves other weights now. Start it as it was. The run is saved; mend the cause "
+            "and give the same command to go on."
+        )
+        assert bench.checkpoints() == [2]
+        assert bench.stops() == "The server serves other weights now. Start it as it was."
+        bench.mend()
+        bench.train()
+        assert digest(bench.run, STEPS) == peace
 
     def test_before_anything_is_drawn_refuses_to_start(self, bench, peace):
         bench.break_it("dead")
