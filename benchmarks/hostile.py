@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -242,6 +243,7 @@ def _bomb(width: int, height: int) -> bytes:
     return _png_of(width, height, _zeros((width + 1) * height))
 
 
+@cache
 def _zeros(size: int) -> bytes:
     """So many zero bytes, compressed without ever being there."""
     packer = zlib.compressobj(9)
