@@ -2,16 +2,42 @@
 
 Did the model see the suite's prompts in training? How many images could not be scored? Did the pictures grow dark, bare
 or all alike while the reward rose? Were two folders scored alike? And in one line: was a reward over-optimised?
+
+Bounds used here are ours, named below and told in the findings; they sort what is worth a look, and prove nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.compare import compare
+from benchmarks.overlap import read_training_prompts, seen_in_training
+from benchmarks.pictures import BETWEEN_SEEDS, FIGURES, by_prompt, look_through
+from benchmarks.results import Results, read_results
+from benchmarks.stats import Difference, compare_pairs
+from benchmarks.store import OK
+from rewards.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas
 
 FINE, LOOK, BAD, UNKNOWN = "fine", "look", "bad", "unknown"
 VERDICTS = (FINE, LOOK, BAD, UNKNOWN)
+# More of a suite than this in training is a test on training data; less is worth a look.
+SEEN_SHARE = 0.01
+# More of one reward's scores than this missing, and its mean may stand for other images than the suite's.
+FAILED_SHARE = 0.05
+# A figure moved if its whole interval is beyond 0 and its change beyond half of the spread between the base's prompts.
+MOVED = 0.5
+# Near-identical pairs in more than half of a prompt's, or less than half of the base's diversity: seeds show one image.
+COLLAPSED = 0.5
+SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -33,6 +59,264 @@ class Finding:
         assert all(len(row) == len(self.head) for row in self.rows), "a cell for each name"
 
 
-def examine(folders: Sequence[Path], base: Path | None = None) -> list[Finding]:
-    """The findings about results folders, each compared with `base` (the first one, if none is named)."""
-    return []
+def examine(
+    folders: Sequence[Path], base: Path | None = None, *, margins: Mapping[str, float] | None = None
+) -> list[Finding]:
+    """The findings about results folders, each compared with `base` (the first one, if none is named).
+
+    `margins` are the losses one is ready to accept, as in `compare`. The most serious question comes first, whatever
+    its answer: over-optimisation, prompts seen in training, scores that are not there, how it was scored, the pictures.
+    """
+    folders = [Path(folder) for folder in folders]
+    if not folders and base is None:
+        raise UsageError("There is no results folder to look at.")
+    if base is not None:
+        folders = [Path(base), *(folder for folder in folders if folder.resolve() != Path(base).resolve())]
+    runs = read_results(folders)
+    return [
+        find_over_optimisation(runs, margins or {}),
+        find_overlap(runs),
+        find_failures(runs),
+        find_rulers(runs),
+        *find_pictures(runs),
+    ]
+
+
+def find_over_optimisation(runs: Sequence[Results], margins: Mapping[str, float]) -> Finding:
+    """In one line: did the rewards trained on rise while another one fell?"""
+    title = "Over-optimisation"
+    if len(runs) < 2:
+        return Finding(title, UNKNOWN, "There is one folder, and over-optimisation shows against a base model only.")
+    try:
+        table = compare([run.folder for run in runs], margins)
+    except UsageError as error:
+        return Finding(title, UNKNOWN, f"These folders cannot be compared: {error}")
+    describes = {key for run in runs for key in run.scores if run.card(key)["higher_is_better"] is None}
+    table = table[~table["reward"].isin(describes)]
+    if table.empty:
+        return Finding(title, UNKNOWN, "Only rewards that describe an image are compared, and they know no better.")
+    judged = [judge_over_optimisation(rows, margins) for _, rows in table.groupby("run", sort=False)]
+    verdict = _worst([verdict for verdict, _ in judged])
+    shown = table.sort_values("domain", kind="stable")
+    rows = tuple(
+        (row["run"], row["reward"], row["domain"], _interval(row["delta"], row["ci_low"], row["ci_high"]), verdict_)
+        for row, verdict_ in zip(shown.to_dict("records"), shown["verdict"], strict=True)
+    )
+    sentence = " ".join(sentence for _, sentence in judged)
+    return Finding(title, verdict, sentence, ("run", "reward", "domain", "change [95 %]", "verdict"), rows)
+
+
+def judge_over_optimisation(rows: pandas.DataFrame, margins: Mapping[str, float]) -> tuple[str, str]:
+    """Verdict and sentence about one run, from its rows of compare.csv.
+
+    bad: a reward that was trained on is better, and one that was not is worse (beyond its margin, where it has one).
+    look: that loss without any gain; or a loss within reach that the given margin does not exclude. unknown: no reward
+    was trained on here, or none besides those that were. Rows of rewards that only describe an image are not wanted.
+    """
+    run = rows["run"].iloc[0]
+    inside, outside = rows[rows["domain"] == "in"], rows[rows["domain"] == "out"]
+    if inside.empty:
+        return UNKNOWN, f"{run}: no reward that it was trained on is compared here."
+    gained = list(inside[inside["verdict"] == "better"]["reward"])
+    lost = list(outside[outside["verdict"] == "worse"]["reward"])
+    gain = f"{_names(gained)} rose" if gained else f"{_names(list(inside['reward']))} (trained on) did not rise"
+    if lost:
+        return (BAD if gained else LOOK), f"{run}: {gain}, and {_names(lost)} (not trained on) fell."
+    if outside.empty:
+        return UNKNOWN, f"{run}: {gain}, and no other reward was measured that could have shown the cost."
+    open_ = [
+        key
+        for key, found in zip(outside["reward"], outside["verdict"], strict=True)
+        if found == "no difference shown" and key.partition("@")[0] in {name.partition("@")[0] for name in margins}
+    ]
+    if open_:
+        return LOOK, f"{run}: {gain}, and a loss of {_names(open_)} beyond its margin is not excluded."
+    return FINE, f"{run}: {gain}, and no loss was shown of {_names(list(outside['reward']))} (not trained on)."
+
+
+def find_overlap(runs: Sequence[Results]) -> Finding:
+    """Prompts of the suite that a run was trained on, compared as `overlap.normalise` says."""
+    title = "Training prompts in the suite"
+    verdicts, sentences, rows = [], [], []
+    for run in runs:
+        prompts = list(dict.fromkeys(row.prompt for cells in run.scores.values() for row in cells.values()))
+        folder = _training_run(run)
+        if folder is None:
+            why = (
+                "its images come from elsewhere"
+                if run.record["images"] != "images"
+                else "no training of this program made it"
+            )
+            verdicts.append(UNKNOWN)
+            sentences.append(f"{run.name}: {why}, so what it was trained on is not known here.")
+            continue
+        training = read_training_prompts(folder)
+        if training is None:
+            verdicts.append(UNKNOWN)
+            sentences.append(f"{run.name}: {folder} does not tell its training prompts any more.")
+            continue
+        verdict, sentence, shared = judge_overlap(run.name, prompts, training)
+        verdicts.append(verdict)
+        sentences.append(sentence)
+        rows += [(run.name, text) for text in shared]
+    # A base model is part of most comparisons; that nobody knows its prompts must not hide what is known of the others.
+    known = [verdict for verdict in verdicts if verdict != UNKNOWN]
+    head = ("run", "prompt in both") if rows else ()
+    return Finding(title, _worst(known) if known else UNKNOWN, " ".join(sentences), head, tuple(rows))
+
+
+def judge_overlap(name: str, prompts: Sequence[str], training: set[str]) -> tuple[str, str, list[str]]:
+    """Verdict, sentence, and the prompts of the suite that are among those of the training."""
+    shared = seen_in_training(prompts, training)
+    if not shared:
+        return FINE, f"{name}: none of {len(prompts)} prompts was among its {len(training)} training prompts.", []
+    share = len(shared) / len(prompts)
+    sentence = (
+        f"{name}: {len(shared)} of {len(prompts)} prompts ({share:.1%}) were among its {len(training)} training prompts"
+    )
+    if share > SEEN_SHARE:
+        return BAD, f"{sentence}, so its scores are partly those of what it has learned by heart.", shared
+    return LOOK, f"{sentence}.", shared
+
+
+def find_failures(runs: Sequence[Results]) -> Finding:
+    """Scores that could not be made, which are in no mean."""
+    title, rows, verdicts = "Images without a score", [], [FINE]
+    for run in runs:
+        if not run.record["finished"]:
+            verdicts.append(LOOK)
+            rows.append((run.name, "-", "-", "the evaluation was not finished"))
+        for reward, cells in run.scores.items():
+            failed = [row for row in cells.values() if row.status != OK]
+            if failed:
+                verdicts.append(BAD if len(failed) > FAILED_SHARE * len(cells) else LOOK)
+                rows.append((run.name, reward, f"{len(failed)} of {len(cells)}", failed[0].detail))
+    if not rows:
+        return Finding(title, FINE, "Every image has a score of every reward.")
+    sentence = (
+        f"Scores are missing; they are in no mean, and more than {FAILED_SHARE:.0%} of them may make it another suite."
+    )
+    return Finding(title, _worst(verdicts), sentence, ("run", "reward", "failed", "the first reason"), tuple(rows))
+
+
+def find_rulers(runs: Sequence[Results]) -> Finding:
+    """Versions, engines and weights of the rewards, and where two folders differ in them."""
+    title = "Rewards: versions and engines"
+    head = ("reward", "run", "version", "engine", "weights")
+    rows: list[tuple[str, ...]] = []
+    keys_of: dict[str, list[frozenset[str]]] = {}
+    engines: dict[str, set[str]] = {}
+    for run in runs:
+        for name, keys in run.variants.items():
+            keys_of.setdefault(name, []).append(frozenset(keys))
+        for key in run.scores:
+            card = run.card(key)
+            engine, weights = _engine(card["provenance"])
+            engines.setdefault(key, set()).add(f"{engine} {weights}")
+            rows.append((key, run.name, str(card["version"]), engine, weights))
+    differing = sorted(key for key, found in engines.items() if len(found) > 1)
+    versions = sorted(name for name, found in keys_of.items() if not frozenset.intersection(*found))
+    rows.sort(key=lambda row: row[0])
+    if differing or versions:
+        parts = [f"{_names(differing)} by other engines or weights"] if differing else []
+        parts += [f"{_names(versions)} as another version or with other options"] if versions else []
+        sentence = f"The folders were not scored alike: {'; '.join(parts)}. Such scores do not compare."
+        return Finding(title, BAD, sentence, head, tuple(rows))
+    alike = "All folders were scored" if len(runs) > 1 else "The folder was scored"
+    return Finding(title, FINE, f"{alike} by one version and one engine a reward.", head, tuple(rows))
+
+
+def find_pictures(runs: Sequence[Results]) -> list[Finding]:
+    """A finding for each figure of `pictures`: how the runs' images differ from the base's in what no reward sees."""
+    looked = [look_through(run.folder) for run in runs]
+    shared = set.intersection(*(set(found) for found, _ in looked))  # other seeds would be other pairs of images
+    seen = [by_prompt({cell: found[cell] for cell in shared}) for found, _ in looked]
+    findings = [_compare_figure(name, runs, [one[name] for one in seen]) for name in FIGURES]
+    unseen = [(run.name, len(problems), problems) for run, (_, problems) in zip(runs, looked, strict=True) if problems]
+    if unseen:
+        rows = tuple((name, str(count), next(iter(problems.values()))) for name, count, problems in unseen)
+        sentence = "Some images are not here as they were scored, and are in none of the figures about pictures."
+        findings.append(Finding("Images that could not be looked at", LOOK, sentence, ("run", "images", "why"), rows))
+    return findings
+
+
+def judge_figure(name: str, base_P: Sequence[float], found: Difference) -> tuple[str, str]:
+    """Verdict and one clause about one figure of a run; `base_P` holds the base's value of each prompt.
+
+    look: it moved (see MOVED; of near-identical pairs only a rise and of diversity only a fall counts, and any shown
+    one does). bad: more than half of all pairs of images are near-identical, which the base's were not; or diversity
+    fell below half of the base's.
+    """
+    shown = found.ci_low > 0 or found.ci_high < 0
+    change = f"{found.base_mean:.3f} to {found.run_mean:.3f}"
+    if name == "near_duplicates":
+        if shown and found.delta > 0:
+            return (BAD if found.run_mean > COLLAPSED else LOOK), f"rose from {change}"
+        return FINE, f"went from {change}"
+    if name == "diversity":
+        if shown and found.delta < 0:
+            return (BAD if found.run_mean < COLLAPSED * found.base_mean else LOOK), f"fell from {change}"
+        return FINE, f"went from {change}"
+    spread = float(np.std(base_P))
+    if shown and abs(found.delta) > MOVED * spread:
+        return LOOK, f"{'rose' if found.delta > 0 else 'fell'} from {change}"
+    return FINE, f"went from {change}"
+
+
+def _compare_figure(name: str, runs: Sequence[Results], values: Sequence[Mapping[str, float]]) -> Finding:
+    """`values` holds each run's value of each prompt, of the same prompts everywhere."""
+    title, base = f"Pictures: {FIGURES[name]}", values[0]
+    if not base:
+        why = "no prompt has two images" if name in BETWEEN_SEEDS else "the folders share no image that can be read"
+        return Finding(title, UNKNOWN, f"Nothing tells: {why}.")
+    head, rows = ("run", "mean", "change [95 %]", "prompts"), [(runs[0].name, _mean(base), "-", str(len(base)))]
+    if len(runs) == 1:
+        sentence = f"{runs[0].name}: {_mean(base)}, with no base model to compare it with."
+        return Finding(title, UNKNOWN, sentence, head, tuple(rows))
+    prompts, verdicts, clauses = sorted(base), [], []
+    base_P = [base[prompt] for prompt in prompts]
+    for run, of_run in zip(runs[1:], values[1:], strict=True):
+        found = compare_pairs(base_P, [of_run[prompt] for prompt in prompts], prompts)
+        verdict, clause = judge_figure(name, base_P, found)
+        verdicts.append(verdict)
+        clauses.append(f"{run.name}: it {clause}.")
+        rows.append((run.name, _mean(of_run), _interval(found.delta, found.ci_low, found.ci_high), str(len(prompts))))
+    return Finding(title, _worst(verdicts), " ".join(clauses), head, tuple(rows))
+
+
+def _training_run(run: Results) -> Path | None:
+    """The folder of the training that made a run's model, None where none is known to have."""
+    model = run.record.get("model")
+    if isinstance(model, dict) and model.get("run") and model.get("step"):
+        return Path(model["run"])
+    above = run.folder.resolve().parent
+    return above.parent if above.name == "evaluations" and run.trained_on is not None else None
+
+
+def _engine(provenance: Mapping[str, str]) -> tuple[str, str]:
+    """Engine with its version, and the weights; where it ran is no part of what scored."""
+    engine = str(provenance.get("engine", "-"))
+    version = str(provenance.get("engine_version", ""))
+    named = version if engine in version else f"{engine} {version}"
+    return named.strip(), str(provenance.get("weights", "-"))
+
+
+def _worst(verdicts: Sequence[str]) -> str:
+    order = (FINE, UNKNOWN, LOOK, BAD)
+    return max(verdicts, key=order.index)
+
+
+def _names(keys: Sequence[str]) -> str:
+    names = list(keys)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _mean(values: Mapping[str, float]) -> str:
+    return f"{sum(values.values()) / len(values):.3f}" if values else "-"
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:+.3f}" if math.isnan(low) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from itertools import combinations
 from pathlib import Path
@@ -87,18 +88,21 @@ def look_through(folder: Path) -> tuple[dict[CellKey, Seen], dict[CellKey, str]]
     the image, so that the next look costs nothing.
     """
     kept = _read_cache(folder / CACHE_FILE)
-    seen: dict[CellKey, Seen] = {}
-    problems: dict[CellKey, str] = {}
-    for cell, row in _images(read_rows(folder)).items():
-        if not row.image_sha:
-            problems[cell] = row.detail or "there is no image"
-            continue
-        try:
-            if row.image_sha not in kept:
-                kept[row.image_sha] = _look_at(folder / row.image, row.image_sha)
-            seen[cell] = kept[row.image_sha]
-        except (OSError, ScoringError) as error:
-            problems[cell] = str(error)
+    rows = _images(read_rows(folder))
+    new = {row.image_sha: folder / row.image for row in rows.values() if row.image_sha and row.image_sha not in kept}
+    unseen: dict[str, str] = {}
+    with ThreadPoolExecutor() as threads:  # decoding and numpy leave the interpreter to the others
+        for image_sha, found in zip(new, threads.map(_look_at, new.values(), new), strict=True):
+            if isinstance(found, Seen):
+                kept[image_sha] = found
+            else:
+                unseen[image_sha] = found
+    seen = {cell: kept[row.image_sha] for cell, row in rows.items() if row.image_sha in kept}
+    problems = {
+        cell: unseen.get(row.image_sha) or row.detail or "there is no image"
+        for cell, row in rows.items()
+        if cell not in seen
+    }
     _write_cache(folder / CACHE_FILE, {one.image_sha: one for one in seen.values()})
     return seen, problems
 
@@ -142,11 +146,13 @@ def _images(rows: Iterable[Row]) -> dict[CellKey, Row]:
     return found
 
 
-def _look_at(path: Path, image_sha: str) -> Seen:
-    seen = look(path.read_bytes())
-    if seen.image_sha != image_sha:
-        raise ScoringError(f"{path} is not the image that was scored (its SHA-256 changed)")
-    return seen
+def _look_at(path: Path, image_sha: str) -> Seen | str:
+    """What was seen, or why nothing was."""
+    try:
+        seen = look(path.read_bytes())
+    except (OSError, ScoringError) as error:
+        return str(error)
+    return seen if seen.image_sha == image_sha else f"{path} is not the image that was scored (its SHA-256 changed)"
 
 
 def _read_cache(path: Path) -> dict[str, Seen]:
