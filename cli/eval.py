@@ -213,7 +213,7 @@ class _Source:
         if self.choice is None:
             return None, None, {}
         loaded = load_choice(self.choice, self.sampling)
-        facts = {"model": dict(loaded.facts), "sampler": loaded.sampling.model_dump(mode="json")}
+        facts = {"model": dict(loaded.facts), "sampler": dict(loaded.sampler)}
         return loaded.draw, loaded.trained_on, facts
 
 

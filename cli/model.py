@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.generate import Cell
     from dgpo.config import Config, Sampling
     from dgpo.policy import Policy
+    from rewards.prompt import Prompt
 
 BASE_RECIPES = {DEFAULT_MODEL: "tiny"}
 OTHER_RECIPE = "ocr"
@@ -43,20 +45,19 @@ class Choice:
 class LoadedModel:
     """A model that draws, with what a record of results has to say of it.
 
-    `facts` and `sampling` go into run.json; `trained_on` are the reward keys of its training, None without one.
+    `facts` and `sampler` go into run.json; `trained_on` are the reward keys of its training, None without one.
+    `make_images` gives one image a (prompt, seed), None where the model withholds it.
     """
 
     name: str
     facts: Mapping[str, Any]
-    policy: Policy
-    sampling: Sampling
+    sampler: Mapping[str, Any]
     trained_on: tuple[str, ...] | None
+    make_images: Callable[[Sequence[tuple[Prompt, int]]], Sequence[Image | None]]
 
-    def draw(self, cells: Sequence[Cell]) -> list[Image]:
+    def draw(self, cells: Sequence[Cell]) -> Sequence[Image | None]:
         """One image a cell; its noise follows from the cell alone."""
-        from dgpo.sample import draw_images
-
-        return draw_images(self.policy, [(cell.prompt, cell.seed) for cell in cells], self.sampling)
+        return self.make_images([(cell.prompt, cell.seed) for cell in cells])
 
 
 def choose_model(text: str | None) -> Choice:
@@ -130,12 +131,18 @@ def _choose_checkpoint(text: str, folder: Path, step: int | None) -> Choice:
 
 def _load_base(choice: Choice, changes: Mapping[str, Any]) -> LoadedModel:
     from dgpo.config import load_config
-    from dgpo.load import load_policy
+    from dgpo.load import load_drawer, load_policy
 
+    other = load_drawer(choice.text, changes, pick_device())
+    if other is not None:
+        return LoadedModel(choice.name, _base_facts(choice), other.sampler, None, other.draw)
     config = _evaluated(load_config(BASE_RECIPES.get(choice.text, OTHER_RECIPE)), changes)
     policy = load_policy(choice.text, config, pick_device())
-    facts = {"base": choice.text, "weights": _revision(choice.text)}
-    return LoadedModel(choice.name, facts, policy, config.sampling, None)
+    return _drawn_by(policy, config.sampling, choice.name, _base_facts(choice), None)
+
+
+def _base_facts(choice: Choice) -> dict[str, Any]:
+    return {"base": choice.text, "weights": _revision(choice.text)}
 
 
 def _load_trained(choice: Choice, run: Path, changes: Mapping[str, Any]) -> LoadedModel:
@@ -152,7 +159,17 @@ def _load_trained(choice: Choice, run: Path, changes: Mapping[str, Any]) -> Load
         trained_on = _trained_on(run, config)
         weights = f"manifest:{hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest()}"
     facts = {**describe_run_model(run, config.model, choice.step or UNTRAINED), "weights": weights}
-    return LoadedModel(choice.name, facts, policy, _evaluated(config, changes).sampling, trained_on)
+    return _drawn_by(policy, _evaluated(config, changes).sampling, choice.name, facts, trained_on)
+
+
+def _drawn_by(
+    policy: Policy, sampling: Sampling, name: str, facts: Mapping[str, Any], trained_on: tuple[str, ...] | None
+) -> LoadedModel:
+    """A model that our own sampler draws from."""
+    from dgpo.sample import draw_images
+
+    make_images = partial(draw_images, policy, sampling=sampling)
+    return LoadedModel(name, facts, sampling.model_dump(mode="json"), trained_on, make_images)
 
 
 def _trained_on(run: Path, config: Config) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="tiny (embedded, the default), a diffusers folder or hub id of the SD3 family, or RUN_DIR[@STEP].",
+        help="tiny (embedded, the default), a diffusers folder or hub id, or RUN_DIR[@STEP].",
     ),
 ]
 RewardTexts = Annotated[

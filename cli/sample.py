@@ -9,7 +9,7 @@ import typer
 
 from cli.model import choose_model, load_choice
 from cli.options import ModelName, SamplingSets, parse_sampling
-from rewards.errors import UsageError
+from rewards.errors import SetupError, UsageError
 from rewards.prompt import Prompt
 
 SAMPLES = Path("runs/samples")
@@ -36,5 +36,10 @@ def sample(
     cell = Cell(Prompt(prompt.strip()), seed)
     path = output or SAMPLES / f"{loaded.name}_{cell.file_name}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    loaded.draw([cell])[0].save(path, format="PNG")
+    image = loaded.draw([cell])[0]
+    if image is None:
+        raise SetupError(
+            f"{loaded.name} withholds this image (its safety checker found something); try another --seed."
+        )
+    image.save(path, format="PNG")
     print(path)

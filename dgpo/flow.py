@@ -71,10 +71,11 @@ def integrate(velocity: Velocity, noise_BCHW: torch.Tensor, scheduler) -> torch.
 
 
 def seeded_noise(shape: tuple[int, ...], *identity: str | int) -> torch.Tensor:
-    """Gaussian noise that depends on `identity` alone: not on batch, rank or device.
+    """Gaussian noise that depends on `identity` alone: not on batch, rank or device."""
+    return torch.randn(shape, generator=seeded_generator(*identity))
 
-    Drawn by a CPU generator of its own, seeded with a hash of the identity (a prompt's id and a seed, say).
-    """
+
+def seeded_generator(*identity: str | int) -> torch.Generator:
+    """A CPU generator of its own for each identity (a prompt's id and a seed, say), seeded with a hash of it."""
     digest = hashlib.sha256("\x1f".join(map(str, identity)).encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    return torch.randn(shape, generator=generator)
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,12 +1,16 @@
 """Find a model by its name: the embedded one, a local diffusers folder, or a hub id."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dgpo.checkpoint import read_published
 from dgpo.config import Config, Training
-from dgpo.models.sd3 import SD3
+from dgpo.models.pipeline import TextToImage
+from dgpo.models.sd3 import SD3, read_index
 from dgpo.policy import Policy
 from dgpo.run import find_checkpoint, read_config
 from rewards.errors import SetupError, UsageError, suggestion
@@ -23,21 +27,51 @@ def load_model(name: str, *, dtype: str, device: torch.device, text_length: int)
             it is a model of another family.
         SetupError: the hub cannot be reached or has no such model.
     """
+    place = find_model(name)
+    with _told_of_the_hub(name):
+        return SD3.from_folder(place, dtype=DTYPES[dtype], device=device, text_length=text_length)
+
+
+def load_drawer(name: str, settings: Mapping[str, Any], device: torch.device) -> TextToImage | None:
+    """A model of another family, which can only be drawn from; None for one of the family that `load_model` loads.
+
+    Raises:
+        UsageError, SetupError: as `load_model` does; or the model does not know one of the sampler's `settings`.
+    """
+    place = find_model(name)
+    with _told_of_the_hub(name):
+        if read_index(place).get("_class_name") == SD3.FAMILY:
+            return None
+        return TextToImage.from_folder(place, settings, device=device)
+
+
+def find_model(name: str) -> Path | str:
+    """The folder of a model, or its hub id, whose files are not looked for yet.
+
+    Raises:
+        UsageError, SetupError: as `load_model` does.
+    """
     path = TINY if name == "tiny" else Path(name)
-    settings = {"dtype": DTYPES[dtype], "device": device, "text_length": text_length}
     if name == "tiny" and not path.is_dir():
         raise SetupError(f"The embedded model is missing from {path}; install dgpo again.")
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise UsageError(f"{path} is no diffusers folder: it holds no model_index.json.")
-        return SD3.from_folder(path, **settings)
+        return path
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UsageError(
             f'There is no model "{name}": neither a folder nor a hub id (OWNER/NAME).{suggestion(name, ["tiny"])}'
         )
+    return name
+
+
+@contextmanager
+def _told_of_the_hub(name: str) -> Iterator[None]:
     try:
-        return SD3.from_folder(name, **settings)
+        yield
     except OSError as error:
+        if Path(name).is_dir() or name == "tiny":
+            raise
         raise SetupError(
             f"The model {name} could not be loaded from the hub: {str(error).splitlines()[0]} "
             f"Check the name and the connection, or give --model a local diffusers folder."

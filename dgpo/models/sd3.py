@@ -46,6 +46,8 @@ class Conditioning:
 class SD3:
     """A loaded pipeline as the trainer and the harness see it: encode, predict velocities, decode."""
 
+    FAMILY = StableDiffusion3Pipeline.__name__
+
     def __init__(self, pipeline: StableDiffusion3Pipeline, text_length: int):
         self.pipeline = pipeline
         self.text_length = text_length if pipeline.text_encoder_3 is not None else 0
@@ -64,8 +66,11 @@ class SD3:
         """
         index = read_index(path)
         family = index.get("_class_name")
-        if family != StableDiffusion3Pipeline.__name__:
-            raise UsageError(f"{path} holds a {family}; only models of the Stable Diffusion 3 family can be used.")
+        if family != cls.FAMILY:
+            raise UsageError(
+                f"{path} holds a {family}; only models of the Stable Diffusion 3 family can be trained. `dgpo eval` "
+                "and `dgpo sample` draw with any text-to-image pipeline of diffusers."
+            )
         absent = {name: None for name, value in index.items() if value == [None, None]}
         absent = {name: None for name in absent if name in ("text_encoder_3", "tokenizer_3")}
         pipeline = StableDiffusion3Pipeline.from_pretrained(path, dtype=dtype, **absent)

@@ -56,7 +56,7 @@ def test_folder_without_a_model_is_refused(tmp_path):
 def test_base_model_is_drawn_from_with_the_given_sampler(model_folder):
     model = load_choice(choose_model(str(model_folder)), SIZES)
     assert pixels(model).shape == (2, 32, 64, 3)
-    assert model.sampling.steps == 2
+    assert model.sampler["steps"] == 2
     assert model.trained_on is None
     assert model.facts["base"] == str(model_folder)
     assert model.facts["weights"].startswith("files:")
@@ -91,7 +91,7 @@ def test_run_says_what_it_was_trained_on_and_keeps_its_sampler(run_folder):
     model = load_choice(choose_model(f"{run_folder}@1"))
     assert model.trained_on == ("imagestats.edges@1",)
     assert model.facts["step"] == 1
-    assert (model.sampling.steps, model.sampling.height) == (2, 32)
+    assert (model.sampler["steps"], model.sampler["height"]) == (2, 32)
     assert load_choice(choose_model(f"{run_folder}@0")).trained_on is None
 
 

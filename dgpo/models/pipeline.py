@@ -1,0 +1,194 @@
+"""Any other text-to-image pipeline of diffusers, as the evaluation harness sees it: a prompt and a seed make an image.
+
+Such a model is drawn from by its own program and scheduler, and cannot be trained here. What all share with the
+models that can: an image's random numbers come from one CPU generator of its own, seeded by the prompt's id and the
+seed. diffusers draws the starting noise from it first, so models with latents of one shape start from the same noise
+(SD3 and the embedded model included), whatever the batch, the device and the precision; a stochastic sampler goes on
+drawing from the same generator.
+"""
+
+# What diffusers' pipelines have in common is not in their types.
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+from PIL import Image
+from torch.overrides import TorchFunctionMode
+
+from dgpo.flow import seeded_generator
+from dgpo.models.sd3 import read_index
+from rewards.errors import SetupError, UsageError, suggestion
+from rewards.prompt import Prompt
+
+# Our names of sampler settings, as in `dgpo.config.Sampling`, and what diffusers calls them.
+ARGUMENTS = {"steps": "num_inference_steps", "guidance": "guidance_scale", "height": "height", "width": "width"}
+OWN = ("prompt", "generator", "output_type")
+NOT_SETTINGS = {*OWN, "return_dict", "num_images_per_prompt"}
+SETTING_TYPES = (bool, int, float, str)
+LOW_PRECISION = (torch.float16, torch.bfloat16)
+
+
+class TextToImage:
+    """A loaded pipeline with the settings it is drawn with; `sampler` is what a record says of them."""
+
+    def __init__(self, pipeline: diffusers.DiffusionPipeline, settings: Mapping[str, Any]) -> None:
+        self.pipeline = pipeline
+        self.arguments = settle_arguments(type(pipeline), settings)
+        pipeline.set_progress_bar_config(disable=True)
+
+    @classmethod
+    def from_folder(cls, path: str | Path, settings: Mapping[str, Any], *, device: torch.device) -> "TextToImage":
+        """Load a local folder or a hub id: safetensors only, no code but diffusers' own; bf16, on a CPU fp32.
+
+        Raises:
+            UsageError: it makes no images from texts alone, or does not know one of the settings; said before anything
+                large is loaded.
+            SetupError: its files cannot be loaded.
+        """
+        family = find_family(path)
+        settle_arguments(family, settings)
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        try:
+            pipeline = family.from_pretrained(path, dtype=dtype, use_safetensors=True)
+        except (OSError, ValueError, ImportError) as error:
+            raise SetupError(
+                f"The model {path} ({family.__name__}) could not be loaded: {_first_line(error)} Only models saved as "
+                "safetensors, and without code of their own, are taken."
+            ) from error
+        return cls(pipeline.to(device), settings)
+
+    @property
+    def sampler(self) -> dict[str, Any]:
+        """Pipeline, scheduler, precision, and every setting with its value, given or the pipeline's default."""
+        settled = {name: self.arguments.get(argument) for name, argument in ARGUMENTS.items()}
+        others = {name: value for name, value in self.arguments.items() if name not in ARGUMENTS.values()}
+        scheduler = getattr(self.pipeline, "scheduler", None)
+        return {
+            "pipeline": type(self.pipeline).__name__,
+            "scheduler": None if scheduler is None else type(scheduler).__name__,
+            "dtype": str(self.pipeline.dtype).removeprefix("torch."),
+            **settled,
+            **others,
+            "noise": "one CPU generator an image, which a stochastic sampler goes on drawing from",
+        }
+
+    @torch.no_grad()
+    def draw(self, cells: Sequence[tuple[Prompt, int]], micro_batch: int = 4) -> list[Image.Image | None]:
+        """One image a (prompt, seed); None where the model's own safety checker has blackened it."""
+        images = []
+        for start in range(0, len(cells), micro_batch):
+            chosen = cells[start : start + micro_batch]
+            with _FullPrecisionNoise():
+                drawn = self.pipeline(
+                    prompt=[prompt.text for prompt, _ in chosen],
+                    generator=[seeded_generator("image", prompt.id, seed) for prompt, seed in chosen],
+                    output_type="pil",
+                    **self._given(len(chosen)),
+                )
+            blackened = getattr(drawn, "nsfw_content_detected", None) or [False] * len(chosen)
+            images += [None if black else image for image, black in zip(drawn.images, blackened, strict=True)]
+        return images
+
+    def _given(self, batch: int) -> dict[str, Any]:
+        """The arguments of one call; a text besides the prompt is wanted once an image."""
+        return {
+            name: [value] * batch if name.startswith("negative_prompt") and isinstance(value, str) else value
+            for name, value in self.arguments.items()
+        }
+
+
+class _FullPrecisionNoise(TorchFunctionMode):
+    """Noise for bf16 and fp16 is drawn in fp32 and rounded: drawn at low precision, it would be other noise."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        dtype = kwargs.get("dtype")
+        if func is torch.randn and kwargs.get("generator") is not None and dtype in LOW_PRECISION:
+            return func(*args, **{**kwargs, "dtype": torch.float32}).to(dtype)
+        return func(*args, **kwargs)
+
+
+def find_family(path: str | Path) -> type[diffusers.DiffusionPipeline]:
+    """The pipeline class of a folder or a hub id, if it draws images from texts.
+
+    Raises:
+        UsageError: it needs more than a text, or is none of diffusers' own.
+    """
+    name = read_index(path).get("_class_name")
+    family = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (isinstance(family, type) and issubclass(family, diffusers.DiffusionPipeline)):
+        raise UsageError(
+            f"{path} is a {name}, which is no pipeline of diffusers {diffusers.__version__}; code that comes with a "
+            "model is not run."
+        )
+    parameters = inspect.signature(family.__call__).parameters
+    needs_more = [
+        parameter.name
+        for parameter in parameters.values()
+        if parameter.default is parameter.empty and parameter.name not in ("self", "prompt", "args", "kwargs")
+    ]
+    other_input = {"image", "video", "num_frames"} & set(parameters)
+    known = family in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
+    if not set(OWN) <= set(parameters) or needs_more or (other_input and not known):
+        raise UsageError(f"{path} is a {name}, which does not make images from texts alone.")
+    return family
+
+
+def settle_arguments(family: type[diffusers.DiffusionPipeline], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The pipeline's plain arguments with their values: those given, its own defaults for the rest.
+
+    Raises:
+        UsageError: a setting that this pipeline does not take, or a value that cannot be one.
+    """
+    parameters = inspect.signature(family.__call__).parameters
+    ours = {argument: name for name, argument in ARGUMENTS.items()}
+    taken = {
+        ours.get(parameter.name, parameter.name): parameter
+        for parameter in parameters.values()
+        if _is_setting(parameter)
+    }
+    arguments = {
+        parameter.name: parameter.default
+        for parameter in taken.values()
+        if parameter.default is not None and parameter.default is not parameter.empty
+    }
+    for name, value in settings.items():
+        if name not in taken:
+            raise UsageError(f'{family.__name__} has no setting "sampling.{name}".{suggestion(name, taken)}')
+        _check_value(name, value, taken[name].default)
+        arguments[taken[name].name] = value
+    return arguments
+
+
+def _is_setting(parameter: inspect.Parameter) -> bool:
+    """Whether a plain value can be given: one stands there already, or the name is known to take one."""
+    if parameter.name in ARGUMENTS.values():
+        return True
+    negative = parameter.name.startswith("negative_prompt") and "embeds" not in parameter.name
+    return parameter.name not in NOT_SETTINGS and (negative or isinstance(parameter.default, SETTING_TYPES))
+
+
+def _check_value(name: str, value: Any, default: Any) -> None:
+    """UsageError for a value that is not of the default's kind."""
+    if name in ("steps", "height", "width"):
+        fits, wanted = type(value) is int and value > 0, "a whole number from 1 up"
+    elif isinstance(default, bool):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif name == "guidance" or isinstance(default, (int, float)):
+        fits, wanted = type(value) in (int, float), "a number"
+    else:
+        fits, wanted = isinstance(value, str), "a text"
+    if not fits:
+        raise UsageError(f"sampling.{name} takes {wanted}; got {value!r}.")
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    line = text.splitlines()[0] if text else type(error).__name__
+    return line if line.endswith(".") else f"{line}."
