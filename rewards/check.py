@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from rewards.address import is_address
 from rewards.card import Card, WeightFile
 from rewards.errors import SetupError
 from rewards.examples import (
@@ -52,6 +53,9 @@ def check(
         pictures: folder with the published pictures; otherwise they come from the cache or are downloaded into it. For
             GenEval, any photographs; otherwise they are drawn.
     """
+    if spec.source is not None and is_address(spec.source):
+        words = f"{card.key} is checked where it runs: dgpo rewards check {card.name}, on the machine of its server"
+        return [Finding(spec.key, "served", "not checked", words)]
     findings = _check_rules(spec) if spec.name in GENEVAL else []
     try:
         files = {} if _is_judged(spec) else locate(card, spec.weights)

@@ -158,6 +158,15 @@ def test_prompts_are_checked_by_the_server_in_few_requests(width):
             reward.check(Prompt("tall"))
 
 
+def test_a_served_reward_is_checked_where_it_runs():
+    from rewards.check import check
+
+    with serving(parse_rewards(["imagestats.edges"])) as server:
+        (spec,) = parse_rewards([f"{server.base}/imagestats.edges"])
+        (finding,) = check(spec, card_of(spec))
+    assert (finding.result, "dgpo rewards check imagestats.edges" in finding.words) == ("not checked", True)
+
+
 def test_the_token_is_needed_where_there_is_one(width, monkeypatch):
     with serving(parse_rewards([width]), token="0123456789abcdef") as server:
         with pytest.raises(SetupError, match="put that of the server into DGPO_REWARD_TOKEN"):
