@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from benchmarks import paper
+
 TASKS = {
     "single_object": "Single object",
     "two_object": "Two object",
@@ -163,27 +165,7 @@ def _number(number: float | None, digits: str, empty: str) -> str:
     return empty if number is None else format(number, digits)
 
 
-def _published(model: str, overall: float, *shares: float) -> TableRow:
-    return TableRow(model, PUBLISHED, overall, dict(zip(TASKS, shares, strict=True)))
-
-
-# Table 1 of DGPO (Luo et al. 2025, arXiv 2510.08425): overall, then the six tasks in the order of TASKS.
-PAPER_TABLE = (
-    _published("Show-o", 0.53, 0.95, 0.52, 0.49, 0.82, 0.11, 0.28),
-    _published("Emu3-Gen", 0.54, 0.98, 0.71, 0.34, 0.81, 0.17, 0.21),
-    _published("JanusFlow", 0.63, 0.97, 0.59, 0.45, 0.83, 0.53, 0.42),
-    _published("Janus-Pro-7B", 0.80, 0.99, 0.89, 0.59, 0.90, 0.79, 0.66),
-    _published("GPT-4o", 0.84, 0.99, 0.92, 0.85, 0.92, 0.75, 0.61),
-    _published("LDM", 0.37, 0.92, 0.29, 0.23, 0.70, 0.02, 0.05),
-    _published("SD1.5", 0.43, 0.97, 0.38, 0.35, 0.76, 0.04, 0.06),
-    _published("SD2.1", 0.50, 0.98, 0.51, 0.44, 0.85, 0.07, 0.17),
-    _published("SD-XL", 0.55, 0.98, 0.74, 0.39, 0.85, 0.15, 0.23),
-    _published("DALLE-2", 0.52, 0.94, 0.66, 0.49, 0.77, 0.10, 0.19),
-    _published("DALLE-3", 0.67, 0.96, 0.87, 0.47, 0.83, 0.43, 0.45),
-    _published("FLUX.1 Dev", 0.66, 0.98, 0.81, 0.74, 0.79, 0.22, 0.45),
-    _published("SD3.5-L", 0.71, 0.98, 0.89, 0.73, 0.83, 0.34, 0.47),
-    _published("SANA-1.5 4.8B", 0.81, 0.99, 0.93, 0.86, 0.84, 0.59, 0.65),
-    _published("SD3.5-M", 0.63, 0.98, 0.78, 0.50, 0.81, 0.24, 0.52),
-    _published("SD3.5-M + Flow-GRPO", 0.95, 1.00, 0.99, 0.95, 0.92, 0.99, 0.86),
-    _published("SD3.5-M + DGPO", 0.97, 1.00, 0.99, 0.97, 0.95, 0.99, 0.91),
+PAPER_TABLE = tuple(
+    TableRow(model, PUBLISHED, overall, dict(zip(TASKS, shares, strict=True)))
+    for model, (overall, *shares) in paper.GENEVAL.items()
 )
