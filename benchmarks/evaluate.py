@@ -1,15 +1,18 @@
 """One evaluation: every prompt of a suite with every seed, drawn or found, scored by every reward, written down.
 
 The results folder is the state. Running the same command again makes only what is missing: after a kill it goes on,
-with more seeds or rewards it amends, and scores that failed are tried again. Blocks of cells are fixed by suite and
-seed; while the images of one block are scored by the pool, those of the next are drawn.
+with more prompts, seeds or rewards it amends, and scores that failed are tried again. Blocks of cells are fixed by
+suite and seed, and a block is drawn at once by one process; so neither kills nor the number of processes or of scoring
+workers change an image. While the images of one block are scored by the pool, those of the next are drawn.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,8 @@ from benchmarks.record import (
     write_record,
 )
 from benchmarks.rows import RowMaker
-from benchmarks.store import OK, SCORES_FILE, Row, ScoreStore
+from benchmarks.shares import Alone, Peers, deal, hear_reports, locked, others, report, shared
+from benchmarks.store import OK, SCORES_FILE, Row, ScoreStore, holds_scores, read_all_rows
 from benchmarks.suite import Suite
 from benchmarks.summary import Summary, count_failures, summarise, write_summary
 from rewards.errors import UsageError
@@ -37,9 +41,10 @@ from rewards.spec import RewardSpec
 
 log = logging.getLogger(__name__)
 
-# Images handed to one worker at a time; smaller than a block, so that every worker has something to do.
-BATCH = 16
+# Images that are drawn at once, by one process, and judged at once, by one worker.
+BLOCK = 16
 SHOWN_PROBLEMS = 10
+OPENED = "opened"
 
 
 def evaluate(
@@ -54,7 +59,8 @@ def evaluate(
     trained_on: Collection[str] | None,
     pool: ScoringPool,
     provenance: Mapping[str, Any],
-    block: int = 64,
+    block: int = BLOCK,
+    peers: Peers | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_note: Callable[[str], None] = log.warning,
 ) -> Summary:
@@ -66,12 +72,14 @@ def evaluate(
     `pool` was built with `specs`. `trained_on` holds the reward keys the model was trained with, None for a model that
     no reward trained. `provenance` goes into run.json; its `model` and `sampler` decide whether a folder that already
     holds results belongs to this run. `on_progress(done, total)` counts images; `on_note` gets a sentence whenever
-    something was mended, and the summary repeats them all.
+    something was mended, and the summary repeats them all. With `peers` this is the main one of several processes; the
+    others call `assist` with the same suite, seeds, specs, source of images and block.
 
     Raises UsageError before anything is drawn: no rewards or seeds, prompts that a reward cannot judge (all of them at
-    once), a folder with another run's results.
+    once), a folder with another run's results, or one where another command is at work.
     """
     _check_request(seeds, specs)
+    peers = peers or Alone()
     notes = _Notes(on_note)
     source = _choose_source(suite, folder, draw, images, notes)
     rewards = [load(spec) for spec in specs]
@@ -85,13 +93,42 @@ def evaluate(
         rewards=rewards,
         provenance=provenance,
     )
-    store, record = _open_folder(folder, record, notes)
-    run = _Evaluation(suite, folder, record, store, specs, source, pool, notes)
-    total, done = len(suite.prompts) * len(seeds), 0
-    for finished in run.work_through(_blocks(suite, seeds, block)):
-        done += finished
-        on_progress(done, total)
-    return run.close(seeds)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder) as let_others_in:
+        store, record = _open_folder(folder, record, suite, notes)
+        if others(peers):
+            store = ScoreStore(folder, rank=peers.rank)
+            let_others_in()
+            peers.tell(OPENED, "")
+        run = _Evaluation(suite, record, store, specs, source, pool, notes)
+        total = len(suite.prompts) * len(seeds)
+        for finished in run.work_through(deal(_blocks(suite, seeds, block), peers)):
+            on_progress(peers.count(finished), total)
+        run.take_reports(hear_reports(peers, lambda: on_progress(peers.count(0), total)))
+        return run.close(folder, seeds)
+
+
+def assist(
+    suite: Suite,
+    *,
+    seeds: Sequence[int],
+    specs: Sequence[RewardSpec],
+    folder: Path,
+    draw: Draw | None = None,
+    images: Path | None = None,
+    pool: ScoringPool,
+    block: int = BLOCK,
+    peers: Peers,
+) -> None:
+    """Do blocks of an evaluation whose main process, with the same arguments, is in `evaluate`."""
+    notes = _Notes(lambda _: None)
+    source = _choose_source(suite, folder, draw, images, notes)
+    peers.hear(OPENED, lambda: None)
+    with shared(folder):
+        run = _Evaluation(suite, read_record(folder), ScoreStore(folder, rank=peers.rank), specs, source, pool, notes)
+        for finished in run.work_through(deal(_blocks(suite, seeds, block), peers)):
+            peers.count(finished)
+        report(peers, run.report())
 
 
 def check_prompts(suite: Suite, rewards: Iterable[Reward]) -> None:
@@ -134,15 +171,17 @@ class _Notes:
 class _Block:
     """The pictures of one block on their way through the pool; `wanted` are the reward keys each still lacks."""
 
-    def __init__(self, pictures: Sequence[Picture], wanted: Mapping[Cell, list[str]], pool: ScoringPool) -> None:
+    def __init__(self, pictures: Sequence[Picture], wanted: Mapping[Cell, Sequence[str]], pool: ScoringPool) -> None:
         self.pictures = pictures
         self.wanted = wanted
-        readable = [picture for picture in pictures if picture.image is not None and wanted[picture.cell]]
+        alike: dict[tuple[str, ...], list[Picture]] = {}
+        for picture in pictures:
+            if picture.image is not None and wanted[picture.cell]:
+                alike.setdefault(tuple(wanted[picture.cell]), []).append(picture)
         self.batches: list[tuple[list[Picture], Future[Scored]]] = []
-        for start in range(0, len(readable), BATCH):
-            batch = readable[start : start + BATCH]
+        for keys, batch in alike.items():
             images = [picture.image for picture in batch if picture.image is not None]
-            self.batches.append((batch, pool.submit(images, [picture.cell.prompt for picture in batch])))
+            self.batches.append((batch, pool.submit(images, [picture.cell.prompt for picture in batch], keys)))
 
 
 class _Evaluation:
@@ -151,7 +190,6 @@ class _Evaluation:
     def __init__(
         self,
         suite: Suite,
-        folder: Path,
         record: Record,
         store: ScoreStore,
         specs: Sequence[RewardSpec],
@@ -159,44 +197,58 @@ class _Evaluation:
         pool: ScoringPool,
         notes: _Notes,
     ) -> None:
-        self.suite, self.folder, self.record, self.store = suite, folder, record, store
+        self.suite, self.record, self.store = suite, record, store
         self.keys = [spec.key for spec in specs]
         self.source, self.pool, self.notes = source, pool, notes
         self.rows_of = RowMaker(suite, record["run"])
-        self.current_sha: dict[CellKey, str] = {}
+        self.replaced: dict[CellKey, str] = {}
 
     def work_through(self, blocks: Iterable[Sequence[Cell]]) -> Iterator[int]:
-        """Do block after block, drawing one while the one before is scored; yields the cells done with each."""
-        before: _Block | None = None
+        """Do block after block, drawing while as many as there are workers are scored; yields the cells done."""
+        begun: deque[_Block] = deque()
         for cells in blocks:
-            block = self._start(cells)
-            if before is not None:
-                yield self._finish(before)
-            before = block
-        if before is not None:
-            yield self._finish(before)
+            begun.append(self._start(cells))
+            if len(begun) > max(self.pool.workers, 1):
+                yield self._finish(begun.popleft())
+        while begun:
+            yield self._finish(begun.popleft())
 
-    def close(self, seeds: Collection[int]) -> Summary:
+    def report(self) -> list[Any]:
+        """What another process tells the main one at the end, beside the rows it has written."""
+        return [self.notes.sentences, [[*cell, sha] for cell, sha in self.replaced.items()]]
+
+    def take_reports(self, reports: Iterable[Any]) -> None:
+        """Know what the other processes have done; each of their sentences is passed on once."""
+        for sentences, replaced in reports:
+            for sentence in sentences:
+                if sentence not in self.notes.sentences:
+                    self.notes.add(sentence)
+            self.replaced.update(((prompt_id, seed), sha) for prompt_id, seed, sha in replaced)
+
+    def close(self, folder: Path, seeds: Collection[int]) -> Summary:
         """Put the scores in one order, write the summary, and mark the record as finished."""
+        self.store.merge()
         rows = self._in_order(self._current(self.store.rows.values()))
         self.store.rewrite(rows)
         units = {key: reward["unit"] for key, reward in self.record["rewards"].items()}
         table, without_scores = summarise(rows, units, self.record["trained_on"])
         for sentence in without_scores:
             self.notes.add(sentence)
-        write_summary(self.folder, table)
+        write_summary(folder, table)
         verdicts = [row.reward for row in table if self.record["rewards"][row.reward]["name"] == OFFICIAL]
-        geneval = write_geneval(self.folder, rows, self.suite, self.record["run"], verdicts)
-        write_record(self.folder, {**self.record, "finished": True})
+        geneval = write_geneval(folder, rows, self.suite, self.record["run"], verdicts)
+        write_record(folder, {**self.record, "finished": True})
         failed, reasons = count_failures(row for row in rows if row.reward in self.keys and row.seed in seeds)
         images = len(self.suite.prompts) * len(seeds)
-        return Summary(self.folder, tuple(table), images, failed, reasons, tuple(self.notes.sentences), geneval)
+        return Summary(folder, tuple(table), images, failed, reasons, tuple(self.notes.sentences), geneval)
 
     def _start(self, cells: Sequence[Cell]) -> _Block:
         """Fetch a block's images and hand those that lack a score to the pool; returns while they are being scored."""
         scored_sha = {cell.key: self._scored_sha(cell) for cell in cells}
         pictures = self.source.fetch(cells, scored_sha)
-        self.current_sha.update((picture.cell.key, picture.sha256) for picture in pictures)
+        for picture in pictures:
+            if scored_sha[picture.cell.key] - {picture.sha256}:
+                self.replaced[picture.cell.key] = picture.sha256
         wanted = {picture.cell: [key for key in self.keys if not self._is_done(picture, key)] for picture in pictures}
         return _Block(pictures, wanted, self.pool)
 
@@ -217,8 +269,9 @@ class _Evaluation:
         return len(block.pictures)
 
     def _scored_sha(self, cell: Cell) -> set[str]:
+        """The images that were there when this cell was scored, or could not be."""
         rows = (self.store.rows.get((*cell.key, key)) for key in self.record["rewards"])
-        return {row.image_sha for row in rows if row is not None and row.status == OK}
+        return {row.image_sha for row in rows if row is not None and row.image_sha}
 
     def _is_done(self, picture: Picture, key: str) -> bool:
         row = self.store.rows.get((*picture.cell.key, key))
@@ -227,7 +280,7 @@ class _Evaluation:
     def _current(self, rows: Iterable[Row]) -> list[Row]:
         """Without the scores, of rewards not asked for now, whose image has been replaced since."""
         rows = list(rows)
-        kept = [row for row in rows if row.image_sha == self.current_sha.get((row.prompt_id, row.seed), row.image_sha)]
+        kept = [row for row in rows if row.image_sha == self.replaced.get((row.prompt_id, row.seed), row.image_sha)]
         if len(kept) < len(rows):
             rewards = ", ".join(sorted({row.reward for row in rows} - set(self.keys)))
             self.notes.add(
@@ -259,17 +312,14 @@ def _choose_source(suite: Suite, folder: Path, draw: Draw | None, images: Path |
     raise UsageError("An evaluation needs either a model that draws or a folder of images, and not both.")
 
 
-def _blocks(suite: Suite, seeds: Iterable[int], size: int) -> Iterable[list[Cell]]:
-    for cells in cells_of(suite, seeds):
-        for start in range(0, len(cells), size):
-            yield cells[start : start + size]
+def _blocks(suite: Suite, seeds: Iterable[int], size: int) -> list[list[Cell]]:
+    return [cells[start : start + size] for cells in cells_of(suite, seeds) for start in range(0, len(cells), size)]
 
 
-def _open_folder(folder: Path, record: Record, notes: _Notes) -> tuple[ScoreStore, Record]:
+def _open_folder(folder: Path, record: Record, suite: Suite, notes: _Notes) -> tuple[ScoreStore, Record]:
     """The scores a folder already holds, if they are this run's, and the record to which this evaluation amounts."""
-    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / RECORD_FILE).exists():
-        if (folder / SCORES_FILE).exists():
+        if holds_scores(folder):
             raise UsageError(
                 f"{folder} holds {SCORES_FILE} but no {RECORD_FILE}, so nobody can tell whose scores these are."
                 " Choose another --output."
@@ -277,8 +327,9 @@ def _open_folder(folder: Path, record: Record, notes: _Notes) -> tuple[ScoreStor
         write_record(folder, record)
         return ScoreStore(folder), record
     old = read_record(folder)
-    refuse_other_run(folder, old, record)
+    refuse_other_run(folder, _with_new_prompts(folder, old, record, suite), record)
     store = ScoreStore(folder)
+    _admit_new_prompts(store, old, record, notes)
     if store.torn:
         notes.add(f"{store.path} ended in a half-written row, left by a kill; it was dropped and is made again.")
     changed = rescored_rewards(old, record)
@@ -290,3 +341,26 @@ def _open_folder(folder: Path, record: Record, notes: _Notes) -> tuple[ScoreStor
     amended = amend_record(old, record)
     write_record(folder, amended)
     return store, amended
+
+
+def _with_new_prompts(folder: Path, old: Record, new: Record, suite: Suite) -> Record:
+    """The old record as one of the new suite, if that is the old one with more prompts.
+
+    That is seen by the scores: none belongs to a prompt that is no longer there. A prompt's id is a hash of all of it.
+    """
+    known = {prompt.id for prompt in suite.prompts}
+    same_name = old["suite"]["name"] == new["suite"]["name"]
+    if same_name and all(row.prompt_id in known for row in read_all_rows(folder)):
+        return {**old, "suite": new["suite"]}
+    return old
+
+
+def _admit_new_prompts(store: ScoreStore, old: Record, new: Record, notes: _Notes) -> None:
+    there, here = old["suite"], new["suite"]
+    if there["sha256"] == here["sha256"]:
+        return
+    store.rewrite([replace(row, suite_sha=here["sha256"]) for row in store.rows.values()])
+    notes.add(
+        f"The suite {here['name']} has other prompts than before ({there['prompts']} then, {here['prompts']} now); the"
+        " scores of those that it still has are kept."
+    )

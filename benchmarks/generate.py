@@ -67,7 +67,11 @@ class ImageSource(Protocol):
 
 
 class DrawnImages:
-    """Images drawn into FOLDER/images; those already there are kept, and damaged ones are drawn again."""
+    """Images drawn into FOLDER/images; those of which a score tells the hash are kept, all others drawn again.
+
+    A block is drawn as a whole even if only some of its images are wanted: a model's arithmetic may round otherwise in
+    a smaller batch, and an image must not depend on what was there before.
+    """
 
     def __init__(self, folder: Path, draw: Draw, note: Callable[[str], None]) -> None:
         self.folder = folder / IMAGES_FOLDER
@@ -75,15 +79,15 @@ class DrawnImages:
         self.note = note
 
     def fetch(self, cells: Sequence[Cell], scored_sha: Mapping[CellKey, Collection[str]]) -> list[Picture]:
-        """The pictures of one block. `scored_sha` holds the hashes of the images that were already scored."""
+        """The pictures of one block. `scored_sha` holds the hashes of the images that have rows already."""
         pictures = {cell: self._kept(cell, scored_sha.get(cell.key, ())) for cell in cells}
-        absent = [cell for cell, picture in pictures.items() if picture is None]
-        if absent:
-            images = self.draw(absent)
-            if len(images) != len(absent):
-                raise ValueError(f"the model was asked for {len(absent)} images and gave {len(images)}")
-            for cell, image in zip(absent, images, strict=True):
-                pictures[cell] = self._written(cell, image)
+        if None in pictures.values():
+            images = self.draw(cells)
+            if len(images) != len(cells):
+                raise ValueError(f"the model was asked for {len(cells)} images and gave {len(images)}")
+            for cell, image in zip(cells, images, strict=True):
+                if pictures[cell] is None:
+                    pictures[cell] = self._written(cell, image)
         return [picture for picture in pictures.values() if picture is not None]
 
     def _kept(self, cell: Cell, scored_sha: Collection[str]) -> Picture | None:
@@ -96,8 +100,7 @@ class DrawnImages:
             return None
         if scored_sha and picture.sha256 not in scored_sha:
             self.note(f"{path} is not the image that was scored (its SHA-256 changed); it is drawn again.")
-            return None
-        return picture
+        return picture if picture.sha256 in scored_sha else None
 
     def _written(self, cell: Cell, image: Image.Image | None) -> Picture:
         path = self.folder / cell.file_name

@@ -3,7 +3,8 @@
 Rows are appended as blocks of images are finished, one write a block. A process killed in the middle of a write leaves
 a torn last row; it is recognised (the file must end with a complete record) and dropped. A later row of the same
 prompt, seed and reward replaces an earlier one, so a score that is made again is simply appended; `rewrite` then brings
-the file into one order.
+the file into one order. Of several processes each appends to a file of its own, scores.part-RANK.csv, until the main
+one merges them; what a killed command left there is merged when the folder is opened next.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pandas
 
 SCORES_FILE = "scores.csv"
+PART = "scores.part-"
 OK, FAILED, MISSING = "ok", "failed", "missing"
 
 
@@ -64,32 +66,34 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 
 class ScoreStore:
-    """The scores of one folder, in memory and on disk; what is in `rows` is also in the file.
+    """The scores of one folder, in memory and on disk; what is in `rows` is also in a file.
 
-    Rows of the same `key_of` replace each other.
+    Rows of the same `key_of` replace each other. With `rank`, this is one of several processes: it knows what the
+    folder held when it came, and what it appends goes to its own part.
     """
 
-    def __init__(self, folder: Path, key_of: Callable[[Row], Any] = lambda row: row.key) -> None:
+    def __init__(
+        self, folder: Path, key_of: Callable[[Row], Any] = lambda row: row.key, *, rank: int | None = None
+    ) -> None:
+        self.folder = folder
         self.path = folder / SCORES_FILE
+        self.target = self.path if rank is None else folder / f"{PART}{rank}.csv"
         self.key_of = key_of
         self.rows: dict[Any, Row] = {}
         self.torn = False
-        if not self.path.exists():
+        if rank is not None:
+            self._read(self.path)
             return
-        data = self.path.read_bytes()
-        complete = _complete_records(data)
-        self.rows = {key_of(row): row for row in _parse(self.path, complete)}
-        if len(complete) < len(data):
-            self.torn = True
-            replace_file(self.path, complete)
+        self._read(self.path)
+        self.merge()
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add finished scores with one write, on disk when this returns."""
         rows = list(rows)
         if not rows:
             return
-        new = not self.path.exists() or self.path.stat().st_size == 0
-        with self.path.open("ab") as file:
+        new = not self.target.exists() or self.target.stat().st_size == 0
+        with self.target.open("ab") as file:
             file.write(format_rows(rows, header=new))
             file.flush()
             os.fsync(file.fileno())
@@ -101,13 +105,40 @@ class ScoreStore:
         replace_file(self.path, format_rows(rows, header=True))
         self.rows = {self.key_of(row): row for row in rows}
 
+    def merge(self) -> None:
+        """Take the parts of all processes into the one file; a kill in between leaves rows twice, never lost."""
+        parts = _parts(self.folder)
+        for path in parts:
+            self._read(path)
+        if parts or self.torn:
+            self.rewrite(self.rows.values())
+        for path in parts:
+            path.unlink()
+
+    def _read(self, path: Path) -> None:
+        if path.exists():
+            data = path.read_bytes()
+            complete = _complete_records(data)
+            self.rows.update((self.key_of(row), row) for row in _parse(path, complete))
+            self.torn |= len(complete) < len(data)
+
 
 def read_rows(folder: Path) -> list[Row]:
     """The scores in a results folder, the latest of each prompt, seed and reward; the file is left as it is."""
-    path = folder / SCORES_FILE
-    if not path.is_file():
+    if not holds_scores(folder):
         raise UsageError(f"{folder} holds no {SCORES_FILE}; name a folder that `dgpo eval --output` has written.")
-    return list({row.key: row for row in _parse(path, _complete_records(path.read_bytes()))}.values())
+    return list({row.key: row for row in read_all_rows(folder)}.values())
+
+
+def read_all_rows(folder: Path) -> list[Row]:
+    """Every row in a folder that may be under way, of the parts too; the files are left as they are."""
+    paths = [path for path in (folder / SCORES_FILE, *_parts(folder)) if path.exists()]
+    return [row for path in paths for row in _parse(path, _complete_records(path.read_bytes()))]
+
+
+def holds_scores(folder: Path) -> bool:
+    """Whether there are scores in a folder, be it those of a command that was killed."""
+    return (folder / SCORES_FILE).exists() or bool(_parts(folder))
 
 
 def load_scores(folder: Path | str) -> pandas.DataFrame:
@@ -127,6 +158,10 @@ def replace_file(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{PART}*.csv"))
 
 
 def _complete_records(data: bytes) -> bytes:

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 5
 RESULTS = Path("runs/eval")
-# Images that a scoring process is handed at a time; a block keeps all of them busy and is one step of the progress.
-BATCH = 16
 
 
 def evaluate(
@@ -164,7 +162,6 @@ def evaluate_policy(
             "model": dict(model or {"name": run_name}),
             "sampler": sampling.model_dump(mode="json"),
         },
-        block=BATCH * max(pool.workers, 1),
         on_progress=on_progress,
     )
     names = ("mean", "ci_low", "ci_high", "failed")
@@ -236,7 +233,6 @@ def _run(suite: Suite, specs: Sequence[RewardSpec], made: _Source, folder: Path,
             trained_on=trained_on,
             pool=pool,
             provenance={**provenance(sys.argv), **facts},
-            block=BATCH * max(workers, 1),
             on_progress=lambda done, _: progress.update(done),
             on_note=progress.say,
         )

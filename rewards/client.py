@@ -89,6 +89,8 @@ class ServedReward:
     those before.
     """
 
+    remote = True
+
     def __init__(self, spec: "RewardSpec", card: Card) -> None:
         if spec.source is None:
             raise AssertionError("a served reward has its address as source")

@@ -5,7 +5,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -41,16 +41,16 @@ def score_batch(rewards: Mapping[str, Reward], images: Sequence[Image], prompts:
     """Judge every image by every reward; the one place where an engine's exception becomes a failed score.
 
     When a batch fails as a whole, its images are judged one by one, so that only the guilty ones fail. An image that
-    cannot be decoded fails for every reward.
+    cannot be decoded fails for every reward. Rewards that wait for a server (`remote`) do so while the others compute.
     """
     broken, images, prompts = _set_broken_aside(images, prompts)
-    scores: dict[str, list[Score]] = {}
-    seconds: dict[str, float] = {}
-    for key, reward in rewards.items():
-        start = time.perf_counter()
-        scores[key] = _score_safely(reward, images, prompts)
-        seconds[key] = (time.perf_counter() - start) / max(len(images), 1)
-    return _put_back(broken, Scored(scores, seconds))
+    remote = [key for key, reward in rewards.items() if getattr(reward, "remote", False)]
+    with ThreadPoolExecutor(max(len(remote), 1), thread_name_prefix="waiting") as waiting:
+        begun = {key: waiting.submit(_score_timed, rewards[key], images, prompts) for key in remote}
+        timed = {key: _score_timed(rewards[key], images, prompts) for key in rewards if key not in begun}
+        timed |= {key: future.result() for key, future in begun.items()}
+    scores = {key: timed[key][0] for key in rewards}
+    return _put_back(broken, Scored(scores, {key: timed[key][1] for key in rewards}))
 
 
 class ScoringPool:
@@ -86,42 +86,47 @@ class ScoringPool:
         for _ in range(self.workers):
             self._idle.get().shutdown(cancel_futures=True)
 
-    def submit(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> "Future[Scored]":
-        """Queue a batch and return at once; the future holds its Scored, or raises what a bug or wrong use raised."""
+    def submit(
+        self, images: Sequence[Image], prompts: Sequence[Prompt], keys: Collection[str] | None = None
+    ) -> "Future[Scored]":
+        """Queue a batch and return at once; the future holds its Scored, or raises what a bug or wrong use raised.
+
+        `keys` are the rewards that are wanted, otherwise all of the pool's.
+        """
+        wanted = tuple(spec.key for spec in self.specs if keys is None or spec.key in keys)
         if self.workers == 0:
             future: Future[Scored] = Future()
             try:
-                future.set_result(score_batch(_build(self.specs), images, prompts))
+                future.set_result(score_batch(_choose(self.specs, wanted), images, prompts))
             except DgpoError as error:
                 future.set_exception(error)
             return future
         if self._threads is None:
             raise RuntimeError("the scoring pool is not open; use it in a with statement")
-        return self._threads.submit(self._run, list(images), list(prompts))
+        return self._threads.submit(self._run, list(images), list(prompts), wanted)
 
-    def _run(self, images: list[Image], prompts: list[Prompt]) -> Scored:
+    def _run(self, images: list[Image], prompts: list[Prompt], wanted: tuple[str, ...]) -> Scored:
         broken, images, prompts = _set_broken_aside(images, prompts)
         worker = self._idle.get()
         try:
             for _ in range(_TRIES):
-                worker, sound = self._attempt(worker, images, prompts)
+                worker, sound = self._attempt(worker, images, prompts, wanted)
                 if sound is not None:
                     return _put_back(broken, sound)
         finally:
             self._idle.put(worker)
         failed = Score.failed(f"the scoring process died {_TRIES} times on this batch (killed, or out of memory)")
-        keys = [spec.key for spec in self.specs]
-        return _put_back(broken, Scored({key: [failed] * len(images) for key in keys}, dict.fromkeys(keys, 0.0)))
+        return _put_back(broken, Scored({key: [failed] * len(images) for key in wanted}, dict.fromkeys(wanted, 0.0)))
 
     def _attempt(
-        self, worker: ProcessPoolExecutor, images: list[Image], prompts: list[Prompt]
+        self, worker: ProcessPoolExecutor, images: list[Image], prompts: list[Prompt], wanted: tuple[str, ...]
     ) -> tuple[ProcessPoolExecutor, Scored | None]:
         """One try in one worker; None, and a new worker, when the worker died of it."""
         try:
-            pending = worker.submit(_score_in_worker, self.specs, images, prompts)
+            pending = worker.submit(_score_in_worker, self.specs, wanted, images, prompts)
         except BrokenProcessPool:  # it died while idle, which is not this batch's doing
             worker = self._start_worker()
-            pending = worker.submit(_score_in_worker, self.specs, images, prompts)
+            pending = worker.submit(_score_in_worker, self.specs, wanted, images, prompts)
         error = pending.exception()
         if isinstance(error, BrokenProcessPool):
             return self._start_worker(), None
@@ -138,8 +143,15 @@ def _build(specs: tuple[RewardSpec, ...]) -> dict[str, Reward]:
     return {spec.key: load(spec) for spec in specs}
 
 
-def _score_in_worker(specs: tuple[RewardSpec, ...], images: list[Image], prompts: list[Prompt]) -> Scored:
-    return score_batch(_build(specs), images, prompts)
+def _choose(specs: tuple[RewardSpec, ...], wanted: tuple[str, ...]) -> dict[str, Reward]:
+    rewards = _build(specs)
+    return {key: rewards[key] for key in wanted}
+
+
+def _score_in_worker(
+    specs: tuple[RewardSpec, ...], wanted: tuple[str, ...], images: list[Image], prompts: list[Prompt]
+) -> Scored:
+    return score_batch(_choose(specs, wanted), images, prompts)
 
 
 def _prepare_worker(threads: int) -> None:
@@ -155,6 +167,13 @@ def _leave_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
+
+
+def _score_timed(reward: Reward, images: Sequence[Image], prompts: Sequence[Prompt]) -> tuple[list[Score], float]:
+    """The scores, and the seconds that an image took."""
+    start = time.perf_counter()
+    scores = _score_safely(reward, images, prompts)
+    return scores, (time.perf_counter() - start) / max(len(images), 1)
 
 
 def _score_safely(reward: Reward, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:

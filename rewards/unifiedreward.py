@@ -50,6 +50,7 @@ class UnifiedReward(Reward):
         if self.published:
             card = replace(card, bounds=_PUBLISHED_BOUNDS)
         super().__init__(spec, card)
+        self.remote = self.options["judge"] != "none"
         self.backend: Backend = (
             Local(spec, card, self.options) if self.options["judge"] == "none" else Served(spec, self.options)
         )

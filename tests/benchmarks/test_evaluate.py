@@ -19,6 +19,7 @@ from rewards import registry
 from rewards.card import Card
 from rewards.errors import UsageError
 from rewards.pool import Scored, ScoringPool
+from rewards.prompt import Prompt
 from rewards.spec import RewardSpec, parse_rewards
 
 STATISTICS = ["imagestats.dark@1", "imagestats.edges@1", "imagestats.colours@1"]
@@ -40,13 +41,15 @@ class Run:
         self.suite, self.folder = suite, folder
         self.drawn = 0
         self.scored = 0
+        self.keys = set()
 
     def __call__(self, rewards=("imagestats",), seeds=(0, 1), **changes):
         specs = parse_rewards(rewards)
         self.drawn = self.scored = 0
+        self.keys = set()
         with ScoringPool(specs, workers=0) as pool:
             submit = pool.submit
-            pool.submit = lambda images, prompts: self._count(images) or submit(images, prompts)
+            pool.submit = lambda images, prompts, keys: self._count(images, keys) or submit(images, prompts, keys)
             settings = {
                 "draw": self._draw,
                 "run_name": "tiny",
@@ -62,8 +65,9 @@ class Run:
         self.drawn += len(cells)
         return paint(cells)
 
-    def _count(self, images):
+    def _count(self, images, keys):
         self.scored += len(images)
+        self.keys.update(keys)
 
 
 @pytest.fixture
@@ -130,7 +134,7 @@ def test_seeds_and_rewards_amend(run, suite, tmp_path):
     run(["imagestats.dark"], seeds=[0, 1])
     assert (run.drawn, run.scored) == (3, 3)
     summary = run(["imagestats.edges", "imagestats.dark"], seeds=[0, 1])
-    assert run.drawn == 0
+    assert (run.drawn, run.scored, run.keys) == (0, 6, {"imagestats.edges@1"})
     assert [(row.reward, row.seeds) for row in summary.rows] == [("imagestats.dark@1", 2), ("imagestats.edges@1", 2)]
     whole = Run(suite, tmp_path / "at_once")
     whole(["imagestats.dark", "imagestats.edges"], seeds=[0, 1])
@@ -175,7 +179,7 @@ def test_killed_and_continued_equals_uninterrupted(run, suite, tmp_path):
     scores = run.folder / "scores.csv"
     scores.write_bytes(scores.read_bytes()[:-7])  # and the last write was torn
     summary = run()
-    assert run.drawn == 3
+    assert run.drawn == 4  # the second block too: no score says that its image is whole
     assert any("half-written row" in sentence for sentence in summary.notes)
     whole = Run(suite, tmp_path / "whole")
     whole()
@@ -189,7 +193,7 @@ def test_a_damaged_image_is_made_again_without_new_scores(run):
     path = run.folder / read_rows(run.folder)[0].image
     path.write_bytes(path.read_bytes()[:40])
     summary = run()
-    assert (run.drawn, run.scored) == (1, 0)
+    assert (run.drawn, run.scored) == (2, 0)  # a block is drawn as a whole
     assert "drawn again" in summary.notes[0]
     assert content(run.folder) == before
 
@@ -235,6 +239,36 @@ def test_another_suite_is_refused(run, suite):
     run.suite = replace(suite, prompts=suite.prompts[:2])
     with pytest.raises(UsageError, match=r"its suite is small \(.{12}\), and this run's is small \(.{12}\)"):
         run()
+
+
+def test_prompts_amend(run, suite):
+    """New prompts at the end and in between: what was drawn and scored stays, and says of which suite it is now."""
+    run(seeds=[0])
+    before = {row.key: row.score for row in content(run.folder)}
+    first, *rest = suite.prompts
+    run.suite = replace(suite, prompts=(first, Prompt("a new one"), *rest, Prompt("a last one")))
+    summary = run(seeds=[0])
+    assert run.scored == 2
+    assert any("other prompts than before (3 then, 5 now)" in sentence for sentence in summary.notes)
+    rows = content(run.folder)
+    assert len(rows) == 5 * 3
+    assert {row.suite_sha for row in rows} == {run.suite.sha256} == {record(run.folder)["suite"]["sha256"]}
+    assert before.items() <= {row.key: row.score for row in rows}.items()
+    run.suite = suite
+    with pytest.raises(UsageError, match="holds the results of another run: its suite"):
+        run(seeds=[0])
+
+
+def test_two_commands_at_once_are_refused(run, monkeypatch):
+    monkeypatch.setattr("benchmarks.shares.PATIENCE_S", 0.0)
+
+    def draw(cells):
+        with pytest.raises(UsageError, match="Another process is evaluating into"):
+            run(seeds=[0])
+        return paint(cells)
+
+    Run.__call__(run, seeds=[0], draw=draw)
+    assert len(content(run.folder)) == 9
 
 
 def test_folders_of_something_else_are_refused(run):
@@ -345,8 +379,6 @@ def test_an_engine_that_fails_gives_failed_rows_and_another_try(run):
 
 @pytest.mark.usefixtures("fragile")
 def test_every_unfit_prompt_is_named_before_anything_is_drawn(run, suite):
-    from rewards.prompt import Prompt
-
     run.suite = replace(suite, prompts=(*suite.prompts, *(Prompt(f"horse {number}") for number in range(12))))
     with pytest.raises(UsageError) as error:
         run(["fragile", "imagestats.dark"])
@@ -399,10 +431,10 @@ def test_a_block_is_drawn_while_the_one_before_is_scored(suite, tmp_path):
             return super().result(timeout)
 
     class SlowPool(ScoringPool):
-        def submit(self, images, prompts):
+        def submit(self, images, prompts, keys=None):
             events.append("submit")
             future = Waiting()
-            scored: Scored = super().submit(images, prompts).result()
+            scored: Scored = super().submit(images, prompts, keys).result()
             future.set_result(scored)
             return future
 

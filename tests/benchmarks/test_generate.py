@@ -56,11 +56,35 @@ def test_what_is_scored_is_the_file(tmp_path, cells, painter):
         assert np.array_equal(np.asarray(Image.open(path)), np.asarray(paint(cell)))
 
 
-def test_images_on_disk_are_not_drawn_again(tmp_path, cells, painter):
-    first = DrawnImages(tmp_path, painter, print).fetch(cells[:2], {})
-    again = DrawnImages(tmp_path, painter, print).fetch(cells, {})
+def scored(pictures):
+    return {picture.cell.key: {picture.sha256} for picture in pictures}
+
+
+def test_scored_images_on_disk_are_not_drawn_again(tmp_path, cells, painter):
+    first = DrawnImages(tmp_path, painter, print).fetch(cells, {})
+    again = DrawnImages(tmp_path, painter, print).fetch(cells, scored(first))
     assert painter.asked == cells
-    assert [picture.sha256 for picture in again[:2]] == [picture.sha256 for picture in first]
+    assert [picture.sha256 for picture in again] == [picture.sha256 for picture in first]
+
+
+def test_a_block_is_drawn_as_a_whole_and_only_what_lacks_is_written(tmp_path, cells, painter):
+    first = DrawnImages(tmp_path, painter, print).fetch(cells, {})
+    (tmp_path / first[2].file).unlink()
+    kept = tmp_path / first[0].file
+    before = kept.stat().st_mtime_ns
+    painter.asked.clear()
+    again = DrawnImages(tmp_path, painter, print).fetch(cells, scored(first))
+    assert painter.asked == cells
+    assert kept.stat().st_mtime_ns == before
+    assert [picture.sha256 for picture in again] == [picture.sha256 for picture in first]
+
+
+def test_an_image_for_which_no_score_vouches_is_drawn_again(tmp_path, cells, painter):
+    (tmp_path / "images").mkdir()
+    paint(cells[1]).save(tmp_path / "images" / cells[0].file_name)
+    pictures = DrawnImages(tmp_path, painter, print).fetch(cells, {})
+    assert pictures[0].image is not None
+    assert np.array_equal(np.asarray(pictures[0].image), np.asarray(paint(cells[0])))
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "empty", "text"])
@@ -79,8 +103,8 @@ def test_a_damaged_image_is_drawn_again_and_said(tmp_path, cells, painter, damag
         }[damage]
     )
     painter.asked.clear()
-    after = DrawnImages(tmp_path, painter, notes.append).fetch(cells, {})
-    assert painter.asked == [cells[1]]
+    after = DrawnImages(tmp_path, painter, notes.append).fetch(cells, scored(before))
+    assert painter.asked == cells
     assert path.read_bytes() == data
     assert [picture.sha256 for picture in after] == [picture.sha256 for picture in before]
     assert len(notes) == 1
@@ -91,12 +115,12 @@ def test_a_damaged_image_is_drawn_again_and_said(tmp_path, cells, painter, damag
 def test_an_image_swapped_after_scoring_is_drawn_again(tmp_path, cells, painter):
     notes = []
     source = DrawnImages(tmp_path, painter, notes.append)
-    scored = {picture.cell.key: {picture.sha256} for picture in source.fetch(cells, {})}
+    before = scored(source.fetch(cells, {}))
     paint(cells[1]).save(tmp_path / "images" / cells[0].file_name)
     painter.asked.clear()
-    pictures = source.fetch(cells, scored)
-    assert painter.asked == [cells[0]]
-    assert {pictures[0].sha256} == scored[cells[0].key]
+    pictures = source.fetch(cells, before)
+    assert painter.asked == cells
+    assert {pictures[0].sha256} == before[cells[0].key]
     assert "SHA-256 changed" in notes[0]
 
 
