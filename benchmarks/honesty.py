@@ -8,6 +8,7 @@ Bounds used here are ours, named below and told in the findings; they sort what 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 from benchmarks.compare import compare
 from benchmarks.overlap import read_training_prompts, seen_in_training
 from benchmarks.pictures import BETWEEN_SEEDS, FIGURES, by_prompt, look_through
-from benchmarks.results import Results, read_results
+from benchmarks.results import Results, read_results, tell_engine
 from benchmarks.stats import Difference, compare_pairs
 from benchmarks.store import OK
 from rewards.errors import UsageError
@@ -211,8 +212,8 @@ def find_rulers(runs: Sequence[Results]) -> Finding:
             keys_of.setdefault(name, []).append(frozenset(keys))
         for key in run.scores:
             card = run.card(key)
-            engine, weights = _engine(card["provenance"])
-            engines.setdefault(key, set()).add(f"{engine} {weights}")
+            engine, weights = tell_engine(card["provenance"])
+            engines.setdefault(key, set()).add(json.dumps(card["provenance"], sort_keys=True))
             rows.append((key, run.name, str(card["version"]), engine, weights))
     differing = sorted(key for key, found in engines.items() if len(found) > 1)
     versions = sorted(name for name, found in keys_of.items() if not frozenset.intersection(*found))
@@ -291,14 +292,6 @@ def _training_run(run: Results) -> Path | None:
         return Path(model["run"])
     above = run.folder.resolve().parent
     return above.parent if above.name == "evaluations" and run.trained_on is not None else None
-
-
-def _engine(provenance: Mapping[str, str]) -> tuple[str, str]:
-    """Engine with its version, and the weights; where it ran is no part of what scored."""
-    engine = str(provenance.get("engine", "-"))
-    version = str(provenance.get("engine_version", ""))
-    named = version if engine in version else f"{engine} {version}"
-    return named.strip(), str(provenance.get("weights", "-"))
 
 
 def _worst(verdicts: Sequence[str]) -> str:

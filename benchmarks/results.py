@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +53,18 @@ def read_results(folders: Sequence[Path]) -> list[Results]:
         Results(folder, str(folder) if names.count(record["run"]) > 1 else record["run"], record, scores)
         for folder, record, scores in read
     ]
+
+
+def tell_engine(provenance: Mapping[str, Any]) -> tuple[str, str]:
+    """Engine with its version, and the weights ("none" without any), each checksum cut to what tells it from others.
+
+    >>> tell_engine({"engine": "torch", "engine_version": "2.9", "weights": "a.pt sha256:" + 64 * "0"})
+    ('torch 2.9', 'a.pt sha256:000000000000')
+    """
+    engine, version = str(provenance.get("engine", "")), str(provenance.get("engine_version", ""))
+    named = version if engine in version else f"{engine} {version}".strip()
+    weights = re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]+", r"\1", str(provenance.get("weights") or "none"))
+    return named or engine or "-", weights
 
 
 def shared_rewards(base: Results, run: Results) -> list[str]:

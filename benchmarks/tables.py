@@ -1,8 +1,8 @@
 r"""Tables 1 and 2 of the DGPO paper with our rows under the published ones, in Markdown or LaTeX.
 
-Every row says what it is: published ones carry a dagger, ours a letter whose note names prompts, seeds, sampler, engines
-and weights; one that was not made as the published ones were carries a double dagger, and its note says in what. The
-LaTeX is a plain `tabular` with \hline and needs no package.
+Every row says what it is: published ones carry a dagger, ours a letter whose note names prompts, seeds, sampler,
+engines and weights; one that was not made as the published ones were carries a double dagger, and its note says in what.
+The LaTeX is a plain `tabular` with \hline and needs no package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks import paper
 from benchmarks.geneval import PAPER_TABLE, TASKS
 from benchmarks.geneval_results import OFFICIAL, GenEvalResult, table_row, tabulate, tags_of
 from benchmarks.record import DRAWN
-from benchmarks.results import Results, read_results
+from benchmarks.results import Results, read_results, tell_engine
 from benchmarks.stats import estimate
 from benchmarks.store import OK, replace_file
 from benchmarks.suite import load_suite
@@ -98,7 +98,7 @@ def render_markdown(table: Table) -> str:
     lines = [head, ["---", *["---:"] * len(table.heads)]]
     lines += [[line.model + line.marks, *line.cells] for line in table.lines]
     body = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') or '-' for cell in line)} |\n" for line in lines)
-    notes = "".join(f"{mark} {text}\n\n" if mark else f"{text}\n\n" for mark, text in table.notes)
+    notes = "".join(f"{mark} {text}".strip() + "\n\n" for mark, text in table.notes)
     return f"**{table.title}**\n\n{body}\n{notes.rstrip()}\n"
 
 
@@ -307,10 +307,7 @@ def _sampler(run: Results) -> str:
 
 
 def _scored_by(card: Mapping[str, Any]) -> str:
-    """Engine and weights, each checksum cut to what tells it from others."""
-    facts = card["provenance"]
-    engine = f"{facts.get('engine', '')} {facts.get('engine_version', '')}".strip()
-    weights = re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]+", r"\1", str(facts.get("weights", "none")))
+    engine, weights = tell_engine(card["provenance"])
     return engine if weights == "none" else f"{engine} ({weights})"
 
 
@@ -330,6 +327,5 @@ def _latex(text: str) -> str:
 
 def _latex_marks(marks: str) -> str:
     return "".join(
-        LATEX[mark] if mark in LATEX else f"$^{{\\mathrm{{{mark}}}}}$"
-        for mark in re.findall(rf"[a-z]+|{DAGGER}|{DOUBLE_DAGGER}", marks)
+        LATEX.get(mark, f"$^{{\\mathrm{{{mark}}}}}$") for mark in re.findall(rf"[a-z]+|{DAGGER}|{DOUBLE_DAGGER}", marks)
     )
