@@ -4,14 +4,21 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.generate import Cell
 from cli.model import choose_model, load_choice
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
+from tests.dgpo.unet import save_unet
 
 SIZES = {"height": 32, "width": 64, "steps": 2, "guidance": 1.0, "sampler": "euler", "text_length": 0}
 CELLS = [Cell(Prompt('a red sign that says "cat"'), 0), Cell(Prompt('a red sign that says "cat"'), 1)]
+
+
+@pytest.fixture(scope="session")
+def unet_folder(tmp_path_factory):
+    return save_unet(tmp_path_factory.mktemp("models") / "unet")
 
 
 def pixels(model) -> np.ndarray:
@@ -60,6 +67,37 @@ def test_base_model_is_drawn_from_with_the_given_sampler(model_folder):
     assert model.trained_on is None
     assert model.facts["base"] == str(model_folder)
     assert model.facts["weights"].startswith("files:")
+
+
+def test_model_of_another_family_is_drawn_from_by_its_own_pipeline(unet_folder, capsys):
+    sizes = {"height": 32, "width": 64, "steps": 2}
+    model = load_choice(choose_model(str(unet_folder)), sizes)
+    assert pixels(model).shape == (2, 32, 64, 3)
+    assert (model.sampler["pipeline"], model.sampler["steps"]) == ("StableDiffusionPipeline", 2)
+    assert model.trained_on is None
+    assert model.facts["weights"].startswith("files:")
+    with pytest.raises(UsageError, match=r'no setting "sampling\.text_length"'):
+        load_choice(choose_model(str(unet_folder)), {"text_length": 1})
+
+
+def test_whole_evaluation_of_another_family(program, unet_folder, prompt_file, tmp_path):
+    """Drawn, written as PNG, scored, and resumed; another sampler in the same folder is refused."""
+    words = ["eval", "--suite", str(prompt_file), "--model", str(unet_folder), "--reward", "imagestats", "--seeds", "2",
+             "--set", "sampling.height=32", "--set", "sampling.width=64", "--output", "results"]  # fmt: skip
+    result = program(*words, "--set", "sampling.steps=2")
+    assert result.returncode == 0, result.stderr
+    images = sorted((tmp_path / "results" / "images").glob("*.png"))
+    assert len(images) == 6
+    sampler = json.loads((tmp_path / "results" / "run.json").read_text())["sampler"]
+    assert (sampler["scheduler"], sampler["guidance"]) == ("DDIMScheduler", 7.5)
+    before = [np.asarray(Image.open(image), int) for image in images]
+    images[1].unlink()
+    assert program(*words, "--set", "sampling.steps=2").returncode == 0
+    after = [np.asarray(Image.open(image), int) for image in images]
+    assert max(np.abs(one - other).max() for one, other in zip(before, after, strict=True)) <= 1
+    other = program(*words, "--set", "sampling.steps=3")
+    assert other.returncode == 2
+    assert "another run" in other.stderr
 
 
 @pytest.mark.parametrize(
