@@ -13,20 +13,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from benchmarks.compare import compare
+from benchmarks.compare import NO_DIFFERENCE, compare
 from benchmarks.overlap import read_training_prompts, seen_in_training
 from benchmarks.pictures import BETWEEN_SEEDS, FIGURES, by_prompt, look_through
 from benchmarks.results import Results, read_results, tell_engine
 from benchmarks.stats import Difference, compare_pairs
 from benchmarks.store import OK
 from rewards.errors import UsageError
-
-if TYPE_CHECKING:
-    import pandas
 
 FINE, LOOK, BAD, UNKNOWN = "fine", "look", "bad", "unknown"
 VERDICTS = (FINE, LOOK, BAD, UNKNOWN)
@@ -93,46 +90,53 @@ def find_over_optimisation(runs: Sequence[Results], margins: Mapping[str, float]
     except UsageError as error:
         return Finding(title, UNKNOWN, f"These folders cannot be compared: {error}")
     describes = {key for run in runs for key in run.scores if run.card(key)["higher_is_better"] is None}
-    table = table[~table["reward"].isin(describes)]
-    if table.empty:
+    lines = [line for line in table.to_dict("records") if line["reward"] not in describes]
+    if not lines:
         return Finding(title, UNKNOWN, "Only rewards that describe an image are compared, and they know no better.")
-    judged = [judge_over_optimisation(rows, margins) for _, rows in table.groupby("run", sort=False)]
-    verdict = _worst([verdict for verdict, _ in judged])
-    shown = table.sort_values("domain", kind="stable")
+    judged = [
+        judge_over_optimisation(name, [line for line in lines if line["run"] == name], margins)
+        for name in dict.fromkeys(line["run"] for line in lines)
+    ]
     rows = tuple(
-        (row["run"], row["reward"], row["domain"], _interval(row["delta"], row["ci_low"], row["ci_high"]), verdict_)
-        for row, verdict_ in zip(shown.to_dict("records"), shown["verdict"], strict=True)
+        (
+            line["run"],
+            line["reward"],
+            line["domain"],
+            _interval(line["delta"], line["ci_low"], line["ci_high"]),
+            line["verdict"],
+        )
+        for line in sorted(lines, key=lambda line: line["domain"])
     )
     sentence = " ".join(sentence for _, sentence in judged)
-    return Finding(title, verdict, sentence, ("run", "reward", "domain", "change [95 %]", "verdict"), rows)
+    head = ("run", "reward", "domain", "change [95 %]", "verdict")
+    return Finding(title, _worst([verdict for verdict, _ in judged]), sentence, head, rows)
 
 
-def judge_over_optimisation(rows: pandas.DataFrame, margins: Mapping[str, float]) -> tuple[str, str]:
+def judge_over_optimisation(
+    run: str, lines: Sequence[Mapping[str, Any]], margins: Mapping[str, float]
+) -> tuple[str, str]:
     """Verdict and sentence about one run, from its rows of compare.csv.
 
     bad: a reward that was trained on is better, and one that was not is worse (beyond its margin, where it has one).
     look: that loss without any gain; or a loss within reach that the given margin does not exclude. unknown: no reward
     was trained on here, or none besides those that were. Rows of rewards that only describe an image are not wanted.
     """
-    run = rows["run"].iloc[0]
-    inside, outside = rows[rows["domain"] == "in"], rows[rows["domain"] == "out"]
-    if inside.empty:
+    inside = {line["reward"]: line["verdict"] for line in lines if line["domain"] == "in"}
+    outside = {line["reward"]: line["verdict"] for line in lines if line["domain"] == "out"}
+    if not inside:
         return UNKNOWN, f"{run}: no reward that it was trained on is compared here."
-    gained = list(inside[inside["verdict"] == "better"]["reward"])
-    lost = list(outside[outside["verdict"] == "worse"]["reward"])
-    gain = f"{_names(gained)} rose" if gained else f"{_names(list(inside['reward']))} (trained on) did not rise"
+    gained = [key for key, verdict in inside.items() if verdict == "better"]
+    lost = [key for key, verdict in outside.items() if verdict == "worse"]
+    gain = f"{_names(gained)} rose" if gained else f"{_names(list(inside))} (trained on) did not rise"
     if lost:
         return (BAD if gained else LOOK), f"{run}: {gain}, and {_names(lost)} (not trained on) fell."
-    if outside.empty:
+    if not outside:
         return UNKNOWN, f"{run}: {gain}, and no other reward was measured that could have shown the cost."
-    open_ = [
-        key
-        for key, found in zip(outside["reward"], outside["verdict"], strict=True)
-        if found == "no difference shown" and key.partition("@")[0] in {name.partition("@")[0] for name in margins}
-    ]
+    bounded = [key for key in outside if key in margins or key.partition("@")[0] in margins]
+    open_ = [key for key in bounded if outside[key] == NO_DIFFERENCE]
     if open_:
         return LOOK, f"{run}: {gain}, and a loss of {_names(open_)} beyond its margin is not excluded."
-    return FINE, f"{run}: {gain}, and no loss was shown of {_names(list(outside['reward']))} (not trained on)."
+    return FINE, f"{run}: {gain}, and no loss was shown of {_names(list(outside))} (not trained on)."
 
 
 def find_overlap(runs: Sequence[Results]) -> Finding:

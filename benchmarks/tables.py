@@ -1,8 +1,8 @@
 r"""Tables 1 and 2 of the DGPO paper with our rows under the published ones, in Markdown or LaTeX.
 
 Every row says what it is: published ones carry a dagger, ours a letter whose note names prompts, seeds, sampler,
-engines and weights; one that was not made as the published ones were carries a double dagger, and its note says in what.
-The LaTeX is a plain `tabular` with \hline and needs no package.
+engines and weights; one that was not made as the published ones were carries a double dagger, and its note says in
+what. The LaTeX is a plain `tabular` with \hline and needs no package.
 """
 
 from __future__ import annotations
