@@ -1,0 +1,179 @@
+"""The parts of the page that need no script: summary, comparison, findings and what the scores were made with.
+
+Every function returns HTML in which all text from outside is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.honesty import Finding
+from benchmarks.results import Results
+from benchmarks.summary import SummaryRow, summarise
+
+if TYPE_CHECKING:
+    import pandas
+
+GOOD, POOR, PLAIN = "good", "poor", "plain"
+VERDICT_MARKS = {"better": GOOD, "worse": POOR}
+FINDING_MARKS = {"fine": GOOD, "look": "look", "bad": POOR, "unknown": PLAIN}
+
+
+def summaries(runs: Sequence[Results]) -> list[list[SummaryRow]]:
+    """For each run a summary row for each of its rewards."""
+    table = []
+    for run in runs:
+        rows = (row for scores in run.scores.values() for row in scores.values())
+        units = {key: run.card(key)["unit"] for key in run.scores}
+        table.append(summarise(rows, units, run.trained_on)[0])
+    return table
+
+
+def summary_table(runs: Sequence[Results], table: Sequence[Sequence[SummaryRow]]) -> str:
+    """A row a reward, a column a run: mean with interval, drawn and written; failed scores are counted."""
+    keys = list(dict.fromkeys(row.reward for rows in table for row in rows))
+    by_run = [{row.reward: row for row in rows} for rows in table]
+    lines = []
+    for key in keys:
+        found = [rows.get(key) for rows in by_run]
+        known = next(row for row in found if row is not None)
+        scale = _scale(row for row in found if row is not None)
+        cells = "".join(f"<td>{_estimate(row, scale)}</td>" for row in found)
+        domain = next((row.domain for row in found if row is not None and row.domain != "none"), "none")
+        lines.append(
+            f'<tr><th scope="row">{escape(key)}<small>{escape(known.unit)}</small></th>{cells}<td>{domain}</td></tr>'
+        )
+    heads = "".join(f'<th scope="col">{escape(run.name)}</th>' for run in runs)
+    return _table(
+        f'<th scope="col">reward</th>{heads}<th scope="col">trained on</th>',
+        lines,
+        "Mean over prompts with its 95 % interval (bootstrap over prompts)",
+    )
+
+
+def comparison_table(table: pandas.DataFrame) -> str:
+    """A row a run and reward: difference to the base with interval, p after Holm, wins and the verdict."""
+    heads = ("run", "reward", "difference", "p (Holm)", "wins", "prompts", "verdict")
+    lines = []
+    for row in table.to_dict("records"):
+        mark = VERDICT_MARKS.get(row["verdict"], PLAIN)
+        interval = f"[{number(row['ci_low'], '+')}, {number(row['ci_high'], '+')}]"
+        cells = (
+            escape(row["run"]),
+            f"<b>{number(row['delta'], '+')}</b> <span class=interval>{interval}</span>",
+            "&lt;0.001" if row["p_holm"] < 0.001 else number(row["p_holm"]),
+            "–" if math.isnan(row["win_rate"]) else f"{row['win_rate']:.0%}",
+            str(row["prompts"]),
+            f'<span class="mark {mark}">{escape(row["verdict"])}</span>',
+        )
+        first, *rest = (f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr>{first}<th scope="row">{escape(row["reward"])}</th>{"".join(rest)}</tr>')
+    base = escape(table["base"].iloc[0])
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    return _table(head, lines, f"Each run minus {base}, on the same prompts and seeds")
+
+
+def findings_section(findings: Sequence[Finding]) -> str:
+    """What was looked at beyond the means: a mark, a sentence, and the numbers behind it."""
+    parts = []
+    for finding in findings:
+        numbers = ""
+        if finding.rows:
+            head = "".join(f'<th scope="col">{escape(name)}</th>' for name in finding.head)
+            lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in finding.rows]
+            numbers = f"<details><summary>the numbers</summary>{_table(head, lines)}</details>"
+        parts.append(
+            f'<div class="finding"><h3>{escape(finding.title)} '
+            f'<span class="mark {FINDING_MARKS[finding.verdict]}">{finding.verdict}</span></h3>'
+            f"<p>{escape(finding.sentence)}</p>{numbers}</div>"
+        )
+    return "\n".join(parts)
+
+
+def notes_list(notes: Iterable[str]) -> str:
+    lines = "".join(f"<li>{escape(note)}</li>" for note in dict.fromkeys(notes))
+    return f"<ul class=notes>{lines}</ul>" if lines else ""
+
+
+def made_with(runs: Sequence[Results]) -> str:
+    """For each run where it lies, its model, sampler, program and machine, and what scored each reward."""
+    parts = []
+    for run in runs:
+        record = run.record
+        lines = [
+            ("folder", str(run.folder)),
+            ("model", _plain(record.get("model"))),
+            ("images", "drawn here" if record.get("images") == "images" else _plain(record.get("images"))),
+            ("sampler", _plain(record.get("sampler"))),
+            ("suite", f"{run.suite}, sha256 {record['suite']['sha256']}, from {record['suite']['source']}"),
+            ("seeds", ", ".join(map(str, record.get("seeds", [])))),
+            ("trained on", _plain(record.get("trained_on")) if record.get("trained_on") else "nothing recorded"),
+            ("finished", "yes" if record.get("finished") else "no: this evaluation was not run to its end"),
+            ("program", f"dgpo {record.get('dgpo', 'unknown')}, git {_plain(record.get('git'))}"),
+            ("time", _plain(record.get("time"))),
+            ("command", " ".join(map(str, record.get("command_line") or []))),
+            ("hardware", _plain(record.get("hardware"))),
+            *((f"scored by, {key}", _plain(run.card(key).get("provenance"))) for key in run.scores),
+        ]
+        body = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in lines)
+        parts.append(f"<details><summary>{escape(run.name)}</summary><dl>{body}</dl></details>")
+    return "\n".join(parts)
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """Three decimals, one from 100 on; a minus sign that reads as one.
+
+    >>> number(-0.25), number(123.456), number(0.5, "+"), number(None), number(-0.0001)
+    ('−0.250', '123.5', '+0.500', '–', '0.000')
+    """  # noqa: RUF002
+    if value is None or math.isnan(value):
+        return "–"
+    text = f"{value:{sign}.1f}" if abs(value) >= 100 else f"{value:{sign}.3f}"
+    return "0.000" if float(text) == 0 else text.replace("-", "−")
+
+
+def _estimate(row: SummaryRow | None, scale: tuple[float, float] | None) -> str:
+    if row is None:
+        return "–"
+    failed = f'<small class="failed">{row.failed} failed</small>' if row.failed else ""
+    interval = ""
+    if row.ci_low is not None and row.ci_high is not None:
+        interval = f" <span class=interval>[{number(row.ci_low)}, {number(row.ci_high)}]</span>"
+    return f"<b>{number(row.mean)}</b>{interval}{_whisker(row, scale)}{failed}"
+
+
+def _whisker(row: SummaryRow, scale: tuple[float, float] | None) -> str:
+    """The interval as a line with the mean on it, on one scale for all runs of a reward."""
+    if scale is None or row.mean is None or row.ci_low is None or row.ci_high is None:
+        return ""
+    low, high = scale
+    left, middle, right = (4 + 112 * (value - low) / (high - low) for value in (row.ci_low, row.mean, row.ci_high))
+    return (
+        '<svg class="whisker" viewBox="0 0 120 10" aria-hidden="true">'
+        f'<path class="axis" d="M0 5H120"/><path class="span" d="M{left:.1f} 5H{max(right, left + 1):.1f}"/>'
+        f'<circle cx="{middle:.1f}" cy="5" r="3.5"/></svg>'
+    )
+
+
+def _scale(rows: Iterable[SummaryRow]) -> tuple[float, float] | None:
+    ends = [value for row in rows for value in (row.ci_low, row.ci_high, row.mean) if value is not None]
+    return (min(ends), max(ends)) if ends and min(ends) < max(ends) else None
+
+
+def _table(head: str, lines: Sequence[str], caption: str = "") -> str:
+    title = f"<caption>{caption}</caption>" if caption else ""
+    return (
+        f'<div class="wide" tabindex="0" role="group" aria-label="{caption or "numbers"}"><table>{title}'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return "not recorded" if value is None else str(value)
