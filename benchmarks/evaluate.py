@@ -104,7 +104,9 @@ def evaluate(
         total = len(suite.prompts) * len(seeds)
         for finished in run.work_through(deal(_blocks(suite, seeds, block), peers)):
             on_progress(peers.count(finished), total)
-        run.take_reports(hear_reports(peers, lambda: on_progress(peers.count(0), total)))
+        if others(peers):
+            run.take_reports(hear_reports(peers, lambda: on_progress(peers.count(0), total)))
+            on_progress(total, total)
         return run.close(folder, seeds)
 
 

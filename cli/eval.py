@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.geneval import describe_geneval, show_geneval
+from cli.launch import launch, launched, leave_with_launcher
 from cli.model import Choice, choose_model, load_choice
 from cli.options import (
+    DEFAULT_MODEL,
     AsJson,
     DataFolder,
     ModelName,
@@ -25,6 +27,7 @@ from cli.options import (
     Workers,
     parse_sampling,
 )
+from cli.peers import MainGone, Peers, join_peers
 from cli.progress import Progress
 from cli.provenance import available_cores, provenance
 from cli.screen import format_number, print_json, print_table, say
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from rewards.prompt import Prompt
 
 SOME_FAILED = 5
+INTERRUPTED = 130
 RESULTS = Path("runs/eval")
 
 
@@ -68,6 +72,9 @@ def evaluate(
     max_failed: Annotated[int, typer.Option("--max-failed", min=0, help="Images that may stay without a score.")] = 0,
     data: DataFolder = None,
     workers: Workers = 1,
+    num_processes: Annotated[
+        int, typer.Option("--num-processes", min=1, help="Processes (GPUs, or CPU cores) that share the work.")
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model over a suite; the same command goes on where a killed one stood."""
@@ -76,16 +83,26 @@ def evaluate(
     sampling = parse_sampling(sets)
     if images is not None and sampling:
         raise UsageError("--set is for a model that draws; the --images are scored as they are.")
+    launching = num_processes > 1 and not launched()
+    leave_with_launcher()
+    peers = join_peers()
     chosen = find_suite(suite, data)
-    for note in chosen.notes:
-        say(note)
-    specs = choose_rewards(chosen, reward, reward_set, weights)
+    speaks = _leads(peers) and not launching
+    if speaks:
+        for note in chosen.notes:
+            say(note)
+    specs = choose_rewards(chosen, reward, reward_set, weights, check=_leads(peers))
     if images is not None:
         made = _Source.of_folder(images, chosen, seeds)
     else:
-        made = _Source.of_model(choose_model(model), sampling, seeds or 1)
+        made = _Source.of_model(choose_model(model if speaks else model or DEFAULT_MODEL), sampling, seeds or 1)
+    if launching:
+        raise typer.Exit(launch(num_processes, sys.argv[1:]))
     folder = output or RESULTS / f"{chosen.name}-{made.name}"
-    summary = _run(chosen, specs, made, folder, workers)
+    if peers is not None and not _leads(peers):
+        _assist(chosen, specs, made, folder, workers, peers)
+        return
+    summary = _run(chosen, specs, made, folder, workers, peers)
     show_summary(summary, chosen, as_json=as_json)
     if summary.failed > max_failed:
         say(f"{summary.failed} of {summary.images} images could not be scored, and --max-failed is {max_failed}")
@@ -93,9 +110,11 @@ def evaluate(
 
 
 def choose_rewards(
-    suite: Suite, texts: list[str] | None, sets: list[str] | None, weights: list[str] | None
+    suite: Suite, texts: list[str] | None, sets: list[str] | None, weights: list[str] | None, *, check: bool = True
 ) -> list[RewardSpec]:
     """The rewards that were named, otherwise the suite's own; each can be built here and can judge every prompt.
+
+    Only one of several processes has to `check` that they do.
 
     Raises:
         UsageError: none was named and the suite has none, or one cannot judge these prompts.
@@ -106,6 +125,8 @@ def choose_rewards(
     specs = parse_rewards(texts or suite.default_rewards, sets or (), weights or ())
     if not specs:
         raise UsageError(f"The suite {suite.name} brings no reward of its own; name one with --reward.")
+    if not check:
+        return specs
     check_buildable(specs)
     check_prompts(suite, [load(spec) for spec in specs])
     return specs
@@ -214,7 +235,39 @@ class _Source:
         return loaded.draw, loaded.trained_on, facts
 
 
-def _run(suite: Suite, specs: Sequence[RewardSpec], made: _Source, folder: Path, workers: int) -> Summary:
+def _leads(peers: Peers | None) -> bool:
+    """Whether this process opens the folder, speaks, and gives the answer."""
+    return peers is None or peers.rank == 0
+
+
+def _assist(suite: Suite, specs: Sequence[RewardSpec], made: _Source, folder: Path, workers: int, peers: Peers) -> None:
+    """Do a share of the work and be silent: the main process tells what there is to tell."""
+    from benchmarks.evaluate import assist
+    from rewards.pool import ScoringPool
+
+    try:
+        draw, _, _ = made.load()
+        share_cores(workers)
+        with ScoringPool(specs, workers) as pool:
+            assist(
+                suite,
+                seeds=made.seeds,
+                specs=specs,
+                folder=folder,
+                draw=draw,
+                images=made.images,
+                pool=pool,
+                peers=peers,
+            )
+    except MainGone as error:
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _run(
+    suite: Suite, specs: Sequence[RewardSpec], made: _Source, folder: Path, workers: int, peers: Peers | None
+) -> Summary:
     from benchmarks.evaluate import evaluate as measure
     from rewards.pool import ScoringPool
 
@@ -232,7 +285,8 @@ def _run(suite: Suite, specs: Sequence[RewardSpec], made: _Source, folder: Path,
             run_name=made.name,
             trained_on=trained_on,
             pool=pool,
-            provenance={**provenance(sys.argv), **facts},
+            provenance={**provenance(sys.argv), "processes": peers.size if peers else 1, **facts},
+            peers=peers,
             on_progress=lambda done, _: progress.update(done),
             on_note=progress.say,
         )

@@ -9,15 +9,32 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
+from cli.screen import say
+
 GRACE_S = 60.0
+LAUNCHER = "DGPO_LAUNCHER"
 
 
 def launched() -> bool:
     """Whether this process is already one of several."""
     return "WORLD_SIZE" in os.environ
+
+
+def leave_with_launcher() -> None:
+    """End this process when the one that launched it is gone (kill -9), lest it works on beside the next command."""
+    launcher = os.environ.get(LAUNCHER)
+    if launcher is not None:
+        threading.Thread(target=_watch, args=(int(launcher),), daemon=True).start()
+
+
+def _watch(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
@@ -41,6 +58,7 @@ def _start(rank: int, processes: int, port: int, arguments: Sequence[str]) -> su
     environment = {
         "OMP_NUM_THREADS": "1",
         **os.environ,
+        LAUNCHER: str(os.getpid()),
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(processes),
@@ -64,6 +82,11 @@ def _wait(children: Sequence[subprocess.Popen]) -> int:
         codes = [child.poll() for child in children]
         if ended is None and any(codes):
             ended = next(code for code in codes if code)
+            if ended < 0:
+                say(
+                    f"process {codes.index(ended)} of {len(codes)} was ended by {signal.Signals(-ended).name}, so the"
+                    " others are stopped; what is finished is kept, and the same command goes on from there"
+                )
             _end(children)
     codes = [child.returncode for child in children]
     first = ended if ended is not None else next((code for code in codes if code), 0)
