@@ -16,11 +16,20 @@ GATE_FAILED = 4
 
 def compare(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR_A DIR_B ...", help="Folders of `dgpo eval`; the first is the base.")
+        list[Path],
+        typer.Argument(
+            metavar="DIR_A DIR_B ...", help="Folders of `dgpo eval`; the first is the base. With --html one is enough."
+        ),
     ],
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE.csv", help="Write compare.csv here.")] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE.png", help="Write the same prompts side by side.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE.html", help="Write a page with plots and all images; it opens without a network."
+        ),
     ] = None,
     margin: Annotated[
         list[str] | None,
@@ -34,9 +43,12 @@ def compare(
     from benchmarks.picture import before_after
 
     margins = parse_margins(margin or [])
-    for path, ending in ((output, ".csv"), (picture, ".png")):
+    for path, ending in ((output, ".csv"), (picture, ".png"), (html, ".html")):
         if path is not None and path.suffix.lower() != ending:
             raise UsageError(f"{path}: this is written as {ending}; name a file that ends so.")
+    if html is not None and len(folders) == 1:
+        _show_one(folders, html, others_asked=bool(output or picture or margins or fail_if_worse or as_json))
+        return
     table = comparison.compare(folders, margins)
     notes, power = table.attrs["notes"], comparison.power_lines(table)
     if output is not None:
@@ -52,10 +64,30 @@ def compare(
     for path in (output, picture):
         if path is not None:
             say(f"wrote {path}")
+    if html is not None:
+        _write_page(folders, html, margins)
     worse = [f"{row['run']} in {row['reward']}" for row in rows if row["verdict"] == "worse"]
     if fail_if_worse and worse:
         say(f"worse: {', '.join(worse)}")
         raise typer.Exit(GATE_FAILED)
+
+
+def _show_one(folders: list[Path], html: Path, *, others_asked: bool) -> None:
+    """The page of a single run, with which nothing can be compared."""
+    if others_asked:
+        raise UsageError(
+            "One folder alone can only be shown (--html FILE.html); everything else compares. Name a second folder."
+        )
+    _write_page(folders, html, {})
+
+
+def _write_page(folders: list[Path], html: Path, margins: dict[str, float]) -> None:
+    from benchmarks.report import write_report
+
+    written = write_report(folders, html, margins)
+    for note in written.notes:
+        say(note)
+    say(f"wrote {html} ({written.size / 1e6:.1f} MB, {written.thumbnails} images of at most {written.side} pixels)")
 
 
 def parse_margins(texts: list[str]) -> dict[str, float]:

@@ -108,7 +108,9 @@ def _prompts(runs: Sequence[Results]) -> dict[str, str]:
 
 
 def _detail_limit(runs: Sequence[Results]) -> int:
-    lengths = [len(text) for text in {row.detail for run in runs for rows in run.scores.values() for row in rows.values()}]
+    lengths = [
+        len(text) for text in {row.detail for run in runs for rows in run.scores.values() for row in rows.values()}
+    ]
     fitting = (limit for limit in DETAIL_LIMITS if sum(min(one, limit) for one in lengths) <= DETAILS_BYTES)
     return next(fitting, DETAIL_LIMITS[-1])
 

@@ -26,7 +26,9 @@ def parts(pieces: Mapping[str, str]) -> tuple[bytes, bytes, bytes]:
     style, script = _read("report.css"), _read_script()
     filled = {**pieces, "policy": _policy(style, script), "style": style, "script": script}
     texts = re.split("<!--thumbnails-->|<!--data-->", _read("template.html"))
-    before, between, after = (PLACE.sub(lambda place: filled[place[1]], text).encode("utf-8", "replace") for text in texts)
+    before, between, after = (
+        PLACE.sub(lambda place: filled[place[1]], text).encode("utf-8", "replace") for text in texts
+    )
     return before, between, after
 
 

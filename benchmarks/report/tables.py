@@ -17,6 +17,7 @@ from benchmarks.summary import SummaryRow, summarise
 if TYPE_CHECKING:
     import pandas
 
+NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 GOOD, POOR, PLAIN = "good", "poor", "plain"
 VERDICT_MARKS = {"better": GOOD, "worse": POOR}
 FINDING_MARKS = {"fine": GOOD, "look": "look", "bad": POOR, "unknown": PLAIN}
@@ -42,9 +43,10 @@ def summary_table(runs: Sequence[Results], table: Sequence[Sequence[SummaryRow]]
         known = next(row for row in found if row is not None)
         scale = _scale(row for row in found if row is not None)
         cells = "".join(f"<td>{_estimate(row, scale)}</td>" for row in found)
-        domain = next((row.domain for row in found if row is not None and row.domain != "none"), "none")
+        domains = {row.domain for row in found if row is not None}
+        trained = "yes" if "in" in domains else "no" if "out" in domains else NONE
         lines.append(
-            f'<tr><th scope="row">{escape(key)}<small>{escape(known.unit)}</small></th>{cells}<td>{domain}</td></tr>'
+            f'<tr><th scope="row">{escape(key)}<small>{escape(known.unit)}</small></th>{cells}<td>{trained}</td></tr>'
         )
     heads = "".join(f'<th scope="col">{escape(run.name)}</th>' for run in runs)
     return _table(
@@ -56,24 +58,27 @@ def summary_table(runs: Sequence[Results], table: Sequence[Sequence[SummaryRow]]
 
 def comparison_table(table: pandas.DataFrame) -> str:
     """A row a run and reward: difference to the base with interval, p after Holm, wins and the verdict."""
-    heads = ("run", "reward", "difference", "p (Holm)", "wins", "prompts", "verdict")
+    heads = ("reward", "run", "difference", "p (Holm)", "wins", "prompts", "verdict")
+    alone = table["run"].nunique() == 1
     lines = []
     for row in table.to_dict("records"):
         mark = VERDICT_MARKS.get(row["verdict"], PLAIN)
-        interval = f"[{number(row['ci_low'], '+')}, {number(row['ci_high'], '+')}]"
+        places = decimals(row["ci_high"] - row["ci_low"])
+        low, high = (number(row[name], "+", places) for name in ("ci_low", "ci_high"))
         cells = (
-            escape(row["run"]),
-            f"<b>{number(row['delta'], '+')}</b> <span class=interval>{interval}</span>",
+            *(() if alone else (escape(row["run"]),)),
+            f"<b>{number(row['delta'], '+', places)}</b> <span class=interval>[{low}, {high}]</span>",
             "&lt;0.001" if row["p_holm"] < 0.001 else number(row["p_holm"]),
-            "–" if math.isnan(row["win_rate"]) else f"{row['win_rate']:.0%}",
+            NONE if math.isnan(row["win_rate"]) else f"{row['win_rate']:.0%}",
             str(row["prompts"]),
             f'<span class="mark {mark}">{escape(row["verdict"])}</span>',
         )
-        first, *rest = (f"<td>{cell}</td>" for cell in cells)
-        lines.append(f'<tr>{first}<th scope="row">{escape(row["reward"])}</th>{"".join(rest)}</tr>')
-    base = escape(table["base"].iloc[0])
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    return _table(head, lines, f"Each run minus {base}, on the same prompts and seeds")
+        rest = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr><th scope="row">{escape(row["reward"])}</th>{rest}</tr>')
+    run = escape(table["run"].iloc[0]) if alone else "Each run"
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads if not (alone and name == "run"))
+    caption = f"{run} minus {escape(table['base'].iloc[0])}, on the same prompts and seeds"
+    return _table(head, lines, caption)
 
 
 def findings_section(findings: Sequence[Finding]) -> str:
@@ -123,26 +128,38 @@ def made_with(runs: Sequence[Results]) -> str:
     return "\n".join(parts)
 
 
-def number(value: float | None, sign: str = "") -> str:
-    """Three decimals, one from 100 on; a minus sign that reads as one.
+def number(value: float | None, sign: str = "", places: int = 3) -> str:
+    """A number with so many decimals, one from 100 on; its minus reads as one.
 
-    >>> number(-0.25), number(123.456), number(0.5, "+"), number(None), number(-0.0001)
-    ('−0.250', '123.5', '+0.500', '–', '0.000')
-    """  # noqa: RUF002
+    >>> number(123.456), number(0.5, "+"), number(-0.0001), number(0.00123, places=4)
+    ('123.5', '+0.500', '0.000', '0.0012')
+    """
     if value is None or math.isnan(value):
-        return "–"
-    text = f"{value:{sign}.1f}" if abs(value) >= 100 else f"{value:{sign}.3f}"
-    return "0.000" if float(text) == 0 else text.replace("-", "−")
+        return NONE
+    text = f"{value:{sign}.1f}" if abs(value) >= 100 else f"{value:{sign}.{places}f}"
+    return f"{0:.{places}f}" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def decimals(width: float) -> int:
+    """Enough decimals that an interval of this width is written with two digits that differ; 3 to 7.
+
+    >>> decimals(0.2), decimals(0.0023)
+    (3, 4)
+    """
+    if not width > 0:
+        return 3
+    return min(7, max(3, 1 - math.floor(math.log10(width))))
 
 
 def _estimate(row: SummaryRow | None, scale: tuple[float, float] | None) -> str:
     if row is None:
-        return "–"
+        return NONE
     failed = f'<small class="failed">{row.failed} failed</small>' if row.failed else ""
-    interval = ""
+    interval, places = "", 3
     if row.ci_low is not None and row.ci_high is not None:
-        interval = f" <span class=interval>[{number(row.ci_low)}, {number(row.ci_high)}]</span>"
-    return f"<b>{number(row.mean)}</b>{interval}{_whisker(row, scale)}{failed}"
+        places = decimals(row.ci_high - row.ci_low)
+        interval = f" <span class=interval>[{number(row.ci_low, '', places)}, {number(row.ci_high, '', places)}]</span>"
+    return f"<b>{number(row.mean, '', places)}</b>{interval}{_whisker(row, scale)}{failed}"
 
 
 def _whisker(row: SummaryRow, scale: tuple[float, float] | None) -> str:
@@ -164,9 +181,9 @@ def _scale(rows: Iterable[SummaryRow]) -> tuple[float, float] | None:
 
 
 def _table(head: str, lines: Sequence[str], caption: str = "") -> str:
-    title = f"<caption>{caption}</caption>" if caption else ""
+    title = f'<p class="hint">{caption}</p>' if caption else ""
     return (
-        f'<div class="wide" tabindex="0" role="group" aria-label="{caption or "numbers"}"><table>{title}'
+        f'{title}<div class="wide" tabindex="0" role="group" aria-label="{caption or "numbers"}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 

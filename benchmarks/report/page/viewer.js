@@ -105,8 +105,9 @@ function layOut() {
   const runs = report.runs.length;
   const gap = 10;
   const room = phone ? width - 16 : width - 270 - 16;
-  const tile = Math.max(phone ? 130 : 110, Math.min(phone ? 260 : 240, Math.floor((room - gap * (runs - 1)) / runs)));
-  const height = Math.max(56, Math.min(300, Math.round(tile * report.thumbnails.ratio)));
+  const widest = Math.min(320, Math.max(160, 220 / report.thumbnails.ratio));
+  const tile = Math.floor(Math.max(phone ? 130 : 110, Math.min(widest, (room - gap * (runs - 1)) / runs)));
+  const height = Math.round(Math.max(56, Math.min(300, tile * report.thumbnails.ratio)));
   view.rowHeight = (phone ? 66 : 0) + Math.max(height + 48, phone ? 0 : 116) + 22;
   document.documentElement.classList.toggle("phone", phone);
   list.style.setProperty("--tile", `${tile}px`);
