@@ -53,7 +53,8 @@ def test_one_stratum_is_an_estimate_and_a_stratum_of_one_prompt_claims_no_certai
         stats.estimate_strata([values, []])
 
 
-def test_the_interval_of_strata_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_of_strata_covers_the_truth_about_as_often_as_it_says(monkeypatch):
+    monkeypatch.setattr(stats, "RESAMPLES", 1000)
     generator = np.random.default_rng(5)
     chances = (0.9, 0.5, 0.3)
     hits = 0
@@ -151,25 +152,124 @@ def test_power_line_of_the_specification():
     assert stats.detectable_difference(0.027) == pytest.approx(0.076, abs=0.0005)
 
 
-def test_coverage_of_the_interval():
-    """Skewed scores with a shared prompt effect, 60 prompts x 3 seeds: the truth is inside about 95 times in 100."""
-    generator = np.random.default_rng(11)
-    trials, prompts, seeds = 500, 60, 3
-    names = [f"p{i}" for i in range(prompts) for _ in range(seeds)]
-    held = 0
-    for _ in range(trials):
-        difficulty = generator.gamma(2.0, 0.5, size=(prompts, 1))  # mean 1
-        scores = (difficulty + generator.normal(0, 0.5, size=(prompts, seeds))).ravel()
-        low, high = stats.bootstrap_interval(stats.prompt_means(scores, names), resamples=1000)
-        held += low <= 1.0 <= high
-    assert 0.91 <= held / trials <= 0.97
+class Simulated:
+    """Intervals and p-values of many simulated trials at once; value_TP holds a trial a row, a prompt a column.
+
+    Every call of `stats` draws the same resamples and flips (seed 0), so those of all trials are two matrix products.
+    That these are the numbers of `stats` is checked on some trials each time.
+    """
+
+    def __init__(self, value_TP, resamples=1000, flips=999):
+        trials, prompts = value_TP.shape
+        drawn_RP = np.random.default_rng(stats.SEED).integers(0, prompts, size=(resamples, prompts))
+        weight_RP = np.stack([np.bincount(row, minlength=prompts) for row in drawn_RP]) / prompts
+        self.low_T, self.high_T = np.percentile(weight_RP @ value_TP.T, [2.5, 97.5], axis=0)
+        heads_FP = np.random.default_rng(stats.SEED).integers(0, 2, size=(flips, prompts), dtype=np.int8)
+        total_T = value_TP.sum(axis=1)
+        flipped_FT = np.abs(2 * (heads_FP.astype(np.float64) @ value_TP.T) - total_T)
+        extreme_T = np.abs(total_T) - stats.ROUNDING * np.abs(value_TP).sum(axis=1)
+        self.p_T = (1 + (flipped_FT >= extreme_T).sum(axis=0)) / (1 + flips)
+        for trial in range(0, trials, trials // 3):
+            found = stats.bootstrap_interval(value_TP[trial], resamples=resamples)
+            assert found == pytest.approx((self.low_T[trial], self.high_T[trial]), rel=1e-9, abs=1e-12)
+            assert stats.sign_flip_p(value_TP[trial], flips=flips) == self.p_T[trial]
+
+    def coverage(self, truth):
+        return float(((self.low_T <= truth) & (truth <= self.high_T)).mean())
 
 
-def test_false_positive_rate_of_the_paired_test():
+def upper_bound(share, trials):
+    """What a true rate of `share` exceeds in `trials` trials once in a thousand times."""
+    return share + 3.1 * math.sqrt(share * (1 - share) / trials)
+
+
+def prompt_means_of(design, generator, trials, prompts, seeds=4):
+    """Means over the seeds of each prompt, and their true mean; prompts differ much more than seeds do."""
+    shape = (trials, prompts, 1)
+    noise = generator.normal(0, 0.5, size=(trials, prompts, seeds))
+    if design == "normal":
+        return (generator.normal(0, 1.2, size=shape) + noise).mean(axis=2), 0.0
+    if design == "skewed":
+        return (generator.gamma(2.0, 0.5, size=shape) + noise).mean(axis=2), 1.0
+    chance = generator.beta(0.6, 0.4, size=shape)  # words that are read or not: prompts are easy or hopeless
+    return generator.binomial(seeds, chance)[..., 0] / seeds, 0.6
+
+
+@pytest.mark.parametrize("design", ["normal", "skewed", "yes or no"])
+def test_the_interval_covers_the_truth_as_often_as_it_says(design):
+    """DrawBench's 200 prompts by four seeds: in 2,000 trials the truth lies inside 93 to 97 times in 100."""
+    values, truth = prompt_means_of(design, np.random.default_rng(11), 2000, 200)
+    assert 0.93 <= Simulated(values).coverage(truth) <= 0.97
+
+
+def test_few_prompts_make_the_interval_a_little_too_narrow():
+    """What to expect of a short prompt file: 20 prompts cover about 92 in 100, never as little as 88."""
+    values, truth = prompt_means_of("normal", np.random.default_rng(14), 2000, 20)
+    assert 0.88 <= Simulated(values).coverage(truth) <= 0.95
+
+
+def test_images_taken_as_independent_would_cover_far_too_seldom():
+    """The mistake that clustering by prompt prevents: the same data, each image for itself."""
+    generator = np.random.default_rng(15)
+    images = generator.normal(0, 1.2, size=(500, 100, 1)) + generator.normal(0, 0.5, size=(500, 100, 4))
+    assert Simulated(images.reshape(500, 400), flips=99).coverage(0.0) < 0.8
+    assert Simulated(images.mean(axis=2), flips=99).coverage(0.0) > 0.92
+
+
+@pytest.mark.parametrize("spread", ["normal", "heavy tails", "mostly ties", "unequal prompts"])
+def test_equal_models_are_told_apart_no_more_often_than_announced(spread):
+    """2,000 pairs of equally good models over 100 prompts: at most 5 % have p below 0.05, give or take chance."""
     generator = np.random.default_rng(12)
-    trials = 800
-    rejected = sum(stats.sign_flip_p(generator.normal(size=50), flips=999) < 0.05 for _ in range(trials))
-    assert 0.03 <= rejected / trials <= 0.07
+    shape = (2000, 100)
+    delta = {
+        "normal": lambda: generator.normal(size=shape),
+        "heavy tails": lambda: generator.standard_t(3, size=shape),
+        "mostly ties": lambda: generator.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=shape),
+        "unequal prompts": lambda: generator.normal(size=shape) * generator.gamma(1.0, 1.0, size=(1, 100)),
+    }[spread]()
+    trials = Simulated(delta)
+    assert (trials.p_T < 0.05).mean() <= upper_bound(0.05, 2000)
+    assert (trials.p_T < 0.05).mean() >= 0.03  # and it is not blunt
+    assert 0.93 <= trials.coverage(0.0) <= 0.97
+
+
+def test_a_table_of_equal_models_shows_a_difference_in_at_most_one_of_twenty():
+    """Five rewards that agree in part, as judges of one image do: Holm and the verdict over a whole table."""
+    from benchmarks.compare import NO_DIFFERENCE, judge
+
+    generator = np.random.default_rng(16)
+    tables, prompts, rewards = 500, 100, 5
+    common = generator.normal(size=(tables, prompts, 1))
+    delta = 0.6 * common + 0.8 * generator.normal(size=(tables, prompts, rewards))
+    trials = Simulated(delta.transpose(0, 2, 1).reshape(tables * rewards, prompts))
+    shown = 0
+    for table in range(tables):
+        rows = range(table * rewards, (table + 1) * rewards)
+        adjusted = stats.holm([trials.p_T[row] for row in rows])
+        intervals = [(trials.low_T[row], trials.high_T[row]) for row in rows]
+        verdicts = [
+            judge(stats.Difference(0, 0, 0, 0, low, high, p, 0.5, prompts), p, True)
+            for (low, high), p in zip(intervals, adjusted, strict=True)
+        ]
+        shown += any(verdict != NO_DIFFERENCE for verdict in verdicts)
+    assert shown / tables <= upper_bound(0.05, tables)
+    assert (trials.p_T.reshape(tables, rewards) < 0.05).any(axis=1).mean() > 0.12  # without Holm it would be more
+
+
+def test_the_power_line_keeps_its_word():
+    """Where the true difference is 2.8 standard errors, about 80 of 100 trials find it."""
+    generator = np.random.default_rng(17)
+    prompts, spread = 200, 0.38
+    truth = stats.detectable_difference(spread / math.sqrt(prompts))
+    found = Simulated(truth + generator.normal(0, spread, size=(2000, prompts))).p_T < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_the_margin_is_granted_to_no_more_than_one_in_forty_that_lose_it():
+    """Runs that truly lose exactly the margin: the interval's lower end lies above it 2.5 times in 100."""
+    generator = np.random.default_rng(18)
+    trials = Simulated(-0.05 + generator.normal(0, 0.3, size=(2000, 200)))
+    assert (trials.low_T > -0.05).mean() <= upper_bound(0.03, 2000)
 
 
 def test_pairing_finds_what_unpaired_means_hide():
