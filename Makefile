@@ -20,8 +20,9 @@ demo: $(ENV)/ready
 	@$(BIN)/python -m dgpo.models.tiny.record
 	@echo "The comparison: $(OUT)/compare.csv. The curve: $(OUT)/run/curve.png. Before and after: $(OUT)/before_after.png."
 
+# Two processes of one thread each: more fight over the cores, and each holds up to 3 GB of small networks.
 test: $(ENV)/ready
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 slow: $(ENV)/ready
 	$(BIN)/python -m pytest -q -m slow
