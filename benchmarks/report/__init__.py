@@ -58,13 +58,15 @@ def write_report(
     notes = [*cells.notes, *curve_notes]
     if table is not None:
         notes = [*table.attrs["notes"], *notes, *comparison.power_lines(table)]
+    findings = examine(folders, margins=margins)
     before, between, after = document.parts(
         {
             "title": escape(f"{' and '.join(run.name for run in runs)} on {runs[0].suite}"),
             "lead": escape(_lead(runs)),
             "summary": tables.summary_table(runs, tables.summaries(runs)),
             "comparison": "" if table is None else tables.comparison_table(table),
-            "findings": tables.findings_section(examine(folders)),
+            "alerts": tables.alerts(findings),
+            "findings": tables.findings_section(findings),
             "notes": tables.notes_list(notes),
             "made": tables.made_with(runs),
         }

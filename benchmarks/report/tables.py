@@ -42,11 +42,15 @@ def summary_table(runs: Sequence[Results], table: Sequence[Sequence[SummaryRow]]
         found = [rows.get(key) for rows in by_run]
         known = next(row for row in found if row is not None)
         scale = _scale(row for row in found if row is not None)
-        cells = "".join(f"<td>{_estimate(row, scale)}</td>" for row in found)
+        cells = "".join(
+            f'<td data-label="{escape(run.name)}">{_estimate(row, scale)}</td>'
+            for run, row in zip(runs, found, strict=True)
+        )
         domains = {row.domain for row in found if row is not None}
         trained = "yes" if "in" in domains else "no" if "out" in domains else NONE
         lines.append(
-            f'<tr><th scope="row">{escape(key)}<small>{escape(known.unit)}</small></th>{cells}<td>{trained}</td></tr>'
+            f'<tr><th scope="row">{escape(key)}<small>{escape(known.unit)}</small></th>{cells}'
+            f'<td data-label="trained on">{trained}</td></tr>'
         )
     heads = "".join(f'<th scope="col">{escape(run.name)}</th>' for run in runs)
     return _table(
@@ -59,9 +63,11 @@ def summary_table(runs: Sequence[Results], table: Sequence[Sequence[SummaryRow]]
 def comparison_table(table: pandas.DataFrame) -> str:
     """A row a run and reward: difference to the base with interval, p after Holm, wins and the verdict."""
     heads = ("reward", "run", "difference", "p (Holm)", "wins", "prompts", "verdict")
-    alone = table["run"].nunique() == 1
+    records: list[dict[str, Any]] = table.to_dict("records")
+    alone = len({row["run"] for row in records}) == 1
+    shown = [name for name in heads if not (alone and name == "run")]
     lines = []
-    for row in table.to_dict("records"):
+    for row in records:
         mark = VERDICT_MARKS.get(row["verdict"], PLAIN)
         places = decimals(row["ci_high"] - row["ci_low"])
         low, high = (number(row[name], "+", places) for name in ("ci_low", "ci_high"))
@@ -73,12 +79,23 @@ def comparison_table(table: pandas.DataFrame) -> str:
             str(row["prompts"]),
             f'<span class="mark {mark}">{escape(row["verdict"])}</span>',
         )
-        rest = "".join(f"<td>{cell}</td>" for cell in cells)
+        labelled = zip(shown[1:], cells, strict=True)
+        rest = "".join(f'<td data-label="{name}">{cell}</td>' for name, cell in labelled)
         lines.append(f'<tr><th scope="row">{escape(row["reward"])}</th>{rest}</tr>')
-    run = escape(table["run"].iloc[0]) if alone else "Each run"
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads if not (alone and name == "run"))
-    caption = f"{run} minus {escape(table['base'].iloc[0])}, on the same prompts and seeds"
-    return _table(head, lines, caption)
+    run = records[0]["run"] if alone else "Each run"
+    head = "".join(f'<th scope="col">{name}</th>' for name in shown)
+    return _table(head, lines, escape(f"{run} minus {records[0]['base']}, on the same prompts and seeds"))
+
+
+def alerts(findings: Sequence[Finding]) -> str:
+    """The first finding, and those that a person should look at, in a line each."""
+    lines = [
+        f'<p class="alert"><span class="mark {FINDING_MARKS[finding.verdict]}">{finding.verdict}</span> '
+        f'<a href="#findings">{escape(finding.title)}</a>: {escape(finding.sentence)}</p>'
+        for place, finding in enumerate(findings)
+        if place == 0 or finding.verdict in ("look", "bad")
+    ]
+    return "\n".join(lines)
 
 
 def findings_section(findings: Sequence[Finding]) -> str:
@@ -183,8 +200,9 @@ def _scale(rows: Iterable[SummaryRow]) -> tuple[float, float] | None:
 def _table(head: str, lines: Sequence[str], caption: str = "") -> str:
     title = f'<p class="hint">{caption}</p>' if caption else ""
     return (
-        f'{title}<div class="wide" tabindex="0" role="group" aria-label="{caption or "numbers"}"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f'{title}<div class="wide" tabindex="0" role="group" aria-label="{caption or "numbers"}">'
+        f"<table{' class=stack' if caption else ''}><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 

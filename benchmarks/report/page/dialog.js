@@ -55,6 +55,7 @@ function scoreTable(cell) {
 function scoreCell(run, reward, cell) {
   const lacking = state(run, reward, cell);
   const made = element("td", {}, element("b", {}, lacking || number(score(run, reward, cell))));
+  made.dataset.label = report.runs[run].name;
   if (lacking !== "") made.classList.add("failed");
   const change = run > 0 ? difference(run, reward, cell) : null;
   if (change !== null) {
