@@ -8,17 +8,17 @@ were published as a program's output and are drawn here again, which is checked 
 from __future__ import annotations
 
 import hashlib
-import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.prompt_files import DRAWBENCH, OCR, PICKSCORE, Announce, PromptFile, find_file, get_file
 from rewards.errors import DgpoError, UsageError, suggestion
 from rewards.prompt import Prompt, read_prompts
+from rewards.weights import format_size
 
-DATA_VARIABLE = "DGPO_DATA_DIR"
 PROMPT_FILE_ENDINGS = (".txt", ".jsonl", ".csv")
-_UPSTREAM = "github.com/NVlabs/DiffusionNFT at 24af5554898d85e93efa492f42b5e9cdf4156e9b"
 
 
 @dataclass(frozen=True)
@@ -44,45 +44,37 @@ class Suite:
 
 
 @dataclass(frozen=True)
-class PublishedFile:
-    """One published prompt file: where it lies under a data folder, and what it must contain."""
+class PublishedSuite:
+    """A suite whose prompts stand in a published file, with what they must be."""
 
-    names: tuple[str, ...]
-    file_sha256: str
+    file: PromptFile
     prompts: int
     suite_sha256: str
     default_rewards: tuple[str, ...]
     what: str
 
-    @property
-    def source(self) -> str:
-        return f"{self.names[1]} of {_UPSTREAM}"
-
 
 PUBLISHED = {
-    "drawbench": PublishedFile(
-        names=("drawbench_test.txt", "dataset/drawbench/test.txt"),
-        file_sha256="9006b98feabb94b28a2bc0c88de42fd4f31a9ec3c2a19e308a02c5385b7172f0",
+    "drawbench": PublishedSuite(
+        file=DRAWBENCH,
         prompts=200,
         suite_sha256="1ccb4f9e51c9fd05bca5b34d04f8aa0460919be1e4b2cc233bf1abcb4c2bb618",
-        default_rewards=("imagestats",),
-        what="the 200 DrawBench prompts (Saharia et al. 2022)",
+        default_rewards=("aesthetic", "deqa", "imagereward", "pickscore", "unifiedreward"),
+        what="DrawBench (Saharia et al. 2022), with the rewards of the paper's Table 2",
     ),
-    "ocr": PublishedFile(
-        names=("ocr_test.txt", "dataset/ocr/test.txt"),
-        file_sha256="4dd8caf3ab6ade73bd376c7d14c6ca49b6eacfb1bd321e22c40714ae4a98d4dc",
+    "ocr": PublishedSuite(
+        file=OCR,
         prompts=1018,
         suite_sha256="3191745107059dfee8a072f8685fcb109efd2158b0661a9d878f812f20c86c66",
         default_rewards=("ocr",),
         what="text rendering; the words to write stand between double quotes",
     ),
-    "pickscore": PublishedFile(
-        names=("pickscore_test.txt", "dataset/pickscore/test.txt"),
-        file_sha256="d75c025fa451866e70f7e36243f7cdd93095523cb51f5f9651f2ce3236d20262",
+    "pickscore": PublishedSuite(
+        file=PICKSCORE,
         prompts=2048,
         suite_sha256="0aeb1aeda421cd81fcf4b9f1cdf1ca830ab15b5ff42a3cd031da33ca5f13313f",
-        default_rewards=(),
-        what="Pick-a-Pic prompts; a reward has to be named",
+        default_rewards=("pickscore",),
+        what="Pick-a-Pic prompts",
     ),
 }
 
@@ -95,7 +87,11 @@ GENEVAL_SHA256 = "92d272b579e570a6e6e1d09027007d1e0dbcb58570e37128bbe44e341d296e
 
 @dataclass(frozen=True)
 class SuiteEntry:
-    """One line of the list of suites. `missing` says what to do when the suite's file is not on this machine."""
+    """One line of the list of suites.
+
+    `url` and `file_sha256` are those of its file, empty for suites that are made here; `missing` says what has to
+    happen when that is not on this machine.
+    """
 
     name: str
     prompts: int
@@ -104,16 +100,28 @@ class SuiteEntry:
     what: str
     default_rewards: tuple[str, ...]
     missing: str = ""
+    url: str = ""
+    file_sha256: str = ""
 
 
 def load_suite(
-    name_or_path: str, *, data_dir: Path | None = None, builtin: Mapping[str, Callable[[], Suite]] | None = None
+    name_or_path: str,
+    *,
+    data_dir: Path | None = None,
+    builtin: Mapping[str, Callable[[], Suite]] | None = None,
+    announce: Announce = lambda sentence: print(sentence, file=sys.stderr, flush=True),
 ) -> Suite:
     """The suite of that name, or the prompts of that file.
 
-    `data_dir` is the folder of published prompt files; without it the environment variable DGPO_DATA_DIR is asked.
-    `builtin` makes suites that another part of the program knows. Raises UsageError for an unknown name, a file that is
-    absent, or a published file with other content than the published one.
+    Args:
+        data_dir: the folder of published prompt files; without it the environment variable DGPO_DATA_DIR is asked.
+            A file that is not there is downloaded, see `prompt_files`.
+        builtin: makes suites that another part of the program knows.
+        announce: hears of a download before it begins.
+
+    Raises:
+        UsageError: an unknown name, a prompt file that is absent, or a published one with other content.
+        SetupError: a published file is not on this machine and cannot be downloaded.
     """
     builtin = builtin or {}
     if name_or_path in builtin:
@@ -121,7 +129,7 @@ def load_suite(
     if name_or_path in GENERATED:
         return draw_suite(name_or_path)
     if name_or_path in PUBLISHED:
-        return _load_published(name_or_path, data_dir)
+        return _load_published(name_or_path, data_dir, announce)
     path = Path(name_or_path)
     if path.is_file() or path.suffix in PROMPT_FILE_ENDINGS:
         return _load_file(path)
@@ -166,20 +174,17 @@ def list_suites(
         )
     entries.append(_describe_geneval())
     for name, published in PUBLISHED.items():
-        try:
-            _read_published(name, data_dir)
-            missing = ""
-        except DgpoError as error:
-            missing = str(error)
         entries.append(
             SuiteEntry(
                 name,
                 published.prompts,
                 published.suite_sha256,
-                published.source,
+                published.file.source,
                 published.what,
                 published.default_rewards,
-                missing,
+                _tell_missing(name, published.file, data_dir),
+                published.file.url,
+                published.file.sha256 or "",
             )
         )
     return entries
@@ -219,41 +224,25 @@ def _describe_geneval() -> SuiteEntry:
     return SuiteEntry("geneval", GENEVAL_PROMPTS, GENEVAL_SHA256, SOURCE, what, GENEVAL_REWARDS, missing)
 
 
-def _load_published(name: str, data_dir: Path | None) -> Suite:
+def _tell_missing(name: str, file: PromptFile, data_dir: Path | None) -> str:
+    try:
+        if find_file(file, data_dir) is not None:
+            return ""
+    except DgpoError as error:
+        return str(error)
+    return f"{name} is not on this machine; its first use fetches {file.url} ({format_size(file.size or 0)})."
+
+
+def _load_published(name: str, data_dir: Path | None, announce: Announce) -> Suite:
     published = PUBLISHED[name]
-    prompts, repeated = merge_duplicates(read_prompts(_read_published(name, data_dir)))
+    prompts, repeated = merge_duplicates(read_prompts(get_file(published.file, data_dir, announce)))
     notes = ()
     if repeated:
         notes = (
             f"{name}: the published file repeats its prompts ({len(prompts) + repeated} lines); the suite is its"
             f" {len(prompts)} distinct prompts, and --seeds sets how many images each gets.",
         )
-    suite = Suite(name, prompts, published.source, published.default_rewards, notes)
+    suite = Suite(name, prompts, published.file.source, published.default_rewards, notes)
     assert len(prompts) == published.prompts, "the file's hash was right, so its prompts must be too"
     assert suite.sha256 == published.suite_sha256, "the file's hash was right, so its prompts must be too"
     return suite
-
-
-def _read_published(name: str, data_dir: Path | None) -> Path:
-    """The path of a published file whose content was checked."""
-    published = PUBLISHED[name]
-    folder = data_dir or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
-    if folder is None:
-        raise UsageError(
-            f'The suite "{name}" needs its prompt file: put {published.names[0]} ({published.source}) into a folder'
-            f" and name that folder with --data or {DATA_VARIABLE}."
-        )
-    path = next((folder / file for file in published.names if (folder / file).is_file()), None)
-    if path is None:
-        raise UsageError(
-            f'The suite "{name}" was not found in {folder}: neither {" nor ".join(published.names)} is there.'
-            f" The file is {published.source}."
-        )
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != published.file_sha256:
-        raise UsageError(
-            f'{path} is not the published file of the suite "{name}": its SHA-256 is {found}, and'
-            f" {published.file_sha256} was expected. Get it again ({published.source}), or give it another name and"
-            " evaluate on it as a prompt file of your own."
-        )
-    return path

@@ -42,7 +42,9 @@ SamplingSets = Annotated[
 ]
 DataFolder = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Folder of published prompt files; otherwise DGPO_DATA_DIR."),
+    typer.Option(
+        "--data", metavar="DIR", help="Folder of published prompt files; otherwise DGPO_DATA_DIR, else fetched once."
+    ),
 ]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Scoring processes; 0 scores in this one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

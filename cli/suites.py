@@ -36,7 +36,7 @@ def find_suite(name_or_path: str, data_dir: Path | None = None) -> Suite:
     """The suite of that name or file, those of this program included."""
     from benchmarks.suite import load_suite
 
-    return load_suite(name_or_path, data_dir=data_dir, builtin=BUILTIN)
+    return load_suite(name_or_path, data_dir=data_dir, builtin=BUILTIN, announce=say)
 
 
 @app.command("ls")
@@ -51,10 +51,18 @@ def list_all(data: DataFolder = None, as_json: AsJson = False) -> None:
         print_json([asdict(entry) for entry in entries])
         return
     rows = [
-        (entry.name, entry.prompts, ", ".join(entry.default_rewards) or "-", _state(entry.missing), entry.what)
+        (
+            entry.name,
+            entry.prompts,
+            entry.sha256[:12],
+            "no" if entry.missing else "yes",
+            ", ".join(entry.default_rewards) or "-",
+            entry.what,
+            entry.source,
+        )
         for entry in entries
     ]
-    print_table(("suite", "prompts", "default reward", "here", "what"), rows)
+    print_table(("suite", "prompts", "sha256", "here", "default rewards", "what", "from"), rows)
     for entry in entries:
         if entry.missing:
             say(entry.missing)
@@ -88,7 +96,3 @@ def _json_line(prompt: Prompt, as_published: bool) -> str:
     from rewards.geneval.prompts import to_line, to_record
 
     return to_line(to_record(prompt))
-
-
-def _state(missing: str) -> str:
-    return "no" if missing else "yes"

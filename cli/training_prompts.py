@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -49,6 +48,7 @@ def find_training_prompts(config: Config, data: Path | None) -> TrainingPrompts:
 
     Raises:
         UsageError: there is nothing to train on.
+        SetupError: the reward's list is not on this machine and cannot be fetched.
     """
     if config.prompts is not None:
         return _read_named(config.prompts, data)
@@ -96,18 +96,21 @@ def _sign_words() -> TrainingPrompts:
 
 
 def _find_published(config: Config, data: Path | None) -> TrainingPrompts:
+    """The list that was published with the first reward that has one; fetched if it is not on this machine."""
+    from benchmarks.prompt_files import TRAINING, get_file
+    from cli.screen import say
     from rewards.prompt import read_prompts
+    from rewards.weights import sha256
 
-    folder = data or (Path(os.environ["DGPO_DATA_DIR"]) if "DGPO_DATA_DIR" in os.environ else None)
-    published = [folder / "dataset" / spec.name / "train.txt" for spec in config.reward_specs] if folder else []
-    for path in published:
-        if path.is_file():
-            return _listed(read_prompts(path), str(path.resolve()))
-    looked = f" (looked for {', '.join(map(str, published))})" if published else ""
+    for spec in config.reward_specs:
+        if spec.name in TRAINING:
+            path = get_file(TRAINING[spec.name], data, say)
+            return _listed(read_prompts(path), TRAINING[spec.name].source, sha256=sha256(path))
     raise UsageError(
-        f"Say which prompts to train on: --prompts FILE, or --data DIR with the reward's training list{looked}."
+        "Say which prompts to train on, with --prompts FILE or SUITE; lists are known for the rewards "
+        f"{', '.join(sorted((*TRAINING, 'geneval')))} only."
     )
 
 
-def _listed(prompts: list[Prompt], source: str) -> TrainingPrompts:
-    return TrainingPrompts(prompts, {"source": source, "count": len(prompts)}, prompts[:SAMPLED])
+def _listed(prompts: list[Prompt], source: str, **facts: str) -> TrainingPrompts:
+    return TrainingPrompts(prompts, {"source": source, "count": len(prompts), **facts}, prompts[:SAMPLED])

@@ -19,6 +19,11 @@ from rewards.weights import cache_place, compare, hub_folder, is_hash
 
 Report = Callable[[int], None]
 
+OTHER_MACHINE = (
+    "Without network: run `dgpo rewards fetch NAME --output DIR` on another machine, bring DIR here, and give "
+    "--weights NAME=DIR/NAME."
+)
+
 
 class NotPublished(SetupError):
     """The server answers, but has no such file."""
@@ -51,8 +56,11 @@ class Remote:
         return size if self.size is not None and size <= self.size else 0
 
 
-def look_up(file: WeightFile) -> Remote:
+def look_up(file: WeightFile, advice: str = OTHER_MACHINE) -> Remote:
     """Ask the server for a file's size and hash, without its content.
+
+    Args:
+        advice: what is said to whoever has no connection.
 
     Raises:
         NotPublished: there is no such file.
@@ -69,7 +77,7 @@ def look_up(file: WeightFile) -> Remote:
         # Only the hub may see the hub's token.
         answer = get_hf_file_metadata(url, token=None if file.repo else False)
     except (HTTPError, OSError) as error:
-        raise _explain(error, url) from error
+        raise _explain(error, url, advice=advice) from error
     size = answer.size if answer.size is not None else file.size
     if not file.repo:
         return Remote(file, url, size, "", place, place, place.with_name(f"{place.name}.lock"))
@@ -186,7 +194,7 @@ def _link(content: Path, place: Path) -> None:
         shutil.move(content, place)
 
 
-def _explain(error: Exception, url: str, remote: Remote | None = None) -> SetupError:
+def _explain(error: Exception, url: str, remote: Remote | None = None, advice: str = "") -> SetupError:
     """What went wrong between us and a server, as a sentence with the address and what to do."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
 
@@ -202,10 +210,7 @@ def _explain(error: Exception, url: str, remote: Remote | None = None) -> SetupE
     if remote is not None:
         came = f"after {remote.done} of {remote.size} bytes"
         return SetupError(f"{url} broke off {came} ({text}). The same command goes on from there.")
-    return SetupError(
-        f"{url} cannot be reached ({text}). Without network: run `dgpo rewards fetch NAME --output DIR` on another "
-        "machine, bring DIR here, and give --weights NAME=DIR/NAME."
-    )
+    return SetupError(f"{url} cannot be reached ({text}). {advice}".rstrip())
 
 
 def _explain_status(status: int, url: str) -> SetupError:

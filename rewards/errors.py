@@ -24,6 +24,10 @@ class SetupError(DgpoError):
     exit_code = 3
 
 
+class WeightsMissing(SetupError):
+    """A reward's published files are not on this machine; `dgpo rewards fetch` gets them."""
+
+
 class ScoringError(DgpoError):
     """One image could not be judged; the pool turns it into a failed score, so it never ends a run by itself."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rewards.address import is_address
 from rewards.card import Card
 from rewards.cards import BUNDLES, CARDS
-from rewards.errors import SetupError, UsageError, suggestion
+from rewards.errors import SetupError, UsageError, WeightsMissing, suggestion
 
 if TYPE_CHECKING:
     from rewards.plugins import Broken, Installed
@@ -112,16 +112,21 @@ def check_buildable(specs: "Iterable[RewardSpec]") -> None:
     """Build each reward once, so that what is missing is said before anything is drawn, and all of it at once.
 
     Raises:
-        SetupError: one line for each reward that cannot be built.
+        SetupError: one line for each reward that cannot be built, and one command that fetches for all of them.
     """
-    missing = []
+    lines, to_fetch = [], []
     for spec in specs:
         try:
             load(spec)
         except SetupError as error:
-            missing.append(f"{spec.key}: {error}")
-    if missing:
-        raise SetupError("These rewards cannot be built here:\n" + "\n".join(missing))
+            sentence = str(error)
+            lines.append(sentence if sentence.startswith(spec.key) else f"{spec.key}: {sentence}")
+            if isinstance(error, WeightsMissing):
+                to_fetch.append(spec.name)
+    if len(to_fetch) > 1:
+        lines.append(f"All that is published for them: dgpo rewards fetch {' '.join(dict.fromkeys(to_fetch))}")
+    if lines:
+        raise SetupError("These rewards cannot be built here:\n" + "\n".join(lines))
 
 
 def check_working(specs: "Iterable[RewardSpec]") -> None:

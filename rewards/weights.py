@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from rewards.card import Card, WeightFile
-from rewards.errors import SetupError
+from rewards.errors import SetupError, WeightsMissing
 
 _GIT_SHA1, _SHA256 = 40, 64
 
@@ -29,8 +29,9 @@ def locate(card: Card, folder: str | None) -> dict[str, Path]:
     """Each of the card's files that is on this machine, by its `path` in the layout.
 
     Raises:
-        SetupError: a required file is missing; names it, where it was looked for, and the command that gets it. Or
-            several files can be meant.
+        WeightsMissing: a required file is not in the cache; names it, where it was looked for, and the command that
+            gets it.
+        SetupError: a required file is missing from the given folder, or several can be meant.
     """
     if card.files and folder is not None and not Path(folder).is_dir():
         raise SetupError(f"There is no folder {folder}, which --weights gives for {card.name}.{_advise(card, folder)}")
@@ -45,7 +46,8 @@ def locate(card: Card, folder: str | None) -> dict[str, Path]:
             size = "" if file.size is None else f"{format_size(file.size)}; "
             missing.append(f"{file.path} ({size}looked for {', '.join(map(str, places))})")
     if missing:
-        raise SetupError(f"{card.key} has no {'; no '.join(missing)}.{_advise(card, folder)}")
+        kind = WeightsMissing if folder is None else SetupError
+        raise kind(f"{card.key} has no {'; no '.join(missing)}.{_advise(card, folder)}")
     return found
 
 

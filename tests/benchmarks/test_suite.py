@@ -13,6 +13,14 @@ from rewards.geneval import prompts
 from rewards.prompt import Prompt
 
 
+@pytest.fixture
+def no_cache(monkeypatch, tmp_path):
+    """Nothing was ever fetched, and nothing can be."""
+    monkeypatch.delenv("DGPO_DATA_DIR", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
 @pytest.mark.parametrize(
     ("name", "prompts", "sha256"),
     [
@@ -33,7 +41,7 @@ def test_drawbench_is_not_its_file_of_copies(data_dir, monkeypatch):
     lines = (data_dir / "drawbench_test.txt").read_text().splitlines()
     assert len(lines) == 1000
     assert suite.prompts[0].text == lines[0]
-    assert suite.default_rewards == ("imagestats",)
+    assert suite.default_rewards == ("aesthetic", "deqa", "imagereward", "pickscore", "unifiedreward")
     assert "1000 lines" in suite.notes[0]
 
 
@@ -51,17 +59,21 @@ def test_the_source_path_is_found_too(data_dir, tmp_path):
 def test_a_changed_file_is_refused(data_dir, tmp_path):
     text = (data_dir / "drawbench_test.txt").read_bytes()
     (tmp_path / "drawbench_test.txt").write_bytes(text + b"\n")
-    with pytest.raises(UsageError, match=r"is not the published file .* SHA-256") as error:
+    with pytest.raises(UsageError, match="is not the published file: its SHA-256") as error:
         load_suite("drawbench", data_dir=tmp_path)
-    assert PUBLISHED["drawbench"].file_sha256 in str(error.value)
+    assert PUBLISHED["drawbench"].file.sha256 in str(error.value)
 
 
-def test_an_absent_file_says_where_it_comes_from(tmp_path, monkeypatch):
-    monkeypatch.delenv("DGPO_DATA_DIR", raising=False)
-    with pytest.raises(UsageError, match=r"DiffusionNFT at 24af5554.*--data or DGPO_DATA_DIR"):
+def test_an_absent_file_says_where_it_comes_from_and_where_to_put_it(tmp_path, no_cache):
+    with pytest.raises(SetupError, match=r"drawbench_test\.txt is not in the cache, and .*HF_HUB_OFFLINE") as error:
         load_suite("drawbench")
-    with pytest.raises(UsageError, match=r"drawbench_test\.txt nor dataset/drawbench/test\.txt"):
+    assert PUBLISHED["drawbench"].file.url in str(error.value)
+    assert PUBLISHED["drawbench"].file.sha256 in str(error.value)
+    assert "--data or DGPO_DATA_DIR" in str(error.value)
+    with pytest.raises(SetupError, match=f"in the cache nor in {tmp_path}"):
         load_suite("drawbench", data_dir=tmp_path)
+    with pytest.raises(UsageError, match="There is no folder"):
+        load_suite("drawbench", data_dir=tmp_path / "absent")
 
 
 def test_an_unknown_name_gets_a_suggestion():
@@ -141,14 +153,15 @@ def test_a_suite_holds_each_prompt_once():
         Suite("s", (), "")
 
 
-def test_the_list_says_what_is_missing(data_dir, tmp_path):
+def test_the_list_says_what_is_missing(data_dir, tmp_path, no_cache):
     (tmp_path / "drawbench_test.txt").write_bytes((data_dir / "drawbench_test.txt").read_bytes())
     (tmp_path / "ocr_test.txt").write_text("something else")
     entries = {entry.name: entry for entry in list_suites(data_dir=tmp_path)}
     assert entries["drawbench"].missing == ""
     assert (entries["drawbench"].prompts, entries["drawbench"].sha256[:8]) == (200, "1ccb4f9e")
     assert "is not the published file" in entries["ocr"].missing
-    assert "was not found" in entries["pickscore"].missing
+    assert entries["pickscore"].missing.startswith("pickscore is not on this machine; its first use fetches https://")
+    assert entries["pickscore"].url.endswith("/24af5554898d85e93efa492f42b5e9cdf4156e9b/dataset/pickscore/test.txt")
 
 
 def test_importing_the_package_is_light():

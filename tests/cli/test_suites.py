@@ -2,20 +2,28 @@
 
 import hashlib
 import json
+import os
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.prompt_files import DRAWBENCH
 from cli.commands import app
 from cli.suites import find_suite
 from dgpo.models.tiny.words import held_out_words, training_words
 from rewards.geneval.prompts import METADATA_SHA256, PROMPTS_SHA256
 from rewards.prompt import Prompt
+from tests.rewards.hub import Hub, Served
+
+SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run(monkeypatch, tmp_path):
     monkeypatch.delenv("DGPO_DATA_DIR", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     return lambda *words: CliRunner().invoke(app, ["suites", *words])
 
 
@@ -33,7 +41,8 @@ def test_list_says_which_suites_are_here_and_what_others_need(run):
     assert f" {len(held_out_words())} " in rows["signs"]
     assert " yes " in rows["signs"]
     assert " no " in rows["drawbench"]
-    assert "DGPO_DATA_DIR" in result.stderr
+    assert rows["drawbench"].endswith("github.com/NVlabs/DiffusionNFT at 24af5554898d85e93efa492f42b5e9cdf4156e9b")
+    assert "drawbench is not on this machine; its first use fetches https://raw.githubusercontent.com/" in result.stderr
 
 
 def test_list_as_json(run):
@@ -96,7 +105,6 @@ def test_geneval_prompts_carry_what_the_reward_needs(run):
         (["show", "geneval", "--per-task", "0"], "0 were asked for"),
         (["show", "genevla"], 'Did you mean "geneval"?'),
         (["show", "sings"], 'Did you mean "signs"?'),
-        (["show", "drawbench"], "DGPO_DATA_DIR"),
         (["show", "signs", "--format", "jsno"], 'Did you mean "jsonl"?'),
         (["show", "absent.txt"], "there is no such prompt file"),
     ],
@@ -105,3 +113,39 @@ def test_wrong_names_end_with_2_and_a_hint(run, words, hint):
     result = run(*words)
     assert result.exit_code == 2
     assert hint in result.stderr
+
+
+def test_absent_prompts_end_with_3_and_all_that_is_needed_to_get_them(run, tmp_path):
+    result = run("show", "drawbench")
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    for fact in (
+        "https://raw.githubusercontent.com/NVlabs/DiffusionNFT/",
+        "9006b98feabb94b28a2bc0c88de42fd4f31a9ec3c2a19e308a02c5385b7172f0",
+        f"put it here as {tmp_path / 'cache'}",
+        "--data or DGPO_DATA_DIR",
+    ):
+        assert fact in result.stderr
+
+
+def test_show_fetches_once_and_says_so(program, tmp_path):
+    """From a server on this machine, in the program as people run it."""
+    data = Path(os.environ.get("DGPO_DATA_DIR", SHARED_DATA)) / "drawbench_test.txt"
+    if not data.is_file():
+        pytest.skip("no published prompt files here; name their folder with DGPO_DATA_DIR")
+    hub = Hub()
+    hub.files[DRAWBENCH.url.removeprefix("https://raw.githubusercontent.com")] = Served(data.read_bytes(), "")
+    settings = {"HF_HUB_OFFLINE": "0", "HF_HUB_CACHE": str(tmp_path / "cache"), "DGPO_PROMPTS_URL": hub.url,
+                "DGPO_DATA_DIR": ""}  # fmt: skip
+    first = program("suites", "show", "drawbench", **settings)
+    hub.close()
+    assert first.returncode == 0, first.stderr
+    assert len(first.stdout.splitlines()) == 200
+    assert f"fetching {hub.url}/NVlabs/" in first.stderr
+    again = program("suites", "show", "drawbench", **settings)
+    assert again.stdout == first.stdout
+    assert "fetching" not in again.stderr
+    listed = json.loads(program("suites", "ls", "--json", **settings).stdout)
+    assert {entry["name"]: entry["missing"] == "" for entry in listed} == {
+        "signs": True, "geneval": True, "drawbench": True, "ocr": False, "pickscore": False,
+    }  # fmt: skip

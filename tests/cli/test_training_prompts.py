@@ -1,5 +1,6 @@
 """What a run trains on when nothing was named, and when something was."""
 
+import hashlib
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from cli.training_prompts import asks_for_objects, find_training_prompts
 from dgpo.config import load_config
 from dgpo.flow import build_scheduler, sampled_times
 from dgpo.models.tiny.words import held_out_words, sign_prompts, training_words
-from rewards.errors import UsageError
+from rewards.errors import SetupError, UsageError
 from rewards.geneval.clauses import read_request
 from rewards.geneval.prompts import official_prompts
 
@@ -77,17 +78,43 @@ def test_named_prompts_go_first(recipe, tmp_path):
     assert len(find_training_prompts(load_config(recipe, {"prompts": "geneval"}), None).prompts) == 553
 
 
-def test_published_lists_are_found_in_the_data_folder(tmp_path, monkeypatch):
+def test_the_rewards_published_list_is_found_in_the_data_folder(tmp_path, monkeypatch):
     config = load_config("ocr")
-    with pytest.raises(UsageError, match="Say which prompts to train on"):
-        find_training_prompts(config, None)
-    with pytest.raises(UsageError, match=r"looked for .*dataset/ocr/train.txt"):
-        find_training_prompts(config, tmp_path)
     path = tmp_path / "dataset/ocr/train.txt"
     path.parent.mkdir(parents=True)
     path.write_text('a sign that says "A"\n')
     monkeypatch.setenv("DGPO_DATA_DIR", str(tmp_path))
-    assert find_training_prompts(config, None).facts == {"source": str(path), "count": 1}
+    found = find_training_prompts(config, None)
+    assert [prompt.text for prompt in found.prompts] == ['a sign that says "A"']
+    assert found.facts == {
+        "source": "dataset/ocr/train.txt of github.com/NVlabs/DiffusionNFT at 24af5554898d85e93efa492f42b5e9cdf4156e9b",
+        "count": 1,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+
+
+def test_another_file_is_not_the_published_list(tmp_path):
+    (tmp_path / "pickscore_train.txt").write_text("a cat\n")
+    with pytest.raises(UsageError, match="is not the published file: its SHA-256"):
+        find_training_prompts(load_config("pickscore"), tmp_path)
+
+
+def test_an_absent_list_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(SetupError, match=r"ocr_train\.txt is not in the cache.*dataset/ocr/train\.txt"):
+        find_training_prompts(load_config("ocr"), None)
+
+
+def test_a_reward_without_a_list_asks_for_prompts():
+    with pytest.raises(UsageError, match=r"--prompts FILE or SUITE.*geneval, ocr, pickscore"):
+        find_training_prompts(load_config("ocr", {"rewards": ["aesthetic"]}), None)
+
+
+def test_the_first_reward_of_a_mix_that_has_a_list_gives_it(tmp_path):
+    (tmp_path / "ocr_train.txt").write_text('a sign that says "A"\n')
+    found = find_training_prompts(load_config("ocr", {"rewards": ["aesthetic=0.2", "ocr=0.8"]}), tmp_path)
+    assert found.facts["count"] == 1
 
 
 def test_the_recipes_bound_lets_in_the_first_five_times_of_its_sampler():
