@@ -63,7 +63,8 @@ PROTOCOL_2 = (
     "All rows are SD3.5-M at 512 x 512, as it is or trained on what is named. DrawBench is there a file of 1,000 lines,"
     " 200 prompts five times each, drawn without fixed seeds. The released code sends DeQA its images as JPEG of"
     " quality 75 and computes its score in half precision; UnifiedReward sees images resized to 512 x 512, and an"
-    " answer that cannot be parsed enters the mean as 0.0. The table gives neither intervals nor counts of failed images."
+    " answer that cannot be parsed enters the mean as 0.0. The table gives neither intervals nor counts of failed"
+    " images."
 )
 OURS = (
     "Rows without a dagger were measured here: on the PNG as it was drawn, in raw units; a score that could not be made"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from cli.progress import Progress
     from dgpo.config import Config
     from dgpo.parallel import Ranks
+    from rewards.pool import ScoringPool
+    from rewards.prompt import Prompt
     from rewards.reward import Reward
+
+GATE_FAILED = 4
 
 
 def train(
@@ -43,6 +47,15 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Iterations: one rollout with its updates each.")] = None,
     seed: Annotated[int | None, typer.Option(help="All randomness follows from it.")] = None,
     max_failed: Annotated[int | None, typer.Option(min=0, help="Failed scores allowed in an iteration.")] = None,
+    stop_when: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stop-when",
+            metavar="EXPR",
+            help="End the run (saved, exit 4) when a held-out mean has changed so since step 0: aesthetic<-0.1, "
+            "near_duplicates>0.2; repeatable. --set evaluation.rewards='[NAME]' measures more.",
+        ),
+    ] = None,
     num_processes: Annotated[int, typer.Option(min=1, help="Processes (GPUs, or CPU cores) on this machine.")] = 1,
     data: DataFolder = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run in the output folder and start over.")] = False,
@@ -61,6 +74,7 @@ def train(
         "steps": steps,
         "seed": seed,
         "max_failed": max_failed,
+        "evaluation.stop_when": stop_when,
     }
     given = {name: value for name, value in overrides.items() if value is not None}
     if recipe is None:
@@ -68,6 +82,7 @@ def train(
     config = load_config(recipe or _default_recipe(model, reward), given, set_ or [])
     _check_model(config)
     _check_rewards(config)
+    _check_guards(config)
     folder = output or Path("runs") / _run_name(config)
     if num_processes > 1 and not launched() and not dry_run:
         raise typer.Exit(launch(num_processes, sys.argv[1:]))
@@ -87,6 +102,7 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
 
     from cli.model import hush_loading
     from cli.provenance import provenance
+    from dgpo.guards import GuardTripped
     from dgpo.load import load_policy
     from dgpo.parallel import Ranks
     from dgpo.prompts import PromptStream
@@ -96,19 +112,24 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     from rewards.registry import check_buildable, check_working, load
 
     training = find_training_prompts(config, data)
-    check_buildable(config.reward_specs)
-    rewards = [load(spec) for spec in config.reward_specs]
-    _check_prompts(config, training, rewards, data)
+    specs = config.evaluation_specs if config.evaluation.on else config.reward_specs
+    check_buildable(specs)
+    _check_prompts(config, training, [load(spec) for spec in specs], data)
     ranks = Ranks()
     if ranks.main:
-        check_working(config.reward_specs)
+        check_working(specs)
     torch.set_num_threads(_threads(config, ranks))
     run = Run(folder)
     with _locked(run, ranks):
-        continues = _begin(run, config, ranks, {**provenance(sys.argv), "prompts": dict(training.facts)}, fresh=fresh)
+        facts = {**provenance(sys.argv), "prompts": dict(training.facts)}
+        continues = _begin(run, config, ranks, facts, training.prompts, fresh=fresh)
         hush_loading()
         policy = load_policy(config.model, config, ranks.device, trainable=True)
-        with ScoringPool(config.reward_specs, workers=config.workers) as pool, _progress(config, ranks) as progress:
+        with (
+            ScoringPool(config.reward_specs, workers=config.workers) as pool,
+            _evaluation_pool(config, pool) as evaluation_pool,
+            _progress(config, ranks) as progress,
+        ):
             trainer = Trainer(
                 config,
                 policy=policy,
@@ -118,13 +139,19 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
                 sample_prompts=training.samples,
                 run=run,
                 ranks=ranks,
-                listeners=_listeners(config, run, pool, progress, data),
+                listeners=_listeners(config, run, evaluation_pool, progress, data),
             )
             try:
                 trainer.train(resume=continues)
             except Interrupted:
                 progress.say(f"stopped and saved at step {trainer.progress.step}; the same command goes on from there")
                 raise typer.Exit(130) from None
+            except GuardTripped as reason:
+                progress.say(
+                    f"{reason} It is saved at step {trainer.progress.step} of {config.steps}; the same command with"
+                    " another --stop-when, or none, goes on from there"
+                )
+                raise typer.Exit(GATE_FAILED) from None
     if ranks.main:
         say(f"trained {config.steps} iterations; see {folder / 'curve.png'} and {folder / 'samples'}")
         print(folder)
@@ -138,8 +165,14 @@ def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Pa
     asked = _watch_signals(progress)
     evaluation = config.evaluation
     evaluate: Callable[[int, Any], dict[str, Any]] | None = None
+    picture: Callable[[int], dict[str, float | None]] | None = None
     if evaluation.suite is not None and evaluation.every > 0:
+        from benchmarks.pictures import measure_pictures
+
         suite = find_suite(evaluation.suite, data)
+
+        def folder_of(step: int) -> Path:
+            return run.folder / "evaluations" / f"step-{step:06d}"
 
         def measure(step: int, policy: Any) -> dict[str, Any]:
             progress.say(
@@ -152,9 +185,9 @@ def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Pa
                 suite,
                 prompts=evaluation.prompts,
                 seeds=range(evaluation.seeds),
-                specs=config.reward_specs,
+                specs=config.evaluation_specs,
                 pool=pool,
-                folder=run.folder / "evaluations" / f"step-{step:06d}",
+                folder=folder_of(step),
                 run_name=f"{run.folder.name}@{step}",
                 trained_on=[spec.key for spec in config.reward_specs],
             )
@@ -165,12 +198,13 @@ def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Pa
                 )
             return result
 
-        evaluate = measure
+        evaluate, picture = measure, lambda step: measure_pictures(folder_of(step))
 
     return Listeners(
         on_step=lambda metrics: progress.update(metrics["step"], _summary(metrics)),
         on_note=progress.say,
         evaluate=evaluate,
+        picture=picture,
         stop_asked=lambda: asked["stop"],
     )
 
@@ -222,8 +256,11 @@ def _locked(run: Any, ranks: Ranks) -> Iterator[None]:
         yield
 
 
-def _begin(run: Any, config: Config, ranks: Ranks, facts: dict[str, Any], *, fresh: bool) -> bool:
+def _begin(
+    run: Any, config: Config, ranks: Ranks, facts: dict[str, Any], prompts: Iterable[Prompt], *, fresh: bool
+) -> bool:
     """Open the run folder on the main rank; every rank learns whether it continues."""
+    from benchmarks.overlap import write_training_prompts
     from dgpo.plan import describe_passes, planned_passes
 
     continues = None
@@ -235,6 +272,7 @@ def _begin(run: Any, config: Config, ranks: Ranks, facts: dict[str, Any], *, fre
             "reward_provenance": _reward_facts(config),
         }
         continues = run.begin(config, facts, fresh=fresh)
+        write_training_prompts(run.folder, (prompt.text for prompt in prompts))
         say(f"{'continuing' if continues else 'training'} in {run.folder}; {describe_passes(planned_passes(config))}")
     return bool(ranks.gather([continues])[0])
 
@@ -274,15 +312,51 @@ def _check_rewards(config: Config) -> None:
     check_trainable(config.reward_specs)
 
 
+def _check_guards(config: Config) -> None:
+    """A guard names what the evaluations of this run will measure, and there are evaluations."""
+    from benchmarks.pictures import BETWEEN_SEEDS, FIGURES
+    from dgpo.guards import check_names
+
+    evaluation = config.evaluation
+    guards = evaluation.guards
+    if not guards:
+        return
+    if not evaluation.on:
+        raise UsageError(
+            "--stop-when looks at evaluations, and this run has none; give it some with --set evaluation.suite=NAME "
+            "--set evaluation.every=N."
+        )
+    check_names(guards, [spec.key for spec in config.evaluation_specs], FIGURES)
+    blind = [str(guard) for guard in guards if guard.name in BETWEEN_SEEDS and evaluation.seeds < 2]
+    if blind:
+        raise UsageError(
+            f'The guard "{blind[0]}" compares images of one prompt, and evaluations draw one each; draw more with '
+            "--set evaluation.seeds=2."
+        )
+
+
+@contextmanager
+def _evaluation_pool(config: Config, pool: ScoringPool) -> Iterator[ScoringPool]:
+    """The training's own pool, or one that scores by what only evaluations measure besides."""
+    from rewards.pool import ScoringPool
+
+    if not (config.evaluation.on and config.evaluation.rewards):
+        yield pool
+        return
+    with ScoringPool(config.evaluation_specs, workers=config.workers) as wider:
+        yield wider
+
+
 def _check_prompts(config: Config, training: TrainingPrompts, rewards: list[Reward], data: Path | None) -> None:
-    """Every reward must be able to judge every prompt of training and evaluation; all that are wrong are named."""
+    """Rewards must be able to judge every prompt of training (those trained on) and evaluation (all); all are named."""
     from benchmarks.evaluate import check_prompts
     from benchmarks.suite import Suite
     from cli.suites import find_suite
 
     distinct = tuple(dict.fromkeys(training.prompts))
-    check_prompts(Suite(config.prompts or "training prompts", distinct, "training"), rewards)
-    if config.evaluation.suite is not None and config.evaluation.every > 0:
+    trained_on = rewards[: len(config.reward_specs)]
+    check_prompts(Suite(config.prompts or "training prompts", distinct, "training"), trained_on)
+    if config.evaluation.suite is not None and config.evaluation.on:
         try:
             check_prompts(find_suite(config.evaluation.suite, data), rewards)
         except UsageError as error:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from dgpo.guards import Guard, parse_guard
 from rewards.errors import UsageError, suggestion
 from rewards.spec import RewardSpec, anchor, parse_rewards
 
@@ -134,6 +135,24 @@ class Evaluation(Section):
     """Sampler steps in evaluation; none means as in the rollout."""
     guidance: Annotated[float, Field(ge=1)] | None = None
     """Guidance in evaluation; none means as in the rollout."""
+    rewards: tuple[str, ...] = ()
+    """Rewards that evaluations measure besides those trained on, written as for `--reward`."""
+    stop_when: tuple[str, ...] = ()
+    """Guards, as `--stop-when` takes them: the run ends when one of them is so after an evaluation."""
+
+    @field_validator("rewards")
+    @classmethod
+    def _anchored(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(anchor(text) for text in texts)
+
+    @property
+    def guards(self) -> list[Guard]:
+        return [parse_guard(text) for text in self.stop_when]
+
+    @property
+    def on(self) -> bool:
+        """Whether there is anything to evaluate, now and then."""
+        return self.suite is not None and self.every > 0
 
 
 class Watch(Section):
@@ -208,7 +227,13 @@ class Config(Section):
 
     @property
     def reward_specs(self) -> list[RewardSpec]:
-        return parse_rewards(self.rewards, self.reward_set, self.weights)
+        """What is trained on."""
+        return self.evaluation_specs[: len(parse_rewards(self.rewards))]
+
+    @property
+    def evaluation_specs(self) -> list[RewardSpec]:
+        """What evaluations measure: the rewards trained on, then `evaluation.rewards`; settings are for all of them."""
+        return parse_rewards((*self.rewards, *self.evaluation.rewards), self.reward_set, self.weights)
 
     @property
     def images(self) -> int:

@@ -112,7 +112,7 @@ class Run:
         """Delete a run's files, and only those; what marks the folder as a run's goes last."""
         for name in ("checkpoints", "canaries", "samples", "evaluations"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in ("metrics.jsonl", "curve.png", "config.yaml", "run.json"):
+        for name in ("metrics.jsonl", "curve.png", "prompts.sha256", "config.yaml", "run.json"):
             (self.folder / name).unlink(missing_ok=True)
 
 

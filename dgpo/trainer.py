@@ -19,6 +19,7 @@ from dgpo.algorithms.dgpo import DGPO
 from dgpo.checkpoint import Progress, restore_checkpoint, save_checkpoint
 from dgpo.config import Config
 from dgpo.figures import draw_curve, draw_grid
+from dgpo.guards import GuardTripped, baseless, tripped, unmeasured
 from dgpo.parallel import Ranks
 from dgpo.policy import Policy
 from dgpo.prompts import PromptStream
@@ -27,7 +28,7 @@ from dgpo.run import Run
 from dgpo.sample import draw_images
 from dgpo.scores import collect_scores, describe_parts, describe_scores
 from dgpo.watch import CanaryWatch
-from rewards.errors import SetupError
+from rewards.errors import SetupError, UsageError
 from rewards.pool import Scored, ScoringPool
 from rewards.prompt import Prompt
 from rewards.registry import card_of
@@ -42,11 +43,15 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Listeners:
-    """Whom the trainer tells: every step's metrics, a sentence now and then, and the held-out evaluation to make."""
+    """Whom the trainer tells: every step's metrics, a sentence now and then, and the held-out evaluation to make.
+
+    `evaluate` measures the rewards at a step, `picture` then gives the figures of the images that were drawn for it.
+    """
 
     on_step: Callable[[dict[str, Any]], None]
     on_note: Callable[[str], None]
     evaluate: Callable[[int, Policy], dict[str, Any]] | None = None
+    picture: Callable[[int], dict[str, float | None]] | None = None
     stop_asked: Callable[[], bool] = lambda: False
 
 
@@ -95,6 +100,8 @@ class Trainer:
         """Iterate to `config.steps`, from the last whole checkpoint if `resume`."""
         if resume:
             self._resume()
+        if self.progress.step > 0:
+            self._guard()  # as the last evaluation left it; the first one is still to come at step 0
         if self.progress.step < self.config.steps:
             self._note(self.canaries.begin(self.progress.step))
             self.alarms.alive = self.canaries.alive
@@ -110,6 +117,7 @@ class Trainer:
                 self._note(self.canaries.look(step))  # first: no checkpoint holds what changed scores have taught
             if _due(step, self.config.samples.every) or _due(step, self.config.evaluation.every) or last:
                 self._look(step)
+                self._guard(unsaved=True)
             if saves:
                 self._save()
             if stop and not last:
@@ -245,9 +253,31 @@ class Trainer:
             if self.listeners.evaluate is not None and (
                 step == 0 or _due(step, self.config.evaluation.every) or step == self.config.steps
             ):
-                self.run.record({"step": step, "evaluation": self.listeners.evaluate(step, self.policy)})
+                record: dict[str, Any] = {"step": step, "evaluation": self.listeners.evaluate(step, self.policy)}
+                if self.listeners.picture is not None:
+                    record["pictures"] = self.listeners.picture(step)
+                self.run.record(record)
             draw_curve(self.run.read_metrics(), self.run.folder / "curve.png")
         self.ranks.wait()
+
+    def _guard(self, *, unsaved: bool = False) -> None:
+        """End the run where the latest evaluation trips a guard; what has been learned until now is saved first."""
+        guards = self.config.evaluation.guards
+        lines = self.run.read_metrics() if guards and self.ranks.main else []
+        found = [functions(guards, lines) for functions in (tripped, unmeasured, baseless)]
+        reasons, silent, blind = self.ranks.gather([found])[0]
+        if blind:
+            raise UsageError(
+                f'The guard "{blind[0]}" is about the change since step 0, when this run did not measure it. Take it'
+                " off, or start over with --fresh."
+            )
+        self._note([f'the guard "{guard}" found no number to go by' for guard in silent])
+        if not reasons:
+            return
+        if unsaved:
+            self._note(self.canaries.look(self.progress.step))
+            self._save()
+        raise GuardTripped(" ".join(reasons))
 
     def _save(self) -> None:
         """By the main rank; the others wait, since a rank that ends early has its launcher end the one that writes."""
