@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,22 @@ def compare(
             "--html", metavar="FILE.html", help="Write a page with plots and all images; it opens without a network."
         ),
     ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--table",
+            metavar="FILE.md|FILE.tex",
+            help="Write the paper's table that fits the suite: ours beside the published rows.",
+        ),
+    ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--also",
+            metavar="DIR",
+            help="With --table: the same models on another suite, into the same rows; repeatable.",
+        ),
+    ] = None,
     margin: Annotated[
         list[str] | None,
         typer.Option("--margin", metavar="NAME=X", help="A loss of this reward that is acceptable; repeatable."),
@@ -40,6 +57,7 @@ def compare(
 ) -> None:
     """Compare results folders, each with the first one, with intervals."""
     from benchmarks import compare as comparison
+    from benchmarks.honesty import FINE, examine
     from benchmarks.picture import before_after
 
     margins = parse_margins(margin or [])
@@ -47,21 +65,30 @@ def compare(
         if path is not None and path.suffix.lower() != ending:
             raise UsageError(f"{path}: this is written as {ending}; name a file that ends so.")
     if html is not None and len(folders) == 1:
-        _show_one(folders, html, others_asked=bool(output or picture or margins or fail_if_worse or as_json))
+        others = output or picture or table or also or margins or fail_if_worse or as_json
+        _show_one(folders, html, others_asked=bool(others))
         return
-    table = comparison.compare(folders, margins)
-    notes, power = table.attrs["notes"], comparison.power_lines(table)
+    if also and table is None:
+        raise UsageError("--also adds folders to the table that --table writes; name that file too.")
+    found = comparison.compare(folders, margins)
+    notes, power = found.attrs["notes"], comparison.power_lines(found)
+    if table is not None:
+        _write_table([*folders, *(also or [])], table)
+    findings = examine(folders, margins=margins)
     if output is not None:
-        comparison.write_comparison(table, output)
+        comparison.write_comparison(found, output)
     if picture is not None:
         before_after(folders, picture)
-    rows = table.to_dict("records")
+    rows = found.to_dict("records")
     if as_json:
-        print_json({"rows": rows, "notes": notes, "power": power})
+        print_json({"rows": rows, "notes": notes, "power": power, "findings": [asdict(one) for one in findings]})
     else:
-        print(comparison.render_comparison(table))
+        print(comparison.render_comparison(found))
         print("\n".join(["", *notes, *power]))
-    for path in (output, picture):
+        print(
+            "\n".join(["", *(f"{one.verdict}: {one.title}. {one.sentence}" for one in findings if one.verdict != FINE)])
+        )
+    for path in (output, picture, table):
         if path is not None:
             say(f"wrote {path}")
     if html is not None:
@@ -70,6 +97,12 @@ def compare(
     if fail_if_worse and worse:
         say(f"worse: {', '.join(worse)}")
         raise typer.Exit(GATE_FAILED)
+
+
+def _write_table(folders: list[Path], path: Path) -> None:
+    from benchmarks.tables import write_table
+
+    write_table(folders, path)
 
 
 def _show_one(folders: list[Path], html: Path, *, others_asked: bool) -> None:
