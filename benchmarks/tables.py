@@ -279,9 +279,9 @@ def _describe(model: _Model, used: Mapping[str, set[str]], *, compared: bool = T
 def _differences(run: Results, suite: str, keys: set[str]) -> list[str]:
     """In what a folder's numbers were made otherwise than the published ones, besides what the notes say of all."""
     record, found = run.record, []
-    if not str((record.get("model") or {}).get("base", "")).endswith(paper.BASE_MODEL):
+    if not str(_facts(run, "model").get("base", "")).endswith(paper.BASE_MODEL):
         found.append(f"the model is not known to be {paper.BASE_MODEL}, as it is or trained")
-    sampler = record.get("sampler") or {}
+    sampler = _facts(run, "sampler")
     if sampler and (sampler.get("height"), sampler.get("width")) != (paper.SIZE, paper.SIZE):
         found.append(f"images of {sampler.get('width')} x {sampler.get('height')} pixels")
     if run.suite != suite:
@@ -299,11 +299,17 @@ def _differences(run: Results, suite: str, keys: set[str]) -> list[str]:
 
 
 def _sampler(run: Results) -> str:
-    sampler: Mapping[str, Any] = run.record.get("sampler") or {}
+    sampler = _facts(run, "sampler")
     if not sampler:
         where = "by nobody knows which sampler" if run.record["images"] == DRAWN else "found in a folder"
         return f"images {where}"
     return "drawn with " + ", ".join(f"{name} {value}" for name, value in sampler.items())
+
+
+def _facts(run: Results, name: str) -> Mapping[str, Any]:
+    """What the caller recorded of the model or the sampler, as far as it is known."""
+    facts = run.record.get(name)
+    return facts if isinstance(facts, dict) else {}
 
 
 def _scored_by(card: Mapping[str, Any]) -> str:

@@ -101,3 +101,25 @@ def test_margins_are_numbers():
     assert parse_margins(["ocr=0.02", "ocr-strict=1"]) == {"ocr": 0.02, "ocr-strict": 1.0}
     with pytest.raises(UsageError, match="takes a number"):
         parse_margins(["ocr=much"])
+
+
+def test_table_and_findings(results, tmp_path):
+    table = tmp_path / "paper/signs.tex"
+    done = run("compare", results / "bad", results / "good", "--table", table)
+    assert done.exit_code == 0, done.stderr
+    assert r"\begin{tabular}" in table.read_text()
+    assert str(table) in done.stderr
+    assert "unknown: Training prompts in the suite." in done.stdout
+    assert "fine: " not in done.stdout
+    findings = json.loads(run("compare", results / "bad", results / "good", "--json").stdout)["findings"]
+    assert {one["verdict"] for one in findings} >= {"fine", "unknown"}
+    assert all(set(one) == {"title", "verdict", "sentence", "head", "rows"} for one in findings)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"), [(("--table", "t.html"), ".md or .tex"), (("--also", "x"), "name that file too")]
+)
+def test_wrong_use_of_tables(results, words, hint):
+    done = run("compare", results / "bad", results / "good", *words)
+    assert done.exit_code == 2
+    assert hint in done.stderr
