@@ -296,3 +296,44 @@ def test_a_folder_that_holds_no_run_is_left_alone(tmp_path: Path) -> None:
     assert "holds no run" in result.stderr
     assert run("--fresh", folder=tmp_path, steps=1).returncode == 2
     assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("more", "hint"),
+    [
+        (("--stop-when", "orc<-0.1"), 'Did you mean "ocr"?'),
+        (("--stop-when", "ocr"), "is no guard"),
+        (("--stop-when", "diversity<-0.1"), "evaluation.seeds=2"),
+        (("--stop-when", "ocr<-0.1", "--set", "evaluation.every=0"), "this run has none"),
+        (("--set", "evaluation.rewards=[orc]"), 'Did you mean "ocr"?'),
+    ],
+)
+def test_guards_that_can_never_trip_are_refused_before_anything_is_loaded(tmp_path, more, hint):
+    from typer.testing import CliRunner
+
+    from cli.commands import app
+
+    done = CliRunner().invoke(app, ["train", "--reward", "ocr", "--dry-run", "--output", str(tmp_path / "run"), *more])
+    assert done.exit_code == 2, done.stderr
+    assert hint in done.stderr
+
+
+@pytest.mark.slow
+def test_guard_ends_a_run_with_4_and_the_same_command_without_it_goes_on(tmp_path):
+    """A guard on a figure of the pictures, and one on a reward that only evaluations measure."""
+    sets = [text for text in SMALL if not text.startswith(("evaluation", "checkpoint"))]
+    sets += ["evaluation.every=1", "evaluation.prompts=2", "evaluation.rewards=[imagestats]"]
+    sets += ["group_size=4", "optimizer.learning_rate=1e-1", "optimizer.warm_up=0", "averages.evaluation_decay=0"]
+    guards = ("--stop-when", "edges<-0.0001", "--stop-when", "imagestats.edges>0.0001")
+    stopped = run(*guards, folder=tmp_path / "run", steps=4, sets=tuple(sets))
+    assert stopped.returncode == 4, stopped.stderr
+    assert 'The guard "' in stopped.stderr
+    assert "It is saved at step" in stopped.stderr
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    looks = [line for line in lines if "evaluation" in line]
+    assert set(looks[0]["evaluation"]) == {"ocr@1", "imagestats.dark@1", "imagestats.edges@1", "imagestats.colours@1"}
+    assert looks[0]["pictures"]["edges"] == pytest.approx(looks[0]["evaluation"]["imagestats.edges@1"]["mean"])
+    assert looks[0]["pictures"]["diversity"] is None
+    assert (tmp_path / "run/prompts.sha256").read_text()
+    on = run(folder=tmp_path / "run", steps=4, sets=tuple(sets))
+    assert on.returncode == 0, on.stderr

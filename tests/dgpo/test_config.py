@@ -118,3 +118,29 @@ def test_reward_of_ones_own_is_kept_with_its_whole_path(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     config = check_config({"rewards": ["mine/sharp.py:Sharp[size=3]=0.5", "ocr=0.5"]}, "FILE")
     assert config.rewards == (f"{tmp_path}/mine/sharp.py:Sharp[size=3]=0.5", "ocr=0.5")
+
+
+def test_rewards_of_evaluations_are_measured_and_not_trained_on():
+    """Settings and weights folders are for all of them."""
+    values = {
+        "rewards": ["ocr"],
+        "reward_set": ["aesthetic.dtype=bf16"],
+        "weights": ["aesthetic=/weights/aesthetic"],
+        "evaluation": {"rewards": ["imagestats", "aesthetic"]},
+    }
+    config = check_config(values, "FILE")
+    assert [spec.key for spec in config.reward_specs] == ["ocr@1"]
+    assert [spec.name for spec in config.evaluation_specs] == [
+        "ocr",
+        "imagestats.dark",
+        "imagestats.edges",
+        "imagestats.colours",
+        "aesthetic",
+    ]
+    assert config.evaluation_specs[-1].weights == "/weights/aesthetic"
+    assert config.evaluation_specs[-1].options == (("dtype", "bf16"),)
+
+
+def test_guards_of_a_config():
+    config = check_config({"evaluation": {"stop_when": ["aesthetic<-0.1", "dark>0.2"]}}, "FILE")
+    assert [str(guard) for guard in config.evaluation.guards] == ["aesthetic<-0.1", "dark>0.2"]
