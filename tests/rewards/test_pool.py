@@ -162,6 +162,33 @@ def test_a_worker_computes_with_the_threads_it_is_given(tmp_path, given, expecte
     assert (score.value, score.detail) == (min(expected, len(os.sched_getaffinity(0))), str(expected))
 
 
+def test_only_the_wanted_rewards_are_asked(batch):
+    with ScoringPool(parse_rewards(["imagestats"]), workers=0) as pool:
+        whole = pool.submit(*batch).result().scores
+        some = pool.submit(*batch, keys=["imagestats.edges@1", "imagestats.dark@1"]).result()
+    assert list(some.scores) == list(some.seconds) == ["imagestats.dark@1", "imagestats.edges@1"]
+    assert some.scores == {key: whole[key] for key in some.scores}
+
+
+class Meeting:
+    """A reward that gives its score only while another one is at work too."""
+
+    def __init__(self, barrier, remote):
+        self.barrier, self.remote = barrier, remote
+
+    def score(self, images, prompts):
+        self.barrier.wait()
+        return [Score(1.0) for _ in images]
+
+
+def test_rewards_behind_servers_wait_while_others_compute(batch):
+    barrier = threading.Barrier(3, timeout=30)
+    rewards = {name: Meeting(barrier, name != "here") for name in ("far", "here", "away")}
+    scored = score_batch(rewards, *batch)
+    assert list(scored.scores) == list(scored.seconds) == ["far", "here", "away"]
+    assert all(score.value == 1.0 for scores in scored.scores.values() for score in scores)
+
+
 def worker_processes():
     return [child for child in multiprocessing.active_children() if child.name.startswith("SpawnProcess")]
 
