@@ -3,6 +3,10 @@
 import csv
 import importlib.metadata
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
 from rewards.spec import parse_rewards
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("height=32", "width=64", "steps=2", "guidance=1", "sampler=euler", "text_length=0")
 SETS = [word for setting in SMALL for word in ("--set", f"sampling.{setting}")]
 
@@ -206,6 +211,57 @@ def test_missing_extra_ends_with_3_and_lists_every_reward_with_the_command(progr
     assert "imagestats" not in done.stderr
     assert done.stderr.count("pip install 'dgpo[ocr]'") == 2
     assert "Traceback" not in done.stderr
+
+
+KILL_BEFORE_AN_IMAGE = """
+import os, signal
+if os.environ.get("KILL_RANK") == os.environ.get("RANK", "alone"):
+    left = int(os.environ["KILL_AT"])
+    replace = os.replace
+    def replace_or_die(source, target, **more):
+        global left
+        left -= str(target).endswith(".png")
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target, **more)
+    os.replace = replace_or_die
+"""
+
+
+def test_killed_commands_of_one_and_of_two_processes_go_on_in_three_to_the_same_files(run, model_folder, tmp_path):
+    """kill -9 of a process that draws, twice; torchrun ends it, and all is as if one process had never been killed."""
+    (tmp_path / "many.txt").write_text("".join(f"prompt {number}\n" for number in range(20)))
+    (tmp_path / "sitecustomize.py").write_text(KILL_BEFORE_AN_IMAGE)
+    words = ["--suite", "many.txt", "--model", str(model_folder), *SETS, "--reward", "imagestats", "--workers", "0"]
+    words += ["--seeds", "2", "--output"]
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+
+    def start(*launcher: str, more: tuple[str, ...] = (), **environment: str):
+        line = [sys.executable, *launcher, "-m", "cli.main", "eval", *words, "cut", *more]
+        variables = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+        return subprocess.run(line, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=600)
+
+    pair = start(more=("--num-processes", "2"), KILL_RANK="0", KILL_AT="3")
+    assert pair.returncode == 128 + signal.SIGKILL, pair.stderr
+    assert "process 0 of 2 was ended by SIGKILL, so the others are stopped; what is finished is kept" in pair.stderr
+    alone = start(KILL_RANK="alone", KILL_AT="2")
+    assert alone.returncode == -signal.SIGKILL, alone.stderr
+    assert not json.loads((tmp_path / "cut/run.json").read_text())["finished"]
+    three = start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3")
+    assert three.returncode == 0, three.stderr
+    assert three.stdout.count("results: cut") == 1
+    assert json.loads((tmp_path / "cut/run.json").read_text())["processes"] == 3
+    assert run(*words, "whole").exit_code == 0
+    rows = {name: read(tmp_path / name / "scores.csv") for name in ("cut", "whole")}
+    for row in (*rows["cut"], *rows["whole"]):
+        del row["seconds"]
+    assert rows["cut"] == rows["whole"]
+    for folder in ("cut", "whole"):
+        assert not list((tmp_path / folder).glob("scores.part-*"))
+    images = {name: {file.name: file.read_bytes() for file in (tmp_path / name / "images").iterdir()} for name in rows}
+    assert len(images["whole"]) == 40
+    assert images["cut"] == images["whole"]
+    assert (tmp_path / "cut/summary.csv").read_bytes() == (tmp_path / "whole/summary.csv").read_bytes()
 
 
 def test_interrupted_evaluation_ends_with_130_and_goes_on_to_the_same_scores(program, run, model_folder, tmp_path):
