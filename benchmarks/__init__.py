@@ -9,8 +9,14 @@ if TYPE_CHECKING:
     import pandas
 
 
-def load_scores(folder: Path | str) -> pandas.DataFrame:
-    """The scores of a results folder as a typed table; see `benchmarks.store`."""
-    from benchmarks.store import load_scores
+def load_scores(folder: Path | str, *more: Path | str) -> pandas.DataFrame:
+    """The scores of one or several results folders as one typed table with the columns of scores.csv.
 
-    return load_scores(folder)
+    Text is never NaN, and a score that could not be made is. The column `run` tells the folders apart where their runs
+    have different names. See `benchmarks.store`.
+    """
+    import pandas
+
+    from benchmarks.store import load_scores as load_one
+
+    return pandas.concat([load_one(one) for one in (folder, *more)], ignore_index=True)

@@ -86,8 +86,9 @@ def make_table(folders: Sequence[Path]) -> Table:
     if suites <= set(paper.SEEDS):
         return _table_2(models)
     if len(suites) > 1:
+        names = sorted({run.suite for model in models for run in model.by_suite.values()})
         raise UsageError(
-            f"The suites {', '.join(sorted(suites))} go into no table together; name folders of"
+            f"The suites {', '.join(names)} go into no table together; name folders of"
             f" {', '.join(sorted(paper.SEEDS))}, or of one suite."
         )
     return _own_table(models, suites.pop())
@@ -185,14 +186,15 @@ def _own_table(models: Sequence[_Model], suite: str) -> Table:
         cells = tuple(_mean(run, key) if key in run.scores else "" for key in keys)
         lines.append(Line(model.name, letter, cells))
         notes.append((letter, _describe(model, {suite: set(run.scores)}, compared=False)[1]))
-    return Table(f"{suite}: no published row belongs to this suite", tuple(keys), tuple(lines), tuple(notes))
+    name = models[0].by_suite[suite].suite
+    return Table(f"{name}: no published row belongs to this suite", tuple(keys), tuple(lines), tuple(notes))
 
 
 def _group(runs: Sequence[Results]) -> list[_Model]:
     grouped: dict[tuple[str, str], dict[str, Results]] = {}
     for run in runs:
         of_model = grouped.setdefault((run.record["run"], repr(run.record.get("model"))), {})
-        suite = run.suite.partition("[")[0]
+        suite = _suite_of(run)
         if suite in of_model:
             raise UsageError(
                 f"{of_model[suite].folder} and {run.folder} are of one model and one suite; name one of them."
@@ -203,6 +205,12 @@ def _group(runs: Sequence[Results]) -> list[_Model]:
         _Model(name if names.count(name) == 1 else str(next(iter(of_model.values())).folder), of_model)
         for (name, _), of_model in grouped.items()
     ]
+
+
+def _suite_of(run: Results) -> str:
+    """A suite of the paper by its name, whatever part of it was taken; any other by its prompts."""
+    name = run.suite.partition("[")[0]
+    return name if name in paper.SEEDS else run.record["suite"]["sha256"]
 
 
 def _task_cell(model: _Model, task: str, used: dict[str, set[str]]) -> str:
