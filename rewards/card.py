@@ -50,10 +50,10 @@ class Card:
     `bounds` are the lowest and highest possible value (None: open). `higher_is_better` None marks a descriptive score,
     which is reported and never called quality. Training multiplies the raw value by `train_scale`; files never do.
     `weights` says in words where the weights come from and how a --weights folder is laid out; `files` are those that
-    `dgpo rewards fetch` gets. `reads_prompt` is False where the score is the image's alone. `entry` is "module:Class";
-    the class is called with the RewardSpec and this card. `repeatability` is by how much, relative to max(1, |value|),
-    a second score of the same image may differ from the first, in another batch or on another day; judges that write
-    text need more than the default.
+    `dgpo rewards fetch` gets, `disk_size` about how many bytes that is in all, where they do not tell. `reads_prompt`
+    is False where the score is the image's alone. `entry` is "module:Class"; the class is called with the RewardSpec
+    and this card. `repeatability` is by how much, relative to max(1, |value|), a second score of the same image may
+    differ from the first, in another batch or on another day; judges that write text need more than the default.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Card:
     weights: str = "none"
     entry: str = ""
     files: tuple[WeightFile, ...] = ()
+    disk_size: int | None = None
     reads_prompt: bool = True
     repeatability: float = 1e-4
 

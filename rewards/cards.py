@@ -341,6 +341,7 @@ CARDS: tuple[Card, ...] = (
         "one model.safetensors). 16.4 GB on disk and with dtype=fp16, in which the authors run it; 32.8 GB with fp32.",
         entry="rewards.deqa:Deqa",
         files=_DEQA_FILES,
+        disk_size=16_400_000_000,
         reads_prompt=False,
     ),
     Card(
@@ -363,6 +364,7 @@ CARDS: tuple[Card, ...] = (
         entry="rewards.unifiedreward:UnifiedReward",
         repeatability=0.25,  # one other word, and the score it writes may be several tenths off
         files=_UNIFIED_FILES,
+        disk_size=16_100_000_000,
     ),
     Card(
         name="geneval",

@@ -72,7 +72,7 @@ def tell_stand(card: Card) -> str:
     absent = [file for file in card.files if file.required and not _is_cached(file)]
     if not absent:
         return "here"
-    known = sum(file.size or 0 for file in absent)
+    known = card.disk_size or sum(file.size or 0 for file in absent)
     return f"fetch {format_size(known)}" if known else "fetch"
 
 
@@ -137,8 +137,9 @@ def format_size(size: float) -> str:
 def _advise(card: Card, folder: str | None) -> str:
     if folder is not None:
         return f" `dgpo rewards show {card.name}` prints how the folder is laid out."
+    size = f" (about {format_size(card.disk_size)})" if card.disk_size else ""
     return (
-        f" Get it with: dgpo rewards fetch {card.name}; or, where there is no network, give a folder with "
+        f" Get it{size} with: dgpo rewards fetch {card.name}; or, where there is no network, give a folder with "
         f"--weights {card.name}=DIR."
     )
 

@@ -149,3 +149,16 @@ def test_show_fetches_once_and_says_so(program, tmp_path):
     assert {entry["name"]: entry["missing"] == "" for entry in listed} == {
         "signs": True, "geneval": True, "drawbench": True, "ocr": False, "pickscore": False,
     }  # fmt: skip
+
+
+def test_rewards_of_a_suite_that_are_not_here_are_listed_before_anything_is_drawn(program, tmp_path):
+    data = Path(os.environ.get("DGPO_DATA_DIR", SHARED_DATA))
+    if not (data / "drawbench_test.txt").is_file():
+        pytest.skip("no published prompt files here; name their folder with DGPO_DATA_DIR")
+    result = program("eval", "--suite", "drawbench", "--data", str(data), HF_HUB_CACHE=str(tmp_path / "cache"))
+    assert result.returncode == 3
+    assert not (tmp_path / "runs").exists()
+    for name in ("aesthetic", "deqa", "imagereward", "pickscore", "unifiedreward"):
+        assert f"{name}@1 has no " in result.stderr
+    assert "Get it (about 16.4 GB) with: dgpo rewards fetch deqa" in result.stderr
+    assert "dgpo rewards fetch aesthetic deqa imagereward pickscore unifiedreward" in result.stderr

@@ -72,6 +72,19 @@ def test_check_buildable_lists_all_that_is_missing(tmp_path):
     check_buildable(specs[2:])
 
 
+def test_what_can_be_fetched_is_one_command(tmp_path, monkeypatch):
+    """A folder that was given and lacks files is mended by its owner, not by fetching."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    specs = parse_rewards(["pickscore", "aesthetic", "imagereward"], weights=[f"aesthetic={tmp_path}"])
+    with pytest.raises(SetupError) as caught:
+        check_buildable(specs)
+    _, pickscore, aesthetic, imagereward, command = str(caught.value).splitlines()
+    assert pickscore.startswith("pickscore@1 has no model.safetensors (3.9 GB; looked for ")
+    assert aesthetic.startswith("aesthetic@1")
+    assert "no med_config.json (485 B; " in imagereward
+    assert command == "All that is published for them: dgpo rewards fetch pickscore imagereward"
+
+
 def test_the_table_imports_nothing_heavy():
     code = "import sys, rewards.registry, rewards.spec, rewards.reward, rewards.plugins; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
