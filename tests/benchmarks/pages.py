@@ -89,7 +89,7 @@ def write_run(
             "finished": True,
         },
     )
-    rows = []
+    rows, suite_sha = [], suite.sha256
     for seed in range(seeds):
         for place, prompt in enumerate(suite.prompts):
             path, sha = pictures[(place + seed) % len(pictures)]
@@ -100,7 +100,7 @@ def write_run(
                     Row(
                         run=name,
                         suite=suite.name,
-                        suite_sha=suite.sha256,
+                        suite_sha=suite_sha,
                         prompt_id=prompt.id,
                         prompt=prompt.text,
                         seed=seed,

@@ -123,3 +123,23 @@ def test_wrong_use_of_tables(results, words, hint):
     done = run("compare", results / "bad", results / "good", *words)
     assert done.exit_code == 2
     assert hint in done.stderr
+
+
+def test_a_page_of_two_runs_and_of_one(results, tmp_path):
+    both, one = tmp_path / "both.html", tmp_path / "pages/one.html"
+    done = run("compare", results / "bad", results / "good", "--html", both)
+    assert done.exit_code == 0, done.stderr
+    assert f"wrote {both}" in done.stderr
+    assert "| better" in done.stdout
+    assert "<title>bad-images and good-images on bad</title>" in both.read_text(encoding="utf-8")
+    done = run("compare", results / "bad", "--html", one)
+    assert done.exit_code == 0, done.stderr
+    assert "<title>bad-images on bad</title>" in one.read_text(encoding="utf-8")
+
+
+def test_one_folder_is_for_a_page_only(results, tmp_path):
+    assert "at least two results folders" in run("compare", results / "bad").output
+    done = run("compare", results / "bad", "--html", tmp_path / "one.html", "--fail-if-worse")
+    assert done.exit_code == 2
+    assert "Name a second folder" in done.output
+    assert "name a file that ends so" in run("compare", results / "bad", "--html", tmp_path / "one.htm").output

@@ -35,6 +35,8 @@ function startKeys() {
     const typing = event.target.closest("input, select, textarea") !== null;
     if (typing) {
       if (event.key === "Escape" || (event.key === "Enter" && event.target === byId("search"))) {
+        // Some browsers would empty the field on Escape.
+        event.preventDefault();
         event.target.blur();
         byId("list").focus({ preventScroll: true });
       }
