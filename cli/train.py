@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.launch import launch, launched
+from cli.launch import launch, launched, leave_with_launcher
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
 from cli.screen import format_number, say
 from cli.training_prompts import TrainingPrompts, asks_for_objects, find_training_prompts
@@ -86,6 +86,7 @@ def train(
     folder = output or Path("runs") / _run_name(config)
     if num_processes > 1 and not launched() and not dry_run:
         raise typer.Exit(launch(num_processes, sys.argv[1:]))
+    leave_with_launcher()
     if dry_run:
         _describe(config, folder, find_training_prompts(config, data), num_processes)
         return
