@@ -94,6 +94,7 @@ class _Embedded:
         self.runs, self.plan = runs, planned
         self.count = 0
         self.ratio = 1.0
+        self.widest = 0
         self.places: list[list[int]] = []
         self.problems: list[list[int | str]] = []
 
@@ -104,6 +105,7 @@ class _Embedded:
                 continue
             self.count += 1
             self.ratio = max(self.ratio if self.count > 1 else 0.0, thumbnail.height / thumbnail.width)
+            self.widest = max(self.widest, thumbnail.width)
             self.places.append([job.run, job.cell, len(thumbnail.text)])
             yield thumbnail.text
 
@@ -112,10 +114,11 @@ class _Embedded:
             self.problems.append([job.run, job.cell, problem])
 
     def describe(self) -> dict[str, object]:
-        """For the page: whose thumbnails follow each other (run, cell, length), images' height by width, problems."""
+        """For the page: whose thumbnails follow each other (run, cell, length), images' shape and width, problems."""
         return {
             "places": [number for place in self.places for number in place],
             "ratio": round(self.ratio, 4),
+            "widest": self.widest,
             "kind": f"image/{FORMAT.lower()}",
             "problems": self.problems,
             "notes": self.notes(),

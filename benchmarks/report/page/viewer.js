@@ -195,7 +195,8 @@ function picture(run, cell) {
   const problem = imageProblem(run, cell);
   if (inside === "" && problem !== "") return element("span", { className: "absent" }, problem);
   const image = element("img", { alt: "", decoding: "async", loading: inside === "" ? "lazy" : "eager" });
-  image.addEventListener("load", () => image.classList.toggle("pixels", image.naturalWidth < 128));
+  // Images that are small themselves keep their pixels; shrunk copies of large ones look better smoothed.
+  image.classList.toggle("pixels", report.thumbnails.widest < 128);
   image.addEventListener("error", () => {
     image.replaceWith(element("span", { className: "absent" }, "its file is not beside this page"));
   });
