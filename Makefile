@@ -16,9 +16,9 @@ demo: $(ENV)/ready
 	$(DGPO) eval --suite signs --model tiny $(JUDGES) --seeds $(SEEDS) --output $(OUT)/before
 	$(DGPO) train --reward ocr --steps $(STEPS) --num-processes $(PROCESSES) --output $(OUT)/run
 	$(DGPO) eval --suite signs --model $(OUT)/run $(JUDGES) --seeds $(SEEDS) --output $(OUT)/after
-	$(DGPO) compare $(OUT)/before $(OUT)/after --output $(OUT)/compare.csv --picture $(OUT)/before_after.png
+	$(DGPO) compare $(OUT)/before $(OUT)/after --output $(OUT)/compare.csv --picture $(OUT)/before_after.png --html $(OUT)/report.html
 	@$(BIN)/python -m dgpo.models.tiny.record
-	@echo "The comparison: $(OUT)/compare.csv. The curve: $(OUT)/run/curve.png. Before and after: $(OUT)/before_after.png."
+	@echo "The comparison: $(OUT)/compare.csv. The curve: $(OUT)/run/curve.png. Before and after: $(OUT)/before_after.png. All of it, image by image: $(OUT)/report.html."
 
 # Two processes of one thread each: more fight over the cores, and each holds up to 3 GB of small networks.
 test: $(ENV)/ready

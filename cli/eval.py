@@ -103,10 +103,21 @@ def evaluate(
         _assist(chosen, specs, made, folder, workers, peers)
         return
     summary = _run(chosen, specs, made, folder, workers, peers)
+    _tell_overlap(folder)
     show_summary(summary, chosen, as_json=as_json)
     if summary.failed > max_failed:
         say(f"{summary.failed} of {summary.images} images could not be scored, and --max-failed is {max_failed}")
         raise typer.Exit(SOME_FAILED)
+
+
+def _tell_overlap(folder: Path) -> None:
+    """Say how many of these prompts the model was trained on, where that is known."""
+    from benchmarks.honesty import UNKNOWN, find_overlap
+    from benchmarks.results import read_results
+
+    finding = find_overlap(read_results([folder]))
+    if finding.verdict != UNKNOWN:
+        say(finding.sentence)
 
 
 def choose_rewards(

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -56,7 +57,9 @@ def load_extra(module: str, extra: str) -> ModuleType:
         SetupError: it is not installed, or it is and one of its own libraries does not load.
     """
     try:
-        return importlib.import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # libraries that another library deprecates are its affair
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
         raise SetupError(f"This needs {missing}, which is not installed: pip install 'dgpo[{extra}]'") from error

@@ -17,7 +17,6 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 from PIL import Image
 from torch.overrides import TorchFunctionMode
 
@@ -134,10 +133,16 @@ def find_family(path: str | Path) -> type[diffusers.DiffusionPipeline]:
         if parameter.default is parameter.empty and parameter.name not in ("self", "prompt", "args", "kwargs")
     ]
     other_input = {"image", "video", "num_frames"} & set(parameters)
-    known = family in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
-    if not set(OWN) <= set(parameters) or needs_more or (other_input and not known):
+    if not set(OWN) <= set(parameters) or needs_more or (other_input and not _is_listed(family)):
         raise UsageError(f"{path} is a {name}, which does not make images from texts alone.")
     return family
+
+
+def _is_listed(family: type[diffusers.DiffusionPipeline]) -> bool:
+    """Among those that diffusers calls text-to-image; its list imports every pipeline there is, so it is asked last."""
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+    return family in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
 
 
 def settle_arguments(family: type[diffusers.DiffusionPipeline], settings: Mapping[str, Any]) -> dict[str, Any]:

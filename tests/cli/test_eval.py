@@ -14,11 +14,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
+from benchmarks.overlap import PROMPTS_FILE, write_training_prompts
 from cli.commands import app
 from cli.eval import evaluate_policy, first_prompts, share_cores
 from cli.suites import find_suite
 from rewards.pool import ScoringPool
-from rewards.prompt import Prompt
+from rewards.prompt import Prompt, read_prompts
 from rewards.spec import parse_rewards
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +113,20 @@ def test_run_is_measured_in_and_out_of_its_domain(run, run_folder, prompt_file, 
         "imagestats.edges@1": "in",
         "imagestats.colours@1": "out",
     }
+
+
+def test_prompts_that_were_trained_on_are_told(run, run_folder, prompt_file, tmp_path):
+    """Where the run left the fingerprints of its training prompts; without them nothing is claimed."""
+    words = ("--suite", prompt_file, "--model", f"{run_folder}@1", "--reward", "imagestats", "--workers", 0)
+    assert "training prompts" not in run(*words).stderr
+    prompts = [prompt.text for prompt in read_prompts(prompt_file)]
+    write_training_prompts(run_folder, [prompts[0].upper(), "a prompt of its own"])
+    try:
+        done = run(*words)
+    finally:
+        (run_folder / PROMPTS_FILE).unlink()
+    assert f"1 of {len(prompts)} prompts" in done.stderr
+    assert "among its 2 training prompts" in done.stderr
 
 
 def test_images_of_a_folder_are_read_by_the_ocr_engine_in_a_worker(run, prompt_file, tmp_path):
