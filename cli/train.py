@@ -15,6 +15,7 @@ import typer
 from cli.launch import launch, launched, leave_with_launcher
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
 from cli.screen import format_number, say
+from cli.training_checks import check_guards, check_model, check_prompts, check_rewards
 from cli.training_prompts import TrainingPrompts, asks_for_objects, find_training_prompts
 from rewards.errors import UsageError
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from dgpo.parallel import Ranks
     from rewards.pool import ScoringPool
     from rewards.prompt import Prompt
-    from rewards.reward import Reward
 
 GATE_FAILED = 4
 
@@ -80,9 +80,9 @@ def train(
     if recipe is None:
         given.update(_fitting_evaluation(model, reward))
     config = load_config(recipe or _default_recipe(model, reward), given, set_ or [])
-    _check_model(config)
-    _check_rewards(config)
-    _check_guards(config)
+    check_model(config)
+    check_rewards(config)
+    check_guards(config)
     folder = output or Path("runs") / _run_name(config)
     if num_processes > 1 and not launched() and not dry_run:
         raise typer.Exit(launch(num_processes, sys.argv[1:]))
@@ -115,7 +115,7 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     training = find_training_prompts(config, data)
     specs = config.evaluation_specs if config.evaluation.on else config.reward_specs
     check_buildable(specs)
-    _check_prompts(config, training, [load(spec) for spec in specs], data)
+    check_prompts(config, training, [load(spec) for spec in specs], data)
     ranks = Ranks()
     if ranks.main:
         check_working(specs)
@@ -292,50 +292,6 @@ def _threads(config: Config, ranks: Ranks) -> int:
     return max(1, available_cores() // processes - config.workers)
 
 
-def _check_model(config: Config) -> None:
-    """The model's name makes sense, before prompts are asked for that it may not need."""
-    from cli.model import choose_model
-
-    if choose_model(config.model).run is not None:
-        raise UsageError(
-            f"{config.model} is a run, not a base model. To go on with it, give its own command again "
-            "(more --steps makes it longer)."
-        )
-
-
-def _check_rewards(config: Config) -> None:
-    from rewards.registry import check_trainable
-
-    if not config.rewards:
-        raise UsageError(
-            "Say what to train on: --reward NAME, for instance --reward ocr. `dgpo rewards ls` lists them."
-        )
-    check_trainable(config.reward_specs)
-
-
-def _check_guards(config: Config) -> None:
-    """A guard names what the evaluations of this run will measure, and there are evaluations."""
-    from benchmarks.pictures import BETWEEN_SEEDS, FIGURES
-    from dgpo.guards import check_names
-
-    evaluation = config.evaluation
-    guards = evaluation.guards
-    if not guards:
-        return
-    if not evaluation.on:
-        raise UsageError(
-            "--stop-when looks at evaluations, and this run has none; give it some with --set evaluation.suite=NAME "
-            "--set evaluation.every=N."
-        )
-    check_names(guards, [spec.key for spec in config.evaluation_specs], FIGURES)
-    blind = [str(guard) for guard in guards if guard.name in BETWEEN_SEEDS and evaluation.seeds < 2]
-    if blind:
-        raise UsageError(
-            f'The guard "{blind[0]}" compares images of one prompt, and evaluations draw one each; draw more with '
-            "--set evaluation.seeds=2."
-        )
-
-
 @contextmanager
 def _evaluation_pool(config: Config, pool: ScoringPool) -> Iterator[ScoringPool]:
     """The training's own pool, or one that scores by what only evaluations measure besides."""
@@ -346,25 +302,6 @@ def _evaluation_pool(config: Config, pool: ScoringPool) -> Iterator[ScoringPool]
         return
     with ScoringPool(config.evaluation_specs, workers=config.workers) as wider:
         yield wider
-
-
-def _check_prompts(config: Config, training: TrainingPrompts, rewards: list[Reward], data: Path | None) -> None:
-    """Rewards must be able to judge every prompt of training (those trained on) and evaluation (all); all are named."""
-    from benchmarks.evaluate import check_prompts
-    from benchmarks.suite import Suite
-    from cli.suites import find_suite
-
-    distinct = tuple(dict.fromkeys(training.prompts))
-    trained_on = rewards[: len(config.reward_specs)]
-    check_prompts(Suite(config.prompts or "training prompts", distinct, "training"), trained_on)
-    if config.evaluation.suite is not None and config.evaluation.on:
-        try:
-            check_prompts(find_suite(config.evaluation.suite, data), rewards)
-        except UsageError as error:
-            raise UsageError(
-                f"The run would be evaluated on {config.evaluation.suite}; name another suite with --set "
-                f"evaluation.suite=NAME, or none with --set evaluation.every=0. {error}"
-            ) from None
 
 
 def _default_recipe(model: str | None, rewards: list[str] | None) -> str:
