@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from benchmarks.record import domain_of
 from benchmarks.results import Results, read_results, shared_rewards
 from benchmarks.stats import Difference, compare_pairs, detectable_difference, holm
-from benchmarks.store import replace_file
 from rewards.errors import UsageError, suggestion
+from rewards.files import replace_file
 
 if TYPE_CHECKING:
     import pandas

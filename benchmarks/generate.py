@@ -17,9 +17,9 @@ from typing import Protocol
 from PIL import Image
 
 from benchmarks.samples import has_samples, list_samples, sample_path
-from benchmarks.store import replace_file
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
+from rewards.files import replace_file
 from rewards.prompt import Prompt
 
 IMAGES_FOLDER = "images"

@@ -16,9 +16,10 @@ import numpy as np
 
 from benchmarks.geneval import MEASURED, TASKS, Judged, TableRow, render_table, summarise_geneval, table_csv
 from benchmarks.stats import estimate_strata
-from benchmarks.store import OK, Row, replace_file
+from benchmarks.store import OK, Row
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
+from rewards.files import replace_file
 
 OFFICIAL = "geneval-official"
 CSV_FILE, MARKDOWN_FILE = "geneval.csv", "geneval.md"

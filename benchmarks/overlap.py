@@ -13,8 +13,8 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.store import replace_file
 from rewards.errors import UsageError
+from rewards.files import replace_file
 from rewards.prompt import read_prompts
 
 PROMPTS_FILE = "prompts.sha256"

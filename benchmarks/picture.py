@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.generate import CellKey
 from benchmarks.results import Results, read_results, shared_rewards
-from benchmarks.store import Row, replace_file
+from benchmarks.store import Row
 from rewards.errors import UsageError, suggestion
+from rewards.files import replace_file
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont

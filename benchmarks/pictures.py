@@ -21,8 +21,9 @@ from PIL import Image
 
 from benchmarks.generate import CellKey
 from benchmarks.stats import prompt_means
-from benchmarks.store import Row, read_rows, replace_file
+from benchmarks.store import Row, read_rows
 from rewards.errors import ScoringError
+from rewards.files import replace_file
 from rewards.imagestats import colour_entropy, dark_share, edge_density, rgb_pixels
 
 FIGURES = {

@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.store import replace_file
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
+from rewards.files import replace_file
 from rewards.registry import provenance_of
 from rewards.reward import Reward
 

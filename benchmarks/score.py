@@ -23,9 +23,10 @@ from benchmarks.evaluate import check_prompts
 from benchmarks.generate import read_image
 from benchmarks.listing import Entry
 from benchmarks.record import RECORD_FILE, describe_reward
-from benchmarks.store import COLUMNS, FAILED, MISSING, OK, Row, ScoreStore, format_rows, replace_file
+from benchmarks.store import COLUMNS, FAILED, MISSING, OK, Row, ScoreStore, format_rows
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
+from rewards.files import replace_file
 from rewards.pool import Scored, ScoringPool
 from rewards.prompt import Prompt
 from rewards.reward import Reward

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewards.errors import UsageError
+from rewards.files import replace_file
 
 if TYPE_CHECKING:
     import pandas
@@ -148,16 +149,6 @@ def load_scores(folder: Path | str) -> pandas.DataFrame:
     rows = read_rows(Path(folder))
     table = pandas.DataFrame([[getattr(row, name) for name in COLUMNS] for row in rows], columns=list(COLUMNS))
     return table.astype({"seed": "int64", "score": "float64", "seconds": "float64"})
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a kill at any moment, sees the old content or the new, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from benchmarks.geneval_results import GenEvalResult
 from benchmarks.record import domain_of
 from benchmarks.stats import estimate
-from benchmarks.store import OK, Row, replace_file
+from benchmarks.store import OK, Row
+from rewards.files import replace_file
 
 SUMMARY_FILE = "summary.csv"
 

@@ -20,9 +20,10 @@ from benchmarks.geneval_results import OFFICIAL, GenEvalResult, table_row, tabul
 from benchmarks.record import DRAWN
 from benchmarks.results import Results, read_results, tell_engine
 from benchmarks.stats import estimate
-from benchmarks.store import OK, replace_file
+from benchmarks.store import OK
 from benchmarks.suite import load_suite
 from rewards.errors import UsageError
+from rewards.files import replace_file
 
 ENDINGS = (".md", ".tex")
 DAGGER, DOUBLE_DAGGER = "†", "‡"

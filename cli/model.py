@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cli.options import DEFAULT_MODEL
 from cli.screen import say
 from rewards.errors import UsageError, suggestion
+from rewards.files import fingerprint, sha256
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,6 @@ BASE_RECIPES = {DEFAULT_MODEL: "tiny"}
 OTHER_RECIPE = "ocr"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 UNTRAINED = 0
-READ_WHOLE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def _load_trained(choice: Choice, run: Path, changes: Mapping[str, Any]) -> Load
     else:
         policy, config, checkpoint = load_trained(run, choice.step, pick_device())
         trained_on = _trained_on(run, config)
-        weights = f"manifest:{hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest()}"
+        weights = f"manifest:{sha256(checkpoint / MANIFEST)}"
     facts = {**describe_run_model(run, config.model, choice.step or UNTRAINED), "weights": weights}
     return _drawn_by(policy, _evaluated(config, changes).sampling, choice.name, facts, trained_on)
 
@@ -214,18 +213,7 @@ def _revision(base: str) -> str | None:
     from dgpo.load import TINY
 
     folder = TINY if base == DEFAULT_MODEL else Path(base)
-    return _fingerprint(folder) if folder.is_dir() else _hub_commit(base)
-
-
-def _fingerprint(folder: Path) -> str:
-    """Names and sizes of all files, and the content of those below 64 MiB."""
-    digest = hashlib.sha256()
-    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-        if size < READ_WHOLE:
-            digest.update(path.read_bytes())
-    return f"files:{digest.hexdigest()}"
+    return fingerprint(folder) if folder.is_dir() else _hub_commit(base)
 
 
 def _hub_commit(name: str) -> str | None:

@@ -5,7 +5,6 @@ one is kept) and what resuming needs (`trainer.safetensors`, `trainer.json`). `m
 SHA-256, so a damaged checkpoint is known before it is used.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from dgpo.policy import ADAPTER, Policy
 from rewards.errors import UsageError
+from rewards.files import sha256
 
 MANIFEST = "manifest.json"
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -42,7 +42,7 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimiz
     publish_weights(partial, policy)
     save_file(_trainer_tensors(policy, optimizer), partial / "trainer.safetensors")
     (partial / "trainer.json").write_text(json.dumps({"step": progress.step, "updates": progress.updates}))
-    hashes = {str(path.relative_to(partial)): _hash(path) for path in sorted(partial.rglob("*")) if path.is_file()}
+    hashes = {str(path.relative_to(partial)): sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()}
     (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
     for path in partial.rglob("*"):
         if path.is_file():
@@ -118,7 +118,7 @@ def damage(path: Path) -> str | None:
     for name, expected in hashes.items():
         if not (path / name).is_file():
             return f"{name} is missing"
-        if _hash(path / name) != expected:
+        if sha256(path / name) != expected:
             return f"{name} is damaged"
     return None
 
@@ -131,11 +131,6 @@ def _trainer_tensors(policy: Policy, optimizer: torch.optim.Optimizer | None) ->
         for place, fields in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{place}/{field}": value for field, value in fields.items()}
     return {name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()}
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -7,7 +7,6 @@ process group at a time may write in it; the same command continues it, another 
 import fcntl
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import yaml
 from dgpo.checkpoint import checkpoints, damage
 from dgpo.config import Config, check_config
 from rewards.errors import UsageError
+from rewards.files import replace_file
 
 # Settings that may change between the parts of one run: how long it goes on and what it does beside learning.
 FREE = ("steps", "workers", "max_failed", "evaluation", "watch", "checkpoint", "samples")
@@ -66,8 +66,8 @@ class Run:
             continues = False
         elif continues:
             self._refuse_other(read_config(self.folder), config)
-        replace_file(facts, json.dumps(dict(provenance), indent=2) + "\n")
-        replace_file(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        replace_file(facts, (json.dumps(dict(provenance), indent=2) + "\n").encode())
+        replace_file(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
         self.checkpoints.mkdir(exist_ok=True)
         return continues
 
@@ -88,7 +88,7 @@ class Run:
         """Forget the lines written after `step`: the run goes on from there and writes them again."""
         if self.metrics.exists():
             kept = [line for line in _whole_lines(self.metrics) if line["step"] <= step]
-            replace_file(self.metrics, "".join(_strict_json(line) + "\n" for line in kept))
+            replace_file(self.metrics, "".join(_strict_json(line) + "\n" for line in kept).encode())
 
     def record(self, line: Mapping[str, Any]) -> None:
         """Append one line; a number that does not exist (the mean of no scores) is null."""
@@ -165,10 +165,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write beside, then rename, so that a killed process leaves the old file or the new one."""
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text)
-    os.replace(beside, path)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dgpo.config import Watch
 from dgpo.parallel import Ranks
-from dgpo.run import Run, replace_file
+from dgpo.run import Run
 from rewards.canary import (
     Canary,
     Change,
@@ -27,6 +27,7 @@ from rewards.canary import (
     values,
 )
 from rewards.errors import SetupError
+from rewards.files import replace_file
 from rewards.prompt import Prompt
 from rewards.spec import RewardSpec
 
@@ -169,7 +170,7 @@ class CanaryWatch:
             "scores": self.first,
             "reward_provenance": self.facts,
         }
-        replace_file(self.folder / "canaries.json", json.dumps(kept, indent=2, allow_nan=False) + "\n")
+        replace_file(self.folder / "canaries.json", (json.dumps(kept, indent=2, allow_nan=False) + "\n").encode())
 
     def _score_in_every_way(self) -> _Seen:
         alone, others = score_in_every_way(self.canaries, self.submit)

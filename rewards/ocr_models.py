@@ -5,7 +5,6 @@ contain "det" and "rec" (det.onnx, PP-OCRv6_rec_small.onnx), or one subfolder fo
 inference.pdiparams; an inference.yml beside a model belongs to it.
 """
 
-import hashlib
 import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rewards.errors import SetupError, load_extra
+from rewards.files import sha256
 
 _BUNDLES = {
     "v6": ("rapidocr", "pip install 'dgpo[ocr]' (rapidocr 3.10 or newer)"),
@@ -124,11 +124,6 @@ def find_models(folder: str | None, bundled: str) -> OcrModels:
     if not place.is_dir():
         raise SetupError(f"{place}: there is no such folder of OCR models.")
     return OcrModels(_find_model(place, "det"), _find_model(place, "rec"))
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def onnx_failures() -> tuple[type[Exception], ...]:

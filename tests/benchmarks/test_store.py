@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import load_scores
-from benchmarks.store import COLUMNS, ScoreStore, read_rows, replace_file
+from benchmarks.store import COLUMNS, ScoreStore, read_rows
 from rewards.errors import UsageError
 
 
@@ -102,10 +102,3 @@ def test_a_foreign_file_is_refused(tmp_path):
         ScoreStore(tmp_path)
     with pytest.raises(UsageError, match=r"holds no scores\.csv"):
         read_rows(tmp_path / "nowhere")
-
-
-def test_replacing_a_file_leaves_no_partial_one(tmp_path):
-    replace_file(tmp_path / "a", b"one")
-    replace_file(tmp_path / "a", b"two")
-    assert (tmp_path / "a").read_bytes() == b"two"
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
