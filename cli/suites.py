@@ -72,7 +72,12 @@ def list_all(data: DataFolder = None, as_json: AsJson = False) -> None:
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A suite, or a prompt file.")],
     seed: Annotated[int | None, typer.Option(help="Draw other prompts by geneval's rules; 43 is published.")] = None,
-    per_task: Annotated[int | None, typer.Option(help="How many of each of geneval's tasks; 100 is published.")] = None,
+    per_task: Annotated[
+        int | None,
+        typer.Option(
+            help="Draws for each of geneval's tasks; 100 is published. single_object has all 80 objects always."
+        ),
+    ] = None,
     format: Annotated[str, typer.Option("--format", metavar="text|jsonl", help="How to print the prompts.")] = "text",
     data: DataFolder = None,
 ) -> None:

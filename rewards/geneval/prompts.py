@@ -38,13 +38,13 @@ _PERSON = OBJECTS.index("person")  # never asked in a colour
 
 
 def generate(seed: int = OFFICIAL_SEED, per_task: int = OFFICIAL_PER_TASK) -> list[Record]:
-    """The records of a benchmark of its own: `per_task` draws for each of the six tasks, later duplicates left out.
+    """The records that the published program draws: single_object asks for each of the 80 objects once, whatever the
+    size, and the other five tasks are drawn `per_task` times each; later duplicates are left out.
 
-    single_object names no object twice, so it has at most 80. With the published seed and size these are the published
-    records.
+    With the published seed and size these are the published records.
 
-    >>> generate(per_task=1)[1]["prompt"]
-    'a photo of a sports ball and a carrot'
+    >>> len(generate(per_task=1)), generate(per_task=1)[80]["prompt"]
+    (85, 'a photo of a bench and a sports ball')
     """
     if per_task < 1:
         raise UsageError(f"GenEval needs at least one prompt a task, and {per_task} were asked for (--per-task).")
@@ -52,7 +52,7 @@ def generate(seed: int = OFFICIAL_SEED, per_task: int = OFFICIAL_PER_TASK) -> li
         raise UsageError(f"A seed is 0 or more, and {seed} was given (--seed).")
     random = np.random.default_rng(seed)
     drawn = chain(
-        _single_objects(random, min(per_task, len(OBJECTS))),
+        _single_objects(random),
         *([draw(random) for _ in range(per_task)] for draw in _DRAW.values()),
     )
     return list({to_line(record): record for record in drawn}.values())
@@ -128,11 +128,10 @@ def check_sha256(content: bytes, expected: str) -> None:
         )
 
 
-def _single_objects(random: np.random.Generator, count: int) -> list[Record]:
-    return [
-        _record("single_object", [_clause(index)], _named(index))
-        for index in random.choice(len(OBJECTS), size=count, replace=False)
-    ]
+def _single_objects(random: np.random.Generator) -> list[Record]:
+    """Every object once, in a drawn order."""
+    indices = random.choice(len(OBJECTS), size=len(OBJECTS), replace=False)
+    return [_record("single_object", [_clause(index)], _named(index)) for index in indices]
 
 
 def _two_objects(random: np.random.Generator) -> Record:

@@ -123,7 +123,7 @@ def test_other_draws_of_geneval_have_another_name_and_hash():
     assert (suite.name, suite.sha256) == ("geneval", load_suite("geneval").sha256)
     other = draw_suite("geneval", seed=1, per_task=3)
     assert other.name == "geneval[seed=1,per_task=3]"
-    assert len(other.prompts) == 18
+    assert len(other.prompts) == 80 + 5 * 3
     assert other.sha256 != suite.sha256
     with pytest.raises(UsageError, match='the prompts of "drawbench" are not drawn'):
         draw_suite("drawbench", seed=1)

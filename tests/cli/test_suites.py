@@ -81,7 +81,7 @@ def test_other_draws_of_geneval_can_be_read_back(run, tmp_path):
     result = run("show", "geneval", "--seed", "5", "--per-task", "2", "--format", "jsonl")
     path = tmp_path / "drawn.jsonl"
     path.write_bytes(result.stdout_bytes)
-    assert len(find_suite(str(path)).prompts) == 12
+    assert len(find_suite(str(path)).prompts) == 90
     assert find_suite(str(path)).sha256 in result.stderr
     assert "seed 5, 2 a task" in result.stderr
 
