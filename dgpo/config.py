@@ -67,7 +67,7 @@ class Times(Section):
     min_sigma: Annotated[float, Field(ge=0, lt=1)] = 0.6
     """The timestep clip: only times of at least this noise level are trained on."""
     one_update: bool = True
-    """Accumulate all times into one optimiser step; otherwise one step a time."""
+    """One optimiser step with the mean gradient of all times; otherwise one step a time, with that time's gradient."""
 
 
 class Objective(Section):

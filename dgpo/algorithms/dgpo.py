@@ -75,7 +75,9 @@ class DGPO:
     def learn(
         self, groups: Groups, advantage_KG: torch.Tensor, step: int, update: Callable[[], None]
     ) -> dict[str, Any]:
-        """Accumulate the gradient of every trained time and update; loss, KL, share of clipped images, and the times.
+        """Take the gradient of every trained time and update; loss, KL, share of clipped images, and the times.
+
+        A step is made of one whole gradient: the mean over times, or with `times.one_update=false` that of one time.
 
         Groups without a non-zero advantage teach nothing and are skipped, here and in the KL term; where no group has
         one, nothing is updated.
@@ -86,11 +88,12 @@ class DGPO:
         tally = Tally()
         chosen = choose_times(groups.times, self.config, step)
         times = chosen if advantage_KG.any() else []
+        times_a_step = len(times) if self.config.times.one_update else 1
         for place, sigma in enumerate(times):
             for chosen_K, rows in self._chunks(groups, advantage_KG):
                 batch = self._noise(groups, advantage_KG, rows, sigma, place, step)
-                self._accumulate(batch, chosen_K, len(times), tally)
-            if not self.config.times.one_update or place + 1 == len(times):
+                self._accumulate(batch, chosen_K, times_a_step, tally)
+            if (place + 1) % times_a_step == 0:
                 update()
         return {**tally.averages(self.ranks), "times": {"rollout": groups.times, "trained": times}}
 
@@ -122,8 +125,8 @@ class DGPO:
             x0, noise, add_noise(x0, noise, sigma), sigma_B, groups.conditioning.take(group_B), group_B, advantage_B
         )
 
-    def _accumulate(self, batch: Noised, chosen_K: torch.Tensor, times: int, tally: Tally) -> None:
-        """Add this time's gradient for these groups.
+    def _accumulate(self, batch: Noised, chosen_K: torch.Tensor, times_a_step: int, tally: Tally) -> None:
+        """Add this time's gradient for these groups, as its share of a step's mean over times.
 
         A rank whose share of one group is larger than a micro-batch first takes the errors without gradient, in parts,
         since every weight needs its whole group's margin; that costs one more forward, and the passes say so.
@@ -160,7 +163,7 @@ class DGPO:
             loss = preference_loss(part_error, weight_B[rows], self.config.images)
             loss = loss + objective.kl * drift_B.sum() / self.config.images
             with training_attention(batch.x0_BCHW.device):
-                (loss / times).backward()
+                (loss / times_a_step).backward()
             self.policy.passes["backward"] += len(drift_B)
             tally.kl += drift_B.detach().sum().item()
         tally.images += images

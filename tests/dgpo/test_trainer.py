@@ -481,6 +481,32 @@ class TestRun:
         assert norms == [pytest.approx(1e-6, rel=1e-2)]
         assert trainer.gradient_norm > 1e-5
 
+    def test_step_depends_on_the_gradient_beside_its_limit_alone(self, model_folder, tmp_path, monkeypatch):
+        """A quarter of the gradient under a quarter of the limit is the same step of AdamW, with a quarter of epsilon.
+
+        So a recipe keeps its steps when the norm that its gradients are measured by is counted anew.
+        """
+        limit, epsilon = 0.003, 1e-8
+        whole = {"optimizer.max_norm": limit, "optimizer.epsilon": epsilon}
+        quarter = {"optimizer.max_norm": limit / 4, "optimizer.epsilon": epsilon / 4}
+        moved, norms = [], []
+        for scale, more in ((1.0, whole), (0.25, quarter)):
+            trainer = build_trainer(small_config(model_folder, more), tmp_path / str(scale))
+            begun = [p.detach().clone() for p in trainer.policy.parameters]
+
+            def sum_gradients(parameters, scale=scale):
+                for parameter in parameters:
+                    parameter.grad *= scale
+
+            monkeypatch.setattr(trainer.ranks, "sum_gradients", sum_gradients)
+            trainer.train(resume=False)
+            ended = trainer.policy.parameters
+            moved.append(torch.cat([(b - a).flatten() for a, b in zip(begun, ended, strict=True)]))
+            norms.append(trainer.gradient_norm)
+        assert norms[0] > limit, "the limit bites"
+        assert norms[1] == pytest.approx(norms[0] / 4, rel=1e-2)
+        assert (moved[1] - moved[0]).norm() / moved[0].norm() < 1e-3
+
     def test_it_learns(self, model_folder, tmp_path):
         """Brighter images are better: the reward rises far beyond what chance does to it."""
         changes = {

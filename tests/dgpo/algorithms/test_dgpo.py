@@ -39,6 +39,21 @@ def learn(policy, config, groups, advantage, step=0):
     return {name: p.grad for name, p in policy.trained.items()}, figures, len(updates)
 
 
+def learn_steps(policy, config, groups, advantage):
+    """The gradient that each optimiser step is made of; no step is taken."""
+    steps = []
+    for parameter in policy.parameters:
+        parameter.grad = None
+
+    def update():
+        steps.append({name: p.grad for name, p in policy.trained.items()})
+        for parameter in policy.parameters:
+            parameter.grad = None
+
+    DGPO(policy, config, Ranks(cpu=True)).learn(groups, advantage, 0, update)
+    return steps
+
+
 def flat(gradients):
     return torch.cat([gradient.flatten() for gradient in gradients.values()])
 
@@ -139,7 +154,7 @@ class TestNoise:
 
 
 def autograd_of_the_paper(policy, config, groups, advantage):
-    """Eq. 17 over beta plus the KL term, at all images together, averaged over times, by one autograd."""
+    """Eq. 17 over beta plus the KL term, at all images together: its gradient at each time, and its mean over times."""
     asked = []
     velocity = policy.velocity
 
@@ -151,7 +166,7 @@ def autograd_of_the_paper(policy, config, groups, advantage):
     policy.velocity = remember
     learn(policy, config, groups, draw_advantages(config))
     policy.velocity = velocity
-    objective, total = config.objective, torch.zeros(())
+    objective, losses = config.objective, []
     conditioning = groups.conditioning.take(groups.group_B)
     assert len(asked) == config.times.count
     for x, sigma in asked:
@@ -164,10 +179,15 @@ def autograd_of_the_paper(policy, config, groups, advantage):
         error, before = (velocity_error(each, groups.x0_BCHW, noise) for each in (v, reference))
         signed = (advantage.flatten() * (error - before)).view(config.groups, config.group_size)
         margin = objective.beta / config.group_size * signed.sum(dim=1)
-        total = total + F.softplus(margin).mean() / objective.beta
-        total = total + objective.kl * (v - reference).square().mean()
-    wanted = torch.autograd.grad(total / len(asked), policy.parameters)
-    return dict(zip(policy.trained, wanted, strict=True)), total.item() / len(asked)
+        losses.append(F.softplus(margin).mean() / objective.beta + objective.kl * (v - reference).square().mean())
+    gradients = [
+        dict(zip(policy.trained, torch.autograd.grad(loss, policy.parameters), strict=True)) for loss in losses
+    ]
+    return gradients, sum(loss.item() for loss in losses) / len(losses)
+
+
+def mean_of(gradients):
+    return {name: torch.stack([each[name] for each in gradients]).mean(dim=0) for name in gradients[0]}
 
 
 class TestGradient:
@@ -180,9 +200,20 @@ class TestGradient:
         groups, advantage = draw_batch(policy, config), draw_advantages(config)
         expected, loss = autograd_of_the_paper(policy, config, groups, advantage)
         gradients, figures, _ = learn(policy, config, groups, advantage)
-        assert relative_error(gradients, expected) < 1e-4
+        assert relative_error(gradients, mean_of(expected)) < 1e-4
         assert figures["loss"] + kl * figures["kl"] == pytest.approx(loss, rel=1e-4)
         assert figures["kl"] > 0
+
+    @pytest.mark.parametrize("one_update", [True, False])
+    def test_every_step_is_made_of_one_whole_gradient(self, make_policy, one_update):
+        """The mean over the times, or that of one time: never a share of it."""
+        policy, config = make_policy({"objective.kl": 1.0, "times.count": 3, "times.one_update": one_update})
+        stir(policy, 0.1)
+        groups, advantage = draw_batch(policy, config), draw_advantages(config)
+        by_time, _ = autograd_of_the_paper(policy, config, groups, advantage)
+        expected = [mean_of(by_time)] if one_update else by_time
+        steps = learn_steps(policy, config, groups, advantage)
+        assert [relative_error(*pair) < 1e-4 for pair in zip(steps, expected, strict=True)] == [True] * len(expected)
 
     def test_kl_matters(self, make_policy):
         """Guards the test above: at this weight the KL term is no rounding error."""
@@ -233,7 +264,7 @@ class TestGradient:
         skipped = learn(policy, config, groups, advantage)[0]
         assert policy.passes["current"] == config.times.count * 4
         expected = autograd_of_the_paper(policy, config, groups, advantage)[0]
-        assert relative_error(skipped, expected) < 1e-4
+        assert relative_error(skipped, mean_of(expected)) < 1e-4
 
     def test_image_without_advantage_in_a_live_group_changes_nothing(self, make_policy):
         policy, config = make_policy()
