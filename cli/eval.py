@@ -97,7 +97,7 @@ def evaluate(
     else:
         made = _Source.of_model(choose_model(model if speaks else model or DEFAULT_MODEL), sampling, seeds or 1)
     if launching:
-        raise typer.Exit(launch(num_processes, sys.argv[1:]))
+        raise typer.Exit(launch(num_processes))
     folder = output or RESULTS / f"{chosen.name}-{made.name}"
     if peers is not None and not _leads(peers):
         _assist(chosen, specs, made, folder, workers, peers)

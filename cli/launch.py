@@ -37,14 +37,14 @@ def _watch(launcher: int) -> None:
     os._exit(1)
 
 
-def launch(processes: int, arguments: Sequence[str]) -> int:
-    """Run `dgpo ARGUMENTS` in N processes; the exit code of the first that did not end with 0.
+def launch(processes: int) -> int:
+    """Run this process's own command in N processes; the exit code of the first that did not end with 0.
 
     Ctrl-C reaches every process by the terminal; this one only waits for them. When one fails, the others, which would
     wait for it for ever, are ended.
     """
     port = _free_port()
-    children = [_start(rank, processes, port, arguments) for rank in range(processes)]
+    children = [_start(rank, processes, port) for rank in range(processes)]
     forward = [signal.SIGINT, signal.SIGTERM]
     before = {number: signal.signal(number, lambda got, _: _pass_on(children, got)) for number in forward}
     try:
@@ -54,7 +54,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             signal.signal(number, handler)
 
 
-def _start(rank: int, processes: int, port: int, arguments: Sequence[str]) -> subprocess.Popen:
+def _start(rank: int, processes: int, port: int) -> subprocess.Popen:
     environment = {
         "OMP_NUM_THREADS": "1",
         **os.environ,
@@ -66,7 +66,7 @@ def _start(rank: int, processes: int, port: int, arguments: Sequence[str]) -> su
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    return subprocess.Popen([sys.executable, "-m", "cli.main", *arguments], env=environment, start_new_session=True)
+    return subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment, start_new_session=True)
 
 
 def _pass_on(children: Sequence[subprocess.Popen], number: int) -> None:

@@ -1,18 +1,33 @@
-"""The program `dgpo`: `main` is its entry point, `app` the same as an object.
+"""The program `dgpo`: `main` is its entry point.
 
 `dgpo --help` must answer at once, so nothing on the way here imports torch, pandas or an engine: the files of the
 commands import what they need inside the functions.
 """
 
-from cli.neighbours import refuse_intruders
-
-refuse_intruders()
-
-from cli.commands import app  # noqa: E402  (these imports are what was just checked)
+import os
+import sys
 
 
 def main() -> None:
+    _leave_current_folder()
+    from cli.neighbours import refuse_intruders
+
+    refuse_intruders()
+    from cli.commands import app
+
     app(prog_name="dgpo")
+
+
+def _leave_current_folder() -> None:
+    """Start over as `python -P`, unless this is it: no Python started from here may import from the current folder.
+
+    `python -m` puts that folder first on the path, and so does every worker process of multiprocessing while it starts,
+    whatever its parent's path is: a `queue.py` or `typer.py` there would run. The option is handed down to all of them.
+    Who stands in the program's own folder gets what it holds.
+    """
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if not sys.flags.safe_path and not os.path.samefile(os.curdir, home):
+        os.execv(sys.executable, [sys.executable, "-P", *sys.orig_argv[1:]])
 
 
 if __name__ == "__main__":

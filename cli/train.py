@@ -85,7 +85,7 @@ def train(
     check_guards(config)
     folder = output or Path("runs") / _run_name(config)
     if num_processes > 1 and not launched() and not dry_run:
-        raise typer.Exit(launch(num_processes, sys.argv[1:]))
+        raise typer.Exit(launch(num_processes))
     leave_with_launcher()
     if dry_run:
         _describe(config, folder, find_training_prompts(config, data), num_processes)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.commands import INTERRUPTED, app
+from cli.commands import INTERRUPTED
 
 SHOW_MODULES = "import atexit; atexit.register(lambda: print(*sorted(sys.modules), file=sys.stderr))"
 HEAVY = {
@@ -36,6 +36,11 @@ def test_help_names_every_command_and_exit_code(program):
     for name in ("train", "eval", "score", "compare", "sample", "rewards", "suites", "recipes", "doctor"):
         assert f"\n  {name} " in text
     assert "130" in text
+
+
+@pytest.mark.parametrize("words", [[], ["train"], ["rewards"], ["rewards", "ls"]])
+def test_h_is_short_for_help(program, words):
+    assert program(*words, "-h").stdout == program(*words, "--help").stdout != ""
 
 
 def test_version_is_the_package_version(program):
@@ -81,9 +86,3 @@ def test_keyboard_interrupt_ends_with_130(program):
     assert done.returncode == INTERRUPTED == 130
     assert "interrupted" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_app_is_what_main_runs():
-    from cli import main
-
-    assert main.app is app
