@@ -341,8 +341,21 @@ def _open_folder(folder: Path, record: Record, suite: Suite, notes: _Notes) -> t
         for sentence in changed.values():
             notes.add(sentence)
     amended = amend_record(old, record)
+    _refuse_foreign_rows(store, amended, suite)
     write_record(folder, amended)
     return store, amended
+
+
+def _refuse_foreign_rows(store: ScoreStore, record: Record, suite: Suite) -> None:
+    """UsageError for scores that no run of this record can have made: they could stand in no table at the end."""
+    prompts = {prompt.id for prompt in suite.prompts}
+    for row in store.rows.values():
+        what = "prompt" if row.prompt_id not in prompts else "reward" if row.reward not in record["rewards"] else ""
+        if what:
+            raise UsageError(
+                f"{store.path} holds a row of a {what} that this run does not have ({row.prompt_id or 'no id'}, "
+                f"{row.reward or 'no reward'}). Delete such rows, or choose another --output."
+            )
 
 
 def _with_new_prompts(folder: Path, old: Record, new: Record, suite: Suite) -> Record:

@@ -6,9 +6,9 @@ belongs to the picture a reader can look at. A cell is one prompt with one seed,
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from benchmarks.metadata import PromptsByText, find_metadata, read_metadata
 from benchmarks.samples import has_samples, list_samples, sample_path
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
@@ -23,7 +24,6 @@ from rewards.files import replace_file
 from rewards.prompt import Prompt
 
 IMAGES_FOLDER = "images"
-METADATA_FILE = "metadata.csv"
 
 CellKey = tuple[str, int]
 
@@ -117,9 +117,9 @@ class DrawnImages:
 class FoundImages:
     """Images of a folder made elsewhere, in one of three layouts.
 
-    Named PROMPTID_SEED.png; or listed in metadata.csv (file_name,prompt[,seed]), where the images of one prompt are
-    numbered from 0 in the order of its rows if it has no seeds; or, as GenEval's own program writes them, in one folder
-    a prompt, see `samples`.
+    Named PROMPTID_SEED.png; or listed in metadata.csv or metadata.jsonl (file_name,prompt[,seed]), where the images of
+    one prompt are numbered from 0 in the order of its rows if it has no seeds; or, as GenEval's own program writes
+    them, in one folder a prompt, see `samples`.
     """
 
     def __init__(self, folder: Path, suite: Suite, note: Callable[[str], None] = lambda _: None) -> None:
@@ -127,8 +127,9 @@ class FoundImages:
             raise UsageError(f"{folder} is not a folder of images.")
         self.folder = folder
         self.folders: dict[str, Path] = {}
-        if (folder / METADATA_FILE).is_file():
-            self.paths, strangers = self._listed(suite)
+        listed = find_metadata(folder)
+        if listed is not None:
+            self.paths, strangers = self._listed(suite, listed)
         elif has_samples(folder):
             self.paths, strangers = self._sampled(suite)
         else:
@@ -136,7 +137,7 @@ class FoundImages:
         if not self.paths:
             raise UsageError(
                 f"No image in {folder} belongs to the suite {suite.name}: expected files named PROMPTID_SEED.png, or a"
-                f" {METADATA_FILE} with the columns file_name,prompt[,seed] and the suite's prompts word for word, or"
+                " metadata.csv with the columns file_name,prompt[,seed] and the suite's prompts word for word, or"
                 " folders like 00000 with samples/0000.png and a metadata.jsonl that holds the prompt's whole record."
             )
         if strangers:
@@ -175,21 +176,20 @@ class FoundImages:
                 strangers += 1
         return paths, strangers
 
-    def _listed(self, suite: Suite) -> tuple[dict[CellKey, Path], int]:
-        ids_by_text: dict[str, list[str]] = {}
-        for prompt in suite.prompts:
-            ids_by_text.setdefault(prompt.text, []).append(prompt.id)
-        metadata = self.folder / METADATA_FILE
+    def _listed(self, suite: Suite, metadata: Path) -> tuple[dict[CellKey, Path], int]:
+        by_text = PromptsByText(suite.prompts)
         paths: dict[CellKey, Path] = {}
+        counts: Counter[str] = Counter()
         strangers = 0
-        for line, file_name, text, seed in _read_metadata(metadata):
-            ids = ids_by_text.get(text.strip(), [])
-            strangers += not ids
-            for prompt_id in ids:
-                number = seed if seed is not None else sum(1 for other, _ in paths if other == prompt_id)
-                if (prompt_id, number) in paths:
-                    raise UsageError(f'{metadata}, line {line}: the prompt "{text}" has two images of seed {number}.')
-                paths[prompt_id, number] = self.folder / file_name
+        for row in read_metadata(metadata, ("file_name", "prompt")):
+            prompts = by_text.find(row.prompt)
+            strangers += not prompts
+            for prompt in prompts:
+                key = prompt.id, counts[prompt.id] if row.seed is None else row.seed
+                counts[prompt.id] += 1
+                if key in paths:
+                    raise UsageError(f'{row.where}: the prompt "{row.prompt}" has two images of seed {key[1]}.')
+                paths[key] = row.path
         return paths, strangers
 
     def _sampled(self, suite: Suite) -> tuple[dict[CellKey, Path], int]:
@@ -216,25 +216,6 @@ class FoundImages:
 def cells_of(suite: Suite, seeds: Iterable[int]) -> list[list[Cell]]:
     """The cells of a suite, one list a seed: more seeds later add lists and change none."""
     return [[Cell(prompt, seed) for prompt in suite.prompts] for seed in seeds]
-
-
-def _read_metadata(path: Path) -> list[tuple[int, str, str, int | None]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        absent = [name for name in ("file_name", "prompt") if name not in (reader.fieldnames or [])]
-        if absent:
-            raise UsageError(
-                f"{path} has no column {' and no column '.join(absent)}; it needs file_name,prompt[,seed]."
-            )
-        rows = []
-        for row in reader:
-            if not row["file_name"] or row["prompt"] is None:
-                raise UsageError(f"{path}, line {reader.line_num}: a row needs a file name and a prompt.")
-            seed = row.get("seed")
-            if seed and not seed.strip().isdecimal():
-                raise UsageError(f'{path}, line {reader.line_num}: the seed "{seed}" is not a whole number from 0 up.')
-            rows.append((reader.line_num, row["file_name"], row["prompt"], int(seed) if seed else None))
-    return rows
 
 
 def _read_picture(cell: Cell, path: Path, file: str) -> Picture:

@@ -1,14 +1,13 @@
-"""Which images are to be scored, and under which prompts: folders, their metadata.csv, single files.
+"""Which images are to be scored, and under which prompts: folders, their metadata files, single files.
 
-A folder stands for its metadata.csv where it has one, else for the image files in it (not in its subfolders), by name.
-metadata.csv has the columns file_name[,prompt][,seed]; other columns are left alone, and a file may stand in several
-rows. A prompt comes from there, or from a file's name (PROMPTID_SEED, looked up in a prompt file), or is one text for
-all. What a prompt's spec holds (GenEval's objects, say) is in the prompt file, where rows find it by their text.
+A folder stands for its metadata.csv (or metadata.jsonl, see `metadata`) where it has one, else for the image files in
+it (not in its subfolders), by name. A file may stand in several rows. A prompt comes from there, or from a file's name
+(PROMPTID_SEED, looked up in a prompt file), or is one text for all. What a prompt's spec holds (GenEval's objects, say)
+is in the prompt file, where rows find it by their text.
 """
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.generate import METADATA_FILE
+from benchmarks.metadata import PromptsByText, find_metadata, read_metadata
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
+from rewards.tables import settle
 
 # Formats that PIL only recognises and does not decode.
 _UNREADABLE = {"BUFR", "GRIB", "HDF5", "MPEG"}
@@ -38,7 +38,7 @@ def list_images(sources: Sequence[Path], prompts: Sequence[Prompt] = (), text: s
     """Every image of the sources under each of its prompts.
 
     Args:
-        sources: folders, image files, or .csv files like metadata.csv.
+        sources: folders, image files, or .csv and .jsonl files like metadata.csv.
         prompts: those that names like PROMPTID_SEED.png and texts in metadata.csv refer to.
         text: one prompt for all.
 
@@ -70,11 +70,9 @@ class _Known:
     """The prompts of this call, by id and by text."""
 
     def __init__(self, prompts: Sequence[Prompt], text: str | None) -> None:
-        self.for_all = None if text is None else Prompt(text)
+        self.for_all = None if text is None else Prompt(settle(text))
         self.by_id = {prompt.id: prompt for prompt in prompts}
-        self.by_text: dict[str, list[Prompt]] = {}
-        for prompt in self.by_id.values():
-            self.by_text.setdefault(prompt.text, []).append(prompt)
+        self.by_text = PromptsByText(self.by_id.values())
 
     def of_name(self, path: Path) -> tuple[Prompt | None, int | None]:
         """Prompt and seed that a file's name tells."""
@@ -87,7 +85,7 @@ class _Known:
 
     def of_text(self, text: str) -> list[Prompt]:
         """The prompts of that text, which differ in their specs; the bare text where the prompt file has none."""
-        return self.by_text.get(text.strip()) or [Prompt(text.strip())]
+        return self.by_text.find(text) or [Prompt(settle(text))]
 
 
 def image_endings() -> set[str]:
@@ -98,9 +96,9 @@ def image_endings() -> set[str]:
 
 def _expand(source: Path, known: _Known) -> Iterator[_Found]:
     if source.is_dir():
-        listed = source / METADATA_FILE
-        yield from _rows_of(listed, known) if listed.is_file() else _files_of(source, known)
-    elif source.suffix.lower() == ".csv":
+        listed = find_metadata(source)
+        yield from _rows_of(listed, known) if listed is not None else _files_of(source, known)
+    elif source.suffix.lower() in (".csv", ".jsonl"):
         yield from _rows_of(source, known)
     elif source.is_file() or source.suffix.lower() in image_endings():
         yield _named(source, known)
@@ -123,29 +121,15 @@ def _named(path: Path, known: _Known) -> _Found:
 
 
 def _rows_of(table: Path, known: _Known) -> Iterator[_Found]:
-    """The rows of a metadata.csv, whose file names are relative to it."""
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{table}: cannot be read as UTF-8 text ({error}).") from error
-    reader = csv.DictReader(text.splitlines(keepends=True))
-    if "file_name" not in (reader.fieldnames or []):
-        raise UsageError(f"{table} has no column file_name; it needs file_name[,prompt][,seed].")
-    for row in reader:
-        where = f"{table}, line {reader.line_num}"
-        name, prompt, seed = ((row.get(column) or "").strip() for column in ("file_name", "prompt", "seed"))
-        if not name:
-            raise UsageError(f"{where}: a row needs a file name.")
-        if seed and not seed.isdecimal():
-            raise UsageError(f'{where}: the seed "{seed}" is not a whole number from 0 up.')
-        if prompt and known.for_all is not None:
-            raise UsageError(f"{where}: this image has a prompt already; leave --prompt out.")
-        path = table.parent / name
-        by_name, named_seed = known.of_name(path)
-        for one in known.of_text(prompt) if prompt else [by_name]:
-            yield _Found(path, table.absolute().parent, one, int(seed) if seed else named_seed, where)
-    if reader.line_num < 2:
-        raise UsageError(f"{table} lists no image.")
+    """The rows of a metadata file."""
+    for row in read_metadata(table):
+        if row.prompt and known.for_all is not None:
+            raise UsageError(f"{row.where}: this image has a prompt already; leave --prompt out.")
+        by_name, named_seed = known.of_name(row.path)
+        for one in known.of_text(row.prompt) if row.prompt else [by_name]:
+            yield _Found(
+                row.path, table.absolute().parent, one, named_seed if row.seed is None else row.seed, row.where
+            )
 
 
 def _number(found: Iterable[_Found]) -> list[Entry]:

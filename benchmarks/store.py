@@ -9,8 +9,6 @@ one merges them; what a killed command left there is merged when the folder is o
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -19,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewards.errors import UsageError
-from rewards.files import replace_file
+from rewards.files import read_regular, replace_file
+from rewards.tables import csv_cells, decode, write_cells
 
 if TYPE_CHECKING:
     import pandas
@@ -118,7 +117,7 @@ class ScoreStore:
 
     def _read(self, path: Path) -> None:
         if path.exists():
-            data = path.read_bytes()
+            data = _read_data(path)
             complete = _complete_records(data)
             self.rows.update((self.key_of(row), row) for row in _parse(path, complete))
             self.torn |= len(complete) < len(data)
@@ -134,7 +133,7 @@ def read_rows(folder: Path) -> list[Row]:
 def read_all_rows(folder: Path) -> list[Row]:
     """Every row in a folder that may be under way, of the parts too; the files are left as they are."""
     paths = [path for path in (folder / SCORES_FILE, *_parts(folder)) if path.exists()]
-    return [row for path in paths for row in _parse(path, _complete_records(path.read_bytes()))]
+    return [row for path in paths for row in _parse(path, _complete_records(_read_data(path)))]
 
 
 def holds_scores(folder: Path) -> bool:
@@ -155,6 +154,13 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{PART}*.csv"))
 
 
+def _read_data(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
 def _complete_records(data: bytes) -> bytes:
     """The part of a CSV file up to the end of its last complete record.
 
@@ -168,40 +174,33 @@ def _complete_records(data: bytes) -> bytes:
 
 def format_rows(rows: Iterable[Row], *, header: bool) -> bytes:
     """Rows as CSV, under the names of the columns if `header`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if header:
-        writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([_cell(getattr(row, name)) for name in COLUMNS])
-    return text.getvalue().encode("utf-8", errors="replace")
+    cells = ([_cell(getattr(row, name)) for name in COLUMNS] for row in rows)
+    lines = map(write_cells, [COLUMNS, *cells] if header else cells)
+    return "".join(lines).encode("utf-8", errors="replace")
 
 
 def _cell(value: str | int | float | None) -> str:
     if value is None:
         return ""
-    if isinstance(value, str):
-        # The csv module of Python 3.11 does not quote a lone carriage return, yet reads it as the end of a row.
-        return value.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    return repr(value)
+    return value.replace("\0", "") if isinstance(value, str) else repr(value)
 
 
 def _parse(path: Path, data: bytes) -> list[Row]:
-    reader = csv.reader(io.StringIO(data.decode("utf-8"), newline=""))
-    header = next(reader, None)
+    cells = csv_cells(path, decode(path, data))
+    header = next(cells, None)
     if header is None:
         return []
-    if tuple(header) != COLUMNS:
+    if tuple(header[1]) != COLUMNS:
         raise UsageError(
             f"{path} does not begin with the columns {','.join(COLUMNS)}; it is not a file of `dgpo eval`."
         )
     rows = []
-    for values in reader:
+    for line, values in cells:
         try:
             rows.append(_row(dict(zip(COLUMNS, values, strict=True))))
         except (ValueError, AssertionError) as error:
             raise UsageError(
-                f"{path}, line {reader.line_num}: this row is damaged ({error}). Delete the row, and run the same"
+                f"{path}, line {line}: this row is damaged ({error}). Delete the row, and run the same"
                 " `dgpo eval` again: it makes only what is missing."
             ) from error
     return rows

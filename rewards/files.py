@@ -1,7 +1,9 @@
-"""Files on disk: written whole or not at all, hashed by content."""
+"""Files on disk: written whole or not at all, read only where they are files, hashed by content."""
 
+import errno
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from rewards.errors import UsageError
@@ -34,6 +36,22 @@ def replace_file(path: Path, data: bytes) -> None:
         raise
 
 
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """What a file holds; nothing else is read, since a pipe waits for a writer and a device may never end.
+
+    Raises:
+        OSError: there is none, it is not a regular file, it has more than `most` bytes, and so on; its `strerror` says
+            what is wrong.
+    """
+    with open(path, "rb", opener=_open_at_once) as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if most is not None and facts.st_size > most:
+            raise OSError(errno.EFBIG, f"it has {facts.st_size} bytes, and at most {most} are read", str(path))
+        return file.read()
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -47,6 +65,10 @@ def fingerprint(folder: Path) -> str:
         if not any(part.startswith(".") for part in name.parts):
             digest.update(f"{name.as_posix()} {sha256(path)}\n".encode(errors="surrogateescape"))
     return f"files:{digest.hexdigest()}"
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _kind(path: Path) -> str:

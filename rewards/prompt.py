@@ -1,6 +1,5 @@
 """Prompt: the text a model draws from, with the facts a reward needs to judge the drawing."""
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rewards.errors import UsageError, suggestion
+from rewards.tables import csv_rows, json_rows, lines, read_text, settle
 
 JSON: TypeAlias = Any
 
@@ -22,10 +22,19 @@ class Prompt:
     spec: Mapping[str, JSON] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """UsageError for what could not be written down again: half a surrogate pair, a NUL, a number that is none."""
         if "prompt" in self.spec:
             raise UsageError(
                 f'The spec of the prompt "{self.text}" has a field "prompt", which is the name of the text.'
             )
+        if "\0" in self.text:
+            raise UsageError(f"The prompt {_shown(self.text)} holds a NUL character; take it out.")
+        try:
+            self.canonical.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"The prompt {_shown(self.text)} holds half of a character (a lone surrogate).") from None
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"The prompt {_shown(self.text)} has a spec that JSON cannot hold ({error}).") from None
 
     def __hash__(self) -> int:
         return hash(self.canonical)
@@ -45,7 +54,7 @@ class Prompt:
 def read_prompts(path: Path) -> list[Prompt]:
     """Prompts of a file: .txt (one a line), .jsonl ({"prompt": ..., further fields = spec}), .csv (column `prompt`).
 
-    Blank lines are skipped; other columns of a .csv are left alone.
+    Blank lines are skipped, white space around a prompt is taken off; other columns of a .csv are left alone.
 
     Raises:
         UsageError: no such file, another ending, no prompt in it, or a line that is not what it should be.
@@ -55,50 +64,37 @@ def read_prompts(path: Path) -> list[Prompt]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path}: a prompt file ends in .txt, .jsonl or .csv." + suggestion(path.suffix, readers))
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such prompt file.") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8.") from error
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}).") from error
-    prompts = list(reader(path, text))
+    prompts = list(reader(path, read_text(path, "prompt file")))
     if not prompts:
         raise UsageError(f"{path}: holds no prompt; write one a line.")
     return prompts
 
 
 def _text_lines(path: Path, text: str) -> Iterator[Prompt]:
-    for line in text.split("\n"):
-        if line.strip():
-            yield Prompt(line.strip())
+    return (_prompt(path, number, line) for number, line in lines(text))
 
 
 def _json_lines(path: Path, text: str) -> Iterator[Prompt]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line, parse_constant=_refuse_constant)
-        except ValueError as error:
-            raise UsageError(f"{path}, line {number}: not JSON ({error}).") from error
-        if not isinstance(fields, dict) or not isinstance(fields.get("prompt"), str) or not fields["prompt"].strip():
+    for number, row in json_rows(path, text):
+        prompt = row.pop("prompt", None)
+        if not isinstance(prompt, str) or not settle(prompt):
             raise UsageError(f'{path}, line {number}: needs an object with the text under "prompt".')
-        yield Prompt(fields.pop("prompt"), fields)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
+        yield _prompt(path, number, prompt, row)
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[Prompt]:
-    rows = csv.DictReader(text.splitlines(keepends=True))
-    columns = list(rows.fieldnames or [])
-    if "prompt" not in columns:
-        raise UsageError(f'{path}, line 1: needs a column "prompt"; it has: {", ".join(columns) or "nothing"}.')
-    for row in rows:
-        prompt = row["prompt"]
-        if prompt is None or not prompt.strip():
-            raise UsageError(f'{path}, line {rows.line_num}: the column "prompt" is empty.')
-        yield Prompt(prompt)
+    for number, row in csv_rows(path, text, ["prompt"]):
+        if not row["prompt"]:
+            raise UsageError(f'{path}, line {number}: the column "prompt" is empty.')
+        yield _prompt(path, number, row["prompt"])
+
+
+def _prompt(path: Path, number: int, text: str, spec: Mapping[str, JSON] | None = None) -> Prompt:
+    try:
+        return Prompt(settle(text), spec or {})
+    except UsageError as error:
+        raise UsageError(f"{path}, line {number}: {error}") from None
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 60 else f"{text[:57]}...")

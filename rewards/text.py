@@ -4,6 +4,7 @@ Two rules, because they differ: `similarity` is what produced the published numb
 that the paper prints. In the first, case and spaces do not count and extra text around the wanted one is free.
 """
 
+import re
 from collections.abc import Iterable
 
 from rapidfuzz.distance import Levenshtein
@@ -11,24 +12,35 @@ from rapidfuzz.distance import Levenshtein
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
 
+_OTHER_SPACE = re.compile(r"[^\S ]")
+
 
 def quoted_target(prompt: Prompt) -> str:
     """The text a prompt wants to see: what follows its first straight double quote, up to the next or the end.
+
+    A line break, a tab, a no-break or other space in it is an ASCII space, since no engine reads any of them.
 
     >>> quoted_target(Prompt('A sign that says "Wet Floor"'))
     'Wet Floor'
 
     Raises:
-        UsageError: nothing in straight double quotes, or only spaces; the message names the prompt.
+        UsageError: nothing in straight double quotes, only spaces, or the first quote stands behind a digit and so is
+            an inch mark; the message names the prompt.
     """
-    pieces = prompt.text.split('"')
-    if len(pieces) < 2:
+    before, quote, rest = prompt.text.partition('"')
+    if not quote:
         raise UsageError(
             f"The OCR reward needs the wanted text in straight double quotes, and this prompt has none: {prompt.text}"
         )
-    if not normalise(pieces[1]):
+    if before[-1:].isdigit():
+        raise UsageError(
+            f"The OCR reward takes the text after the first double quote, which is an inch mark in this prompt; write "
+            f"{before.split()[-1]} inch: {prompt.text}"
+        )
+    target = _OTHER_SPACE.sub(" ", rest.partition('"')[0])
+    if not normalise(target):
         raise UsageError(f"The OCR reward needs some text between the quotes of this prompt: {prompt.text}")
-    return pieces[1]
+    return target
 
 
 def normalise(text: str) -> str:

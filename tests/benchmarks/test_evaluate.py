@@ -458,3 +458,14 @@ def test_worker_processes_give_the_same_scores(run, suite, tmp_path):
             pool=pool, provenance={},
         )  # fmt: skip
     assert content(tmp_path / "workers") == content(run.folder)
+
+
+@pytest.mark.parametrize(("old", "new", "what"), [(None, "a horse", "prompt"), ("imagestats.dark@1", "x@1", "reward")])
+def test_a_row_that_is_not_of_this_run_is_refused_before_anything_is_drawn(run, suite, old, new, what):
+    run(seeds=(0,))
+    path = run.folder / "scores.csv"
+    old, new = old or suite.prompts[0].id, new if old else Prompt(new).id
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UsageError, match=f"holds a row of a {what} that this run does not have .*{new}"):
+        run(seeds=(0, 1))
+    assert run.drawn == 0

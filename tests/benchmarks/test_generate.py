@@ -169,11 +169,11 @@ def test_listed_images_with_and_without_seeds(tmp_path, suite):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("name,prompt\nx.png,a cat\n", "has no column file_name"),
-        ("file_name\nx.png\n", "has no column prompt"),
+        ("name,prompt\nx.png,a cat\n", 'needs a column "file_name"; it has: name, prompt'),
+        ("file_name\nx.png\n", 'needs a column "prompt"'),
         ("file_name,prompt,seed\nx.png,a cat,one\n", 'line 2: the seed "one"'),
         ("file_name,prompt,seed\nx.png,a cat,1\ny.png,a cat,1\n", "line 3: .* two images of seed 1"),
-        ("file_name,prompt\n,a cat\n", "line 2: a row needs a file name"),
+        ("file_name,prompt\n,a cat\n", "line 2: a row needs a file_name"),
         ("file_name,prompt\nx.png,a horse\n", "No image in .* belongs to the suite small"),
     ],
 )
@@ -236,7 +236,7 @@ def test_strangers_of_the_official_layout_are_counted(tmp_path, records):
     ("text", "sentence"),
     [
         ("{", "metadata.jsonl, line 1: not JSON"),
-        ('{"tag": "colors"}', "metadata.jsonl, line 1: needs an object"),
+        ('{"tag": "colors"}', "metadata.jsonl, line 1: needs an object with the text"),
         ('{"prompt": "a"}\n{"prompt": "b"}\n', "holds 2 records"),
         ('{"prompt": "a"}', "No image in .* belongs to the suite records"),
     ],

@@ -122,12 +122,12 @@ class TestListing:
     @pytest.mark.parametrize(
         ("table", "said"),
         [
-            ("prompt\na cat\n", "has no column file_name"),
-            ("file_name,prompt\n,a cat\n", "line 2: a row needs a file name"),
+            ("prompt\na cat\n", 'needs a column "file_name"'),
+            ("file_name,prompt\n,a cat\n", "line 2: a row needs a file_name"),
             ("file_name,prompt,seed\nx.png,a cat,-1\n", 'line 2: the seed "-1" is not a whole number'),
             ("file_name,prompt,seed\nx.png,a,1\ny.png,b,1\nz.png,a,1\n", 'line 4: seed 1 of the prompt "a" is already'),
             ("file_name,prompt\n", "lists no image"),
-            ("", "has no column file_name"),
+            ("", 'needs a column "file_name"'),
         ],
     )
     def test_metadata_that_makes_no_sense_is_refused_by_line(self, folder, table, said):
@@ -146,7 +146,7 @@ class TestListing:
         with pytest.raises(UsageError, match="has a prompt already; leave --prompt out"):
             list_images([folder], text="a dog")
         (folder / "metadata.csv").write_bytes(b"file_name\n\xff.png\n")
-        with pytest.raises(UsageError, match="cannot be read as UTF-8"):
+        with pytest.raises(UsageError, match=r"metadata.csv, line 2: not UTF-8"):
             list_images([folder])
 
 

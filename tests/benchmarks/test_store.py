@@ -2,11 +2,15 @@
 
 import math
 from dataclasses import replace
+from unittest.mock import patch
 
+import pandas
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks import load_scores
-from benchmarks.store import COLUMNS, ScoreStore, read_rows
+from benchmarks.store import COLUMNS, FAILED, Row, ScoreStore, read_rows
 from rewards.errors import UsageError
 
 
@@ -54,7 +58,41 @@ def test_line_breaks_and_quotes_inside_text_are_kept(tmp_path, suite, make_row):
     ScoreStore(tmp_path).append([row, make_row(suite, 1, 0)])
     path = tmp_path / "scores.csv"
     path.write_bytes(path.read_bytes()[:-5])
-    assert [row.detail for row in read_rows(tmp_path)] == ['one\ntwo "three", four\nfive\n']
+    assert [row.detail for row in read_rows(tmp_path)] == [row.detail]
+    assert pandas.read_csv(path).detail[0] == row.detail
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    texts=st.lists(st.text(max_size=10) | st.sampled_from(['"', '""x', '"x\n', "\r", "a\rb", "\r\n", ","]), min_size=2)
+)
+def test_whatever_was_written_can_be_read_again(tmp_path_factory, texts):
+    folder = tmp_path_factory.mktemp("any")
+    rows = [Row("", "", "", str(n), text, n, text, "", text, None, FAILED, text, None) for n, text in enumerate(texts)]
+    with patch("os.fsync"):  # waiting for the disk would prove nothing more
+        ScoreStore(folder).append(rows[:1])
+        ScoreStore(folder).append(rows[1:])
+    kept = [text.replace("\0", "").encode(errors="replace").decode() for text in texts]
+    assert [(row.prompt, row.image, row.detail) for row in read_rows(folder)] == [(text, text, text) for text in kept]
+    assert not ScoreStore(folder).torn
+
+
+def test_a_prompt_may_be_long(tmp_path, suite, make_row):
+    row = replace(make_row(suite, 0, 0), prompt="long " * 100_000)
+    ScoreStore(tmp_path).append([row])
+    assert read_rows(tmp_path) == [row]
+
+
+def test_damage_that_is_no_text_and_places_that_are_no_files_are_told(tmp_path, rows):
+    ScoreStore(tmp_path).append(rows)
+    with (tmp_path / "scores.csv").open("ab") as file:
+        file.write(b"\xff,\n")
+    with pytest.raises(UsageError, match=r"scores\.csv, line 8: not UTF-8"):
+        read_rows(tmp_path)
+    (tmp_path / "scores.csv").unlink()
+    (tmp_path / "scores.csv").symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match=r"scores\.csv: cannot be read .it is not a regular file"):
+        read_rows(tmp_path)
 
 
 def test_a_later_row_replaces_an_earlier_one(tmp_path, suite, make_row):

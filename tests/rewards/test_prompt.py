@@ -61,7 +61,7 @@ def test_csv_uses_the_prompt_column(tmp_path):
         ("p.json", b"[]", r'ends in .txt, .jsonl or .csv. Did you mean ".jsonl"\?'),
         ("bad.jsonl", b'{"prompt": "a"}\n{"prompt": \n', "bad.jsonl, line 2: not JSON"),
         ("nan.jsonl", b'{"prompt": "a", "x": NaN}\n', "line 1: not JSON .*NaN"),
-        ("list.jsonl", b'\n["a"]\n', "line 2: needs an object"),
+        ("list.jsonl", b'\n["a"]\n', "line 2: needs a JSON object"),
         ("blank.jsonl", b'{"prompt": " "}\n', "line 1: needs an object"),
         ("nocolumn.csv", b"text,seed\na,1\n", 'line 1: needs a column "prompt"; it has: text, seed'),
         ("blank.csv", b"prompt,seed\na,1\n,2\n", 'line 3: the column "prompt" is empty'),

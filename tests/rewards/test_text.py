@@ -45,7 +45,9 @@ def test_prompts_that_broke_the_released_code_are_refused_by_name(case):
     [
         ('says "One" and "Two"', "One"),
         ('an unclosed "One', "One"),
-        ('a 5" plate with "One"', " plate with "),
+        ('"One" on a 5" plate', "One"),
+        ('a sign "4" tall"', "4"),
+        ('"two\nlines,\ttab,\xa0no-break,\u3000wide"', "two lines, tab, no-break, wide"),
         ('"  spaced  "', "  spaced  "),
     ],
 )
@@ -56,6 +58,18 @@ def test_target_is_what_follows_the_first_straight_quote(text, target):
 def test_only_spaces_between_quotes_are_no_target():
     with pytest.raises(UsageError, match="some text between the quotes"):
         quoted_target(Prompt('a sign "   "'))
+
+
+def test_an_inch_mark_opens_no_quote():
+    with pytest.raises(UsageError, match='an inch mark in this prompt; write 24 inch: a 24" monitor'):
+        quoted_target(Prompt('a 24" monitor that shows the word "HELLO"'))
+
+
+@pytest.mark.parametrize("space", ["\n", "\t", "\xa0", "\u3000", "\u2028"])
+def test_a_target_with_any_white_space_can_be_read(space):
+    target = quoted_target(Prompt(f'a sign that says "WET{space}FLOOR"'))
+    assert similarity("wetfloor", target) == 1.0
+    assert strict_similarity("WET FLOOR", target) == 1.0
 
 
 def test_normalise_takes_ascii_spaces_and_case_only():
