@@ -108,7 +108,7 @@ def _examine_torch() -> Finding:
 
 
 def _examine_model() -> Finding:
-    from dgpo.load import TINY
+    from dgpo.models.find import TINY
 
     if (TINY / "model_index.json").is_file():
         return Finding("model tiny", "ok", str(TINY), needed=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from cli.options import DEFAULT_MODEL
 from cli.screen import say
-from rewards.errors import UsageError, suggestion
+from dgpo.models.find import expand, find_model
+from rewards.errors import UsageError
 from rewards.files import fingerprint, sha256
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 BASE_RECIPES = {DEFAULT_MODEL: "tiny"}
 OTHER_RECIPE = "ocr"
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 UNTRAINED = 0
 
 
@@ -70,21 +70,22 @@ def choose_model(text: str | None) -> Choice:
     if text is None:
         say(f"no --model was given, so this is the embedded model ({DEFAULT_MODEL})")
         text = DEFAULT_MODEL
+    if text == DEFAULT_MODEL:
+        if Path(text).exists():
+            say(f"{text} is the embedded model; what has that name in this folder would be ./{text}")
+        return Choice(text, text)
     folder, step = _split_step(text)
     if (folder / "config.yaml").is_file():
         return _choose_checkpoint(text, folder, step)
     if folder.is_dir() and step is not None:
         raise UsageError(f"{folder} is no run folder (it holds no config.yaml), so it has no step {step}.")
-    if Path(text).is_dir() and not (Path(text) / "model_index.json").is_file():
+    if step is None and folder.is_dir() and not (folder / "model_index.json").is_file():
         raise UsageError(
             f"{text} holds no model: it is neither a folder of `dgpo train` (config.yaml) nor of diffusers"
             " (model_index.json)."
         )
-    if text != DEFAULT_MODEL and not Path(text).is_dir() and not HUB_ID.fullmatch(text):
-        hint = suggestion(text, [DEFAULT_MODEL])
-        raise UsageError(f'There is no model "{text}": neither a folder nor a hub id (OWNER/NAME).{hint}')
-    name = text if text == DEFAULT_MODEL else Path(text).resolve().name
-    return Choice(name, text)
+    find_model(text)
+    return Choice(expand(text).resolve().name, text)
 
 
 def load_choice(choice: Choice, sampling: Mapping[str, Any] | None = None) -> LoadedModel:
@@ -105,9 +106,9 @@ def describe_run_model(run: Path, base: str, step: int) -> dict[str, Any]:
 
 def _split_step(text: str) -> tuple[Path, int | None]:
     folder, at, step = text.rpartition("@")
-    if at and step.isdecimal() and not Path(text).exists():
-        return Path(folder), int(step)
-    return Path(text), None
+    if at and step.isdecimal() and not os.path.exists(expand(text)):
+        return expand(folder), int(step)
+    return expand(text), None
 
 
 def _choose_checkpoint(text: str, folder: Path, step: int | None) -> Choice:
@@ -210,10 +211,8 @@ def _step_of(checkpoint: Path) -> int:
 
 def _revision(base: str) -> str | None:
     """What tells two models of one name apart: a hash of a folder's files, the commit of a hub model."""
-    from dgpo.load import TINY
-
-    folder = TINY if base == DEFAULT_MODEL else Path(base)
-    return fingerprint(folder) if folder.is_dir() else _hub_commit(base)
+    place = find_model(base)
+    return fingerprint(place) if isinstance(place, Path) else _hub_commit(place)
 
 
 def _hub_commit(name: str) -> str | None:

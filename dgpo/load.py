@@ -1,7 +1,6 @@
 """Find a model by its name: the embedded one, a local diffusers folder, or a hub id."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,13 @@ import torch
 
 from dgpo.checkpoint import read_published
 from dgpo.config import Config, Training
+from dgpo.models.find import find_model
 from dgpo.models.pipeline import TextToImage
-from dgpo.models.sd3 import SD3, read_index
+from dgpo.models.pretrained import read_index
+from dgpo.models.sd3 import SD3
 from dgpo.policy import Policy
 from dgpo.run import find_checkpoint, read_config
-from rewards.errors import SetupError, UsageError, suggestion
 
-TINY = Path(__file__).parent / "models" / "tiny" / "weights"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -25,11 +24,9 @@ def load_model(name: str, *, dtype: str, device: torch.device, text_length: int)
     Raises:
         UsageError: the name is neither `tiny`, nor a folder with a `model_index.json`, nor of the form OWNER/NAME, or
             it is a model of another family.
-        SetupError: the hub cannot be reached or has no such model.
+        SetupError: its files are damaged or not all there; or the hub cannot be reached, refuses, or has no such model.
     """
-    place = find_model(name)
-    with _told_of_the_hub(name):
-        return SD3.from_folder(place, dtype=DTYPES[dtype], device=device, text_length=text_length)
+    return SD3.from_folder(find_model(name), dtype=DTYPES[dtype], device=device, text_length=text_length)
 
 
 def load_drawer(name: str, settings: Mapping[str, Any], device: torch.device) -> TextToImage | None:
@@ -39,43 +36,9 @@ def load_drawer(name: str, settings: Mapping[str, Any], device: torch.device) ->
         UsageError, SetupError: as `load_model` does; or the model does not know one of the sampler's `settings`.
     """
     place = find_model(name)
-    with _told_of_the_hub(name):
-        if read_index(place).get("_class_name") == SD3.FAMILY:
-            return None
-        return TextToImage.from_folder(place, settings, device=device)
-
-
-def find_model(name: str) -> Path | str:
-    """The folder of a model, or its hub id, whose files are not looked for yet.
-
-    Raises:
-        UsageError, SetupError: as `load_model` does.
-    """
-    path = TINY if name == "tiny" else Path(name)
-    if name == "tiny" and not path.is_dir():
-        raise SetupError(f"The embedded model is missing from {path}; install dgpo again.")
-    if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise UsageError(f"{path} is no diffusers folder: it holds no model_index.json.")
-        return path
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UsageError(
-            f'There is no model "{name}": neither a folder nor a hub id (OWNER/NAME).{suggestion(name, ["tiny"])}'
-        )
-    return name
-
-
-@contextmanager
-def _told_of_the_hub(name: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if Path(name).is_dir() or name == "tiny":
-            raise
-        raise SetupError(
-            f"The model {name} could not be loaded from the hub: {str(error).splitlines()[0]} "
-            f"Check the name and the connection, or give --model a local diffusers folder."
-        ) from None
+    if read_index(place).get("_class_name") == SD3.FAMILY:
+        return None
+    return TextToImage.from_folder(place, settings, device=device)
 
 
 def load_policy(name: str, config: Config, device: torch.device, *, trainable: bool = False) -> Policy:

@@ -21,8 +21,8 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 from dgpo.flow import seeded_generator
-from dgpo.models.sd3 import read_index
-from rewards.errors import SetupError, UsageError, suggestion
+from dgpo.models.pretrained import load_pretrained, read_index
+from rewards.errors import UsageError, suggestion
 from rewards.prompt import Prompt
 
 # Our names of sampler settings, as in `dgpo.config.Sampling`, and what diffusers calls them.
@@ -42,7 +42,7 @@ class TextToImage:
         pipeline.set_progress_bar_config(disable=True)
 
     @classmethod
-    def from_folder(cls, path: str | Path, settings: Mapping[str, Any], *, device: torch.device) -> "TextToImage":
+    def from_folder(cls, path: Path | str, settings: Mapping[str, Any], *, device: torch.device) -> "TextToImage":
         """Load a local folder or a hub id: safetensors only, no code but diffusers' own; bf16, on a CPU fp32.
 
         Raises:
@@ -53,13 +53,7 @@ class TextToImage:
         family = find_family(path)
         settle_arguments(family, settings)
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        try:
-            pipeline = family.from_pretrained(path, dtype=dtype, use_safetensors=True)
-        except (OSError, ValueError, ImportError) as error:
-            raise SetupError(
-                f"The model {path} ({family.__name__}) could not be loaded: {_first_line(error)} Only models saved as "
-                "safetensors, and without code of their own, are taken."
-            ) from error
+        pipeline = load_pretrained(family, path, dtype=dtype)
         return cls(pipeline.to(device), settings)
 
     @property
@@ -113,7 +107,7 @@ class _FullPrecisionNoise(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def find_family(path: str | Path) -> type[diffusers.DiffusionPipeline]:
+def find_family(path: Path | str) -> type[diffusers.DiffusionPipeline]:
     """The pipeline class of a folder or a hub id, if it draws images from texts.
 
     Raises:

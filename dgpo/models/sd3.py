@@ -6,7 +6,6 @@ Shapes: N prompts, T tokens, D text width, P pooled width; B images, C, H, W of 
 # Annotations in diffusers and transformers are narrower than what their functions take and give.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalOperand=false
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 from torch.func import functional_call
 
+from dgpo.models.pretrained import load_pretrained, read_index
 from rewards.errors import UsageError
 
 ATTENTION_PROJECTIONS = (
@@ -58,11 +58,12 @@ class SD3:
         self.transformer.requires_grad_(False).eval()
 
     @classmethod
-    def from_folder(cls, path: str | Path, *, dtype: torch.dtype, device: torch.device, text_length: int) -> "SD3":
+    def from_folder(cls, path: Path | str, *, dtype: torch.dtype, device: torch.device, text_length: int) -> "SD3":
         """Load a local diffusers folder or a hub id; a model published without T5 (`null` in its index) stays without.
 
         Raises:
             UsageError: it is a pipeline of another family.
+            SetupError: its files cannot be loaded.
         """
         index = read_index(path)
         family = index.get("_class_name")
@@ -73,7 +74,7 @@ class SD3:
             )
         absent = {name: None for name, value in index.items() if value == [None, None]}
         absent = {name: None for name in absent if name in ("text_encoder_3", "tokenizer_3")}
-        pipeline = StableDiffusion3Pipeline.from_pretrained(path, dtype=dtype, **absent)
+        pipeline = load_pretrained(StableDiffusion3Pipeline, path, dtype=dtype, **absent)
         pipeline.set_progress_bar_config(disable=True)
         return cls(pipeline.to(device), text_length)
 
@@ -131,12 +132,3 @@ class SD3:
 def to_uint8(pixels_BCHW: torch.Tensor) -> torch.Tensor:
     """Network pixels in [-1, 1] to 0..255, rounded to the nearest: the only place where pixels become integers."""
     return (pixels_BCHW.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def read_index(path: str | Path) -> dict:
-    """The `model_index.json` of a local folder or of a hub repository."""
-    if Path(path).is_dir():
-        return json.loads((Path(path) / "model_index.json").read_text())
-    from diffusers import DiffusionPipeline
-
-    return dict(DiffusionPipeline.load_config(path))

@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "clip_family"
 @pytest.fixture
 def embedded(monkeypatch, model_folder):
     """Stand-in weights for the embedded model, which is not what is looked at here."""
-    monkeypatch.setattr("dgpo.load.TINY", model_folder)
+    monkeypatch.setattr("dgpo.models.find.TINY", model_folder)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
@@ -60,7 +60,7 @@ def test_opencv_without_libgl_is_told_to_be_headless(monkeypatch):
 
 
 def test_missing_weights_of_the_embedded_model(monkeypatch, tmp_path):
-    monkeypatch.setattr("dgpo.load.TINY", tmp_path / "weights")
+    monkeypatch.setattr("dgpo.models.find.TINY", tmp_path / "weights")
     finding = doctor._examine_model()
     assert (finding.state, finding.needed) == ("missing", True)
     assert "dgpo.models.tiny.pretrain" in finding.text

@@ -45,12 +45,21 @@ def test_folder_and_hub_id_are_named_by_their_last_part(model_folder):
 
 
 @pytest.mark.parametrize(
-    ("text", "hint"), [("tinny", 'Did you mean "tiny"?'), ("./absent", "There is no model"), ("a/b/c", "a/b/c")]
+    ("text", "hint"), [("tinny", 'Did you mean "tiny"?'), ("./absent", "no model folder"), ("a/b/c", "no model folder")]
 )
-def test_unknown_model_is_refused_with_a_suggestion(text, hint):
-    with pytest.raises(UsageError, match="neither a folder nor a hub id") as error:
+def test_unknown_model_is_refused_with_a_sentence(text, hint):
+    with pytest.raises(UsageError, match="There is no model") as error:
         choose_model(text)
     assert hint in str(error.value)
+
+
+def test_the_embedded_model_goes_before_a_folder_of_its_name_and_says_so(tmp_path, monkeypatch, model_folder, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").symlink_to(model_folder)
+    assert choose_model("tiny").name == "tiny"
+    assert "would be ./tiny" in capsys.readouterr().err
+    assert choose_model("./tiny").text == "./tiny"
+    assert choose_model("./tiny").name == "noise"
 
 
 def test_folder_without_a_model_is_refused(tmp_path):

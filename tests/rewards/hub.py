@@ -32,6 +32,7 @@ class Served:
     size: int | None = None
     status: int = 200
     error_code: str = ""
+    error_message: str = ""
     cut_after: list[int] = field(default_factory=list)
     down_after_cut: int | None = None
     stall_after: int | None = None
@@ -149,6 +150,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             if code:
                 self.send_header("X-Error-Code", code)
+            if served is not None and served.error_message:
+                self.send_header("X-Error-Message", served.error_message)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -1,0 +1,52 @@
+"""Load a pipeline through diffusers: safetensors only, no code that comes with a model, faults told in a sentence."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
+
+from dgpo.models.folder import INDEX, read_json
+from dgpo.models.hub import fetch_index, told_of_the_hub
+from rewards.errors import SetupError
+
+# What the libraries raise for a file that does not hold what it should: no common ancestor, and nothing of ours runs
+# while they are caught.
+FAULTS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+)
+
+
+def read_index(place: Path | str) -> dict[str, Any]:
+    """The `model_index.json` of a local folder or of a hub id.
+
+    Raises:
+        SetupError: it cannot be had, or is none.
+    """
+    return read_json(place / INDEX if isinstance(place, Path) else fetch_index(place))
+
+
+def load_pretrained(family: type[DiffusionPipeline], place: Path | str, **options: Any) -> Any:
+    """The pipeline in a local folder or of a hub id.
+
+    Raises:
+        SetupError: its files cannot be loaded.
+    """
+    try:
+        with told_of_the_hub(place) if isinstance(place, str) else nullcontext():
+            return family.from_pretrained(place, use_safetensors=True, **options)
+    except FAULTS as error:
+        line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason is given")
+        raise SetupError(
+            f"The model {place} ({family.__name__}) could not be loaded: {type(error).__name__}: {line} Only whole "
+            "models, saved as safetensors and without code of their own, are taken; copy or download it again."
+        ) from error
