@@ -65,13 +65,13 @@ def split_setting(text: str, option: str, example: str) -> tuple[str, str]:
 
 def parse_sampling(sets: list[str] | None) -> dict[str, Any]:
     """The sampler settings given by --set, by name; their values are checked where they are used."""
-    import yaml
+    from dgpo.settings import parse_setting
 
     values = {}
     for text in sets or ():
-        name, value = split_setting(text, "--set", "sampling.NAME=VALUE, as in --set sampling.steps=20")
+        name, value = parse_setting(text, "sampling.steps=20")
         section, dot, field = name.partition(".")
-        if section != "sampling" or not dot:
+        if section != "sampling" or not (dot and field):
             raise UsageError(f'Only settings of the sampler can be given here, as sampling.NAME=VALUE; got "{text}".')
-        values[field] = yaml.safe_load(value)
+        values[field] = value
     return values

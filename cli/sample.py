@@ -13,12 +13,15 @@ from rewards.errors import SetupError, UsageError
 from rewards.prompt import Prompt
 
 SAMPLES = Path("runs/samples")
+LARGEST_SEED = 2**64 - 1
 
 
 def sample(
     prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What to draw.")],
     model: ModelName = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Starting noise; another seed, another image.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Starting noise; another seed, another image.")
+    ] = 0,
     sets: SamplingSets = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE.png", help="Default runs/samples/MODEL_PROMPTID_SEED.png.")

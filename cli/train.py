@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rewards.prompt import Prompt
 
 GATE_FAILED = 4
+OTHER_RECIPE = "ocr"
 
 
 def train(
@@ -315,7 +316,8 @@ def _default_recipe(model: str | None, rewards: list[str] | None) -> str:
     if names[0] in recipe_names():
         return names[0]
     raise UsageError(
-        f"There is no recipe for the reward {names[0]} yet; name one with --recipe ({', '.join(recipe_names())})."
+        f"There is no recipe for the reward {names[0]}, so say which settings to start from: --recipe {OTHER_RECIPE} "
+        f"suits most rewards (others: {', '.join(sorted(set(recipe_names()) - {OTHER_RECIPE}))})."
     )
 
 
@@ -335,11 +337,10 @@ def _run_name(config: Config) -> str:
 
 def _describe(config: Config, folder: Path, training: TrainingPrompts, processes: int) -> None:
     """`--dry-run`: settings, cost, geometry, times; nothing is loaded or written."""
-    import yaml
-
     from dgpo.plan import describe_geometry, describe_passes, planned_passes
+    from dgpo.settings import dump_settings
 
-    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
+    print(dump_settings(config.model_dump(mode="json")), end="")
     say(f"would train in {folder} on {training.describe()}")
     say(describe_geometry(config, processes))
     say(describe_passes(planned_passes(config)))

@@ -3,25 +3,38 @@
 YAML in, YAML out (`config.yaml` in the run folder). An unknown key or an impossible value is an error with a sentence.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dgpo.guards import Guard, parse_guard
+from dgpo.settings import parse_setting, read_settings
 from rewards.errors import UsageError, suggestion
 from rewards.spec import RewardSpec, anchor, parse_rewards
 
 RECIPES = Path(__file__).parent / "recipes"
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+# More than any machine does in a lifetime; beyond, libraries stop counting.
+LARGEST = 1_000_000_000
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
 
 
 class Training(Section):
@@ -50,12 +63,12 @@ class Sampling(Section):
     """Pixels; none means the model's own size."""
     width: Count | None = None
     """Pixels; none means the model's own size."""
-    text_length: Annotated[int, Field(ge=0)] = 128
+    text_length: Whole = 128
     """T5 tokens a prompt; ignored by a model without T5."""
 
 
 class Rollout(Section):
-    old_after: Annotated[int, Field(ge=0)] | None = None
+    old_after: Whole | None = None
     """Draw with the old policy from this iteration on; none means always the current one."""
     micro_batch: Count = 16
     """Images drawn and decoded at once on a rank."""
@@ -64,7 +77,7 @@ class Rollout(Section):
 class Times(Section):
     count: Count = 4
     """Training times an iteration, drawn without replacement from the rollout's own table."""
-    min_sigma: Annotated[float, Field(ge=0, lt=1)] = 0.6
+    min_sigma: Decay = 0.6
     """The timestep clip: only times of at least this noise level are trained on."""
     one_update: bool = True
     """One optimiser step with the mean gradient of all times; otherwise one step a time, with that time's gradient."""
@@ -97,9 +110,9 @@ class Advantage(Section):
 class Optimizer(Section):
     learning_rate: Positive = 3e-4
     """AdamW step size."""
-    warm_up: Annotated[int, Field(ge=0)] = 0
+    warm_up: Whole = 0
     """Optimiser steps over which the step size rises from zero."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """AdamW's averaging of gradients and of their squares."""
     weight_decay: NonNegative = 1e-4
     """AdamW's decoupled decay."""
@@ -112,18 +125,18 @@ class Optimizer(Section):
 
 
 class Averages(Section):
-    old_decay: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    old_decay: Decay = 0.3
     """Largest decay of the old policy, an average of the trained weights."""
     old_growth: NonNegative = 0.001
     """The old policy's decay is this times the optimiser step, up to `old_decay`."""
-    evaluation_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    evaluation_decay: Decay = 0.9
     """Largest decay of the average that is evaluated and published; 0 evaluates the trained weights themselves."""
     evaluation_every: Count = 8
     """Iterations between updates of that average."""
 
 
 class Evaluation(Section):
-    every: Annotated[int, Field(ge=0)] = 0
+    every: Whole = 0
     """Iterations between evaluations on held-out prompts; 0 is never."""
     prompts: Count = 32
     """How many of the suite's prompts."""
@@ -156,9 +169,9 @@ class Evaluation(Section):
 
 
 class Watch(Section):
-    canaries: Annotated[int, Field(ge=0)] = 4
+    canaries: Whole = 4
     """Pictures drawn by us that every reward scores at the start, alone and in batches, and again later; 0 is none."""
-    canary_every: Annotated[int, Field(ge=0)] = 25
+    canary_every: Whole = 25
     """Iterations between two looks at the canaries; there is one before every checkpoint besides."""
     drift: Literal["stop", "warn"] = "stop"
     """What follows when a canary's score is no longer what it was at the start of the run."""
@@ -171,7 +184,7 @@ class Watch(Section):
 
 
 class Every(Section):
-    every: Annotated[int, Field(ge=0)] = 50
+    every: Whole = 50
     """Iterations between two of them; 0 is only at the end."""
 
 
@@ -190,15 +203,15 @@ class Config(Section):
     """Prompt file or suite to train on; none means the model's own training prompts."""
     steps: Count = 200
     """Iterations: one rollout with its updates each."""
-    seed: int = 0
-    """All randomness follows from it."""
+    seed: Seed = 0
+    """All randomness follows from it; any number of 64 bits."""
     groups: Count = 8
     """Prompts an iteration (K)."""
     group_size: Count = 16
     """Images a prompt (G)."""
-    max_failed: Annotated[int, Field(ge=0)] = 0
+    max_failed: Whole = 0
     """Failed scores allowed in an iteration; one more stops the run, resumable."""
-    workers: Annotated[int, Field(ge=0)] = 1
+    workers: Whole = 1
     """Scoring processes; 0 scores in the training process."""
     training: Training = Training()
     sampling: Sampling = Sampling()
@@ -242,46 +255,60 @@ class Config(Section):
 
 
 def load_config(recipe: str | Path, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Config:
-    """The config of a recipe (a name or a YAML file), changed by `overrides` and by `--set a.b=value` texts."""
+    """The config of a recipe (a name or a YAML file), changed by `overrides` and by `--set a.b=value` texts.
+
+    Raises:
+        UsageError: names each wrong setting, and where it was given.
+    """
     path = find_recipe(recipe)
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold settings as `name: value` lines.")
-    for name, value in (overrides or {}).items():
-        place(values, name.split("."), value)
+    values, lines = read_settings(path)
+    given = {name: (value, "on the command line") for name, value in (overrides or {}).items()}
     for text in sets:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--set takes NAME=VALUE, for instance --set optimizer.learning_rate=1e-4; got {text!r}.")
-        try:
-            place(values, name.strip().split("."), yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise UsageError(f"--set {text}: the value is not valid YAML.") from None
-    return check_config(values, source=str(path))
+        name, value = parse_setting(text)
+        given[name] = (value, f"by --set {text}")
+    for name, (value, _) in given.items():
+        place(values, name.split("."), value)
+
+    def source(name: str) -> str:
+        """Who gave a setting, or the section or list it stands in."""
+        while name:
+            if name in given:
+                return given[name][1]
+            if name in lines:
+                return f"{path}, line {lines[name]}"
+            name = name.rpartition(".")[0]
+        return str(path)
+
+    return check_config(values, source)
 
 
-def check_config(values: Mapping[str, Any], source: str) -> Config:
-    """A `Config`, or a `UsageError` that names each wrong setting and its nearest right name."""
+def check_config(values: Mapping[str, Any], source: str | Callable[[str], str]) -> Config:
+    """A `Config`, or a `UsageError` that names each wrong setting, its nearest right name and its `source`."""
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(_with_tuples(values))
     except ValidationError as errors:
-        raise UsageError("\n".join(_sentence(error, source) for error in errors.errors())) from None
+        told = [_sentence(error, source) for error in errors.errors()]
+        raise UsageError("\n".join(told)) from None
 
 
 def find_recipe(recipe: str | Path) -> Path:
     """The YAML file of a named recipe, or the file itself."""
+    if str(recipe) in recipe_names():
+        return RECIPES / f"{recipe}.yaml"
     path = Path(recipe)
-    if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
-            return path
+    if os.path.isdir(path):
+        raise UsageError(
+            f"{path} is a run folder; the recipe it was made by is {path / 'config.yaml'}."
+            if (path / "config.yaml").is_file()
+            else f"{path} is a folder, and a recipe is a YAML file; name the file."
+        )
+    if path.suffix not in (".yaml", ".yml"):
+        raise UsageError(
+            f'There is no recipe "{recipe}" (a file\'s name ends in .yaml).{suggestion(str(recipe), recipe_names())}'
+        )
+    if not os.path.isfile(path):
         raise UsageError(f"There is no recipe file {path}.")
-    named = RECIPES / f"{recipe}.yaml"
-    if not named.is_file():
-        raise UsageError(f'There is no recipe "{recipe}".{suggestion(str(recipe), recipe_names())}')
-    return named
+    return path
 
 
 def recipe_names() -> list[str]:
@@ -310,11 +337,30 @@ def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> list[s
     return names
 
 
-def _sentence(error: Any, source: str) -> str:
+def _with_tuples(value: Any) -> Any:
+    """YAML's lists as the tuples that settings are: types are taken strictly, so that `yes` is no number of steps."""
+    if isinstance(value, Mapping):
+        return {name: _with_tuples(inner) for name, inner in value.items()}
+    return tuple(_with_tuples(inner) for inner in value) if isinstance(value, list | tuple) else value
+
+
+# What pydantic says of a type in words of Python.
+_WORDS = {
+    "tuple_type": "Input should be a list",
+    "model_type": "This is a section, with settings of its own",
+    "bool_type": "Input should be true or false",
+    "int_type": "Input should be a whole number",
+    "float_type": "Input should be a number",
+    "string_type": "Input should be text; quote it if it looks like a number",
+}
+
+
+def _sentence(error: Any, source: str | Callable[[str], str]) -> str:
     name = ".".join(str(part) for part in error["loc"])
+    origin = source if isinstance(source, str) else source(name)
     if error["type"] == "extra_forbidden":
-        return f'There is no setting "{name}" ({source}).{suggestion(name, setting_names())}'
-    message = error["msg"].removeprefix("Value error, ")
-    return (
-        f"{name or 'The settings'}: {message} (got {error['input']!r}, {source})." if name else f"{message} ({source})."
-    )
+        return f'There is no setting "{name}" ({origin}).{suggestion(name, setting_names())}'
+    message = _WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
+    got = repr(error["input"])
+    got = got if len(got) <= 80 else f"{got[:80]}..."
+    return f"{name}: {message} (got {got}, {origin})." if name else f"{message} ({origin})."

@@ -79,3 +79,8 @@ def seeded_generator(*identity: str | int) -> torch.Generator:
     """A CPU generator of its own for each identity (a prompt's id and a seed, say), seeded with a hash of it."""
     digest = hashlib.sha256("\x1f".join(map(str, identity)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def generator_of(number: int) -> torch.Generator:
+    """A CPU generator seeded with a number that was calculated; one beyond 64 bits comes round from the other end."""
+    return torch.Generator().manual_seed(number if -(2**63) <= number < 2**64 else number % 2**64)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from dgpo.flow import generator_of
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
 
@@ -22,5 +23,5 @@ class PromptStream:
         return [self.prompts[self._order(place // len(self.prompts))[place % len(self.prompts)]] for place in places]
 
     def _order(self, epoch: int) -> list[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + 77_777 + epoch)
+        generator = generator_of(self.seed * 1_000_003 + 77_777 + epoch)
         return torch.randperm(len(self.prompts), generator=generator).tolist()

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dgpo.checkpoint import checkpoints, damage
 from dgpo.config import Config, check_config
+from dgpo.settings import dump_settings, read_settings
 from rewards.errors import UsageError
 from rewards.files import replace_file
 
@@ -67,7 +66,7 @@ class Run:
         elif continues:
             self._refuse_other(read_config(self.folder), config)
         replace_file(facts, (json.dumps(dict(provenance), indent=2) + "\n").encode())
-        replace_file(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
+        replace_file(path, dump_settings(config.model_dump(mode="json")).encode())
         self.checkpoints.mkdir(exist_ok=True)
         return continues
 
@@ -121,10 +120,9 @@ def read_config(folder: Path) -> Config:
     path = folder / "config.yaml"
     if not path.is_file():
         raise UsageError(f"{folder} is no run folder: it holds no config.yaml.")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from None
+    values, _ = read_settings(path)
+    if not values:
+        raise UsageError(f"{path} is empty, and a run's settings were in it; bring it back.")
     return check_config(values, source=str(path))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dgpo.config import Config
-from dgpo.flow import add_noise, seeded_noise, velocity_error
+from dgpo.flow import add_noise, generator_of, seeded_noise, velocity_error
 from dgpo.models.attention import training_attention
 from dgpo.models.sd3 import Conditioning
 from dgpo.objective import group_margins, image_weights, preference_loss, reported_loss, unclipped
@@ -212,6 +212,5 @@ def choose_times(table: list[float], config: Config, step: int) -> list[float]:
             f"times.count is {config.times.count}, but the rollout visits {len(allowed)} times of at least "
             f"times.min_sigma {config.times.min_sigma:g} ({visited}). Lower one of them, or raise sampling.steps."
         )
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    order = torch.randperm(len(allowed), generator=generator).tolist()
+    order = torch.randperm(len(allowed), generator=generator_of(config.seed * 1_000_003 + step)).tolist()
     return [allowed[place] for place in order[: config.times.count]]

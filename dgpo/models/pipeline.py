@@ -11,6 +11,7 @@ drawing from the same generator.
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -180,14 +181,8 @@ def _check_value(name: str, value: Any, default: Any) -> None:
     elif isinstance(default, bool):
         fits, wanted = isinstance(value, bool), "true or false"
     elif name == "guidance" or isinstance(default, (int, float)):
-        fits, wanted = type(value) in (int, float), "a number"
+        fits, wanted = type(value) in (int, float) and math.isfinite(value), "a number"
     else:
         fits, wanted = isinstance(value, str), "a text"
     if not fits:
         raise UsageError(f"sampling.{name} takes {wanted}; got {value!r}.")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    line = text.splitlines()[0] if text else type(error).__name__
-    return line if line.endswith(".") else f"{line}."

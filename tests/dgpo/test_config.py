@@ -1,7 +1,7 @@
 import pytest
-import yaml
 
 from dgpo.config import RECIPES, Config, check_config, find_recipe, load_config, recipe_names, setting_names
+from dgpo.settings import dump_settings
 from rewards.errors import UsageError
 
 
@@ -28,6 +28,20 @@ def test_every_wrong_setting_is_named_at_once():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+        ({"seed": 2**64}, "seed: Input should be less than"),
+        ({"steps": True}, "steps: Input should be a whole number (got True"),
+        ({"steps": 10**30}, "steps: Input should be less than or equal to 1000000000"),
+        ({"steps": "010"}, "steps: Input should be a whole number (got '010'"),
+        ({"prompts": 3}, "prompts: Input should be text"),
+        ({"times": {"one_update": "no"}}, "times.one_update: Input should be true or false"),
+        ({"sampling": {"guidance": float("inf")}}, "sampling.guidance: Input should be a finite number"),
+        ({"objective": {"kl": float("nan")}}, "objective.kl: Input should be a finite number"),
+        ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate: Input should be a finite number"),
+        ({"optimizer": {"betas": [1.0, 0.9]}}, "optimizer.betas.0: Input should be less than 1"),
+        ({"optimizer": {"betas": [0.9, -0.1]}}, "optimizer.betas.1: Input should be greater than or equal to 0"),
+        ({"rewards": "ocr"}, "rewards: Input should be a list"),
+        ({1: 2}, "1: Keys should be strings"),
         ({"group_size": 1}, "a group teaches by comparing"),
         ({"steps": 0}, "steps: Input should be greater than or equal to 1 (got 0"),
         ({"sampling": {"guidance": 0.5}}, "sampling.guidance"),
@@ -72,7 +86,9 @@ def test_last_set_wins_and_lists_are_yaml(recipe):
         ("steps.a=1", "not a section"),
         ("steps=many", "steps"),
         ("stepz=1", 'Did you mean "steps"'),
-        ("rewards=[ocr", "rewards=\\[ocr"),
+        ("rewards=[ocr", r"--set rewards=\[ocr: the value is not valid YAML.*line 1"),
+        ("groups=0", r"groups: .*\(got 0, by --set groups=0\)"),
+        ("sampling={guidance: 0}", r"sampling\.guidance: .*by --set sampling=\{guidance: 0\}"),
         ("=1", "There is no setting"),
     ],
 )
@@ -80,6 +96,35 @@ def test_bad_set_is_refused(recipe, text, said):
     recipe.write_text(recipe.read_text() + "steps: 5\n")
     with pytest.raises(UsageError, match=said):
         load_config(recipe, {}, [text])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps: 5\ngroups: 0\n", r"groups: .*\(got 0, .*mine\.yaml, line 2\)"),
+        ("sampling:\n  steps: 5\n  guidance: 0\n", r"sampling\.guidance: .*mine\.yaml, line 3\)"),
+        ("optimizer:\n  learning_rat: 1\n", r'"optimizer\.learning_rat" \(.*mine\.yaml, line 2\)'),
+        ("optimizer:\n  betas: [1, 0.9]\n", r"optimizer\.betas\.0: .*mine\.yaml, line 2\)"),
+    ],
+)
+def test_wrong_setting_is_told_with_the_line_of_the_recipe(recipe, text, said):
+    recipe.write_text(text)
+    with pytest.raises(UsageError, match=said):
+        load_config(recipe, {"seed": 3})
+
+
+def test_wrong_option_is_told_apart_from_the_recipe(recipe):
+    with pytest.raises(UsageError, match=r"seed: .*\(got -3, on the command line\)"):
+        load_config(recipe, {"seed": -3})
+
+
+def test_folder_is_no_recipe_and_a_run_names_its_own(tmp_path):
+    with pytest.raises(UsageError, match="is a folder, and a recipe is a YAML file"):
+        find_recipe(tmp_path)
+    (tmp_path / "config.yaml").write_text("steps: 3\n")
+    with pytest.raises(UsageError, match=r"is a run folder.*config\.yaml"):
+        find_recipe(tmp_path)
+    assert load_config(tmp_path / "config.yaml").steps == 3
 
 
 def test_bad_recipe_file_is_refused(tmp_path):
@@ -100,10 +145,12 @@ def test_unknown_recipe_gets_the_nearest_name():
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_loads_and_comes_back_from_yaml(name):
+def test_every_recipe_loads_and_comes_back_from_yaml(name, tmp_path):
     config = load_config(name)
     assert config.rewards
-    assert check_config(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))), name) == config
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_settings(config.model_dump(mode="json")))
+    assert load_config(path) == config
     assert (RECIPES / f"{name}.yaml").read_text().startswith("#")
 
 

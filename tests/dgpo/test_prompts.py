@@ -1,6 +1,7 @@
 from collections import Counter
 
 import pytest
+import torch
 
 from dgpo.prompts import PromptStream
 from rewards.errors import UsageError
@@ -32,3 +33,16 @@ def test_seed_matters():
 def test_no_prompts_are_refused():
     with pytest.raises(UsageError, match="no prompts"):
         PromptStream([], seed=0)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 9 * 10**12, 18 * 10**12])
+def test_order_is_that_of_the_numbers_it_always_was(seed):
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(seed * 1_000_003 + 77_777)).tolist()
+    assert PromptStream(PROMPTS, seed).take(0, 7) == [PROMPTS[place] for place in order]
+
+
+def test_every_seed_of_64_bits_has_an_order():
+    orders = {
+        tuple(prompt.id for prompt in PromptStream(PROMPTS, seed).take(0, 7)) for seed in (2**64 - 1, 2**63, 10**14)
+    }
+    assert len(orders) == 3

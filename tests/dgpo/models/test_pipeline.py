@@ -112,6 +112,7 @@ def test_settings_reach_the_pipeline(unet_folder, drawer):
         ({"steps": True}, "whole number from 1 up"),
         ({"width": 3.5}, "whole number from 1 up"),
         ({"guidance": "high"}, "takes a number"),
+        ({"guidance": float("inf")}, "takes a number"),
         ({"eta": "none"}, "takes a number"),
         ({"negative_prompt": 3}, "takes a text"),
     ],
