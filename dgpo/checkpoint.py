@@ -7,8 +7,10 @@ SHA-256, so a damaged checkpoint is known before it is used.
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,15 @@ from diffusers import StableDiffusion3Pipeline
 from safetensors.torch import load_file, save_file
 
 from dgpo.policy import ADAPTER, Policy
-from rewards.errors import UsageError
+from rewards.errors import SetupError, UsageError
 from rewards.files import sha256
 
 MANIFEST = "manifest.json"
 LORA_FILE = "pytorch_lora_weights.safetensors"
+STATE_FILES = ("trainer.json", "trainer.safetensors")
+
+_SAVED = ".saved"
+_NAME = re.compile(r"step-(\d{6}|[1-9]\d{6,})")
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,14 @@ class Progress:
 
 def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
     """Write beside, then rename: a reader sees all of it or nothing."""
-    final = folder / f"step-{progress.step:06d}"
+    final = checkpoint_of(folder, progress.step)
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     publish_weights(partial, policy)
-    save_file(_trainer_tensors(policy, optimizer), partial / "trainer.safetensors")
     (partial / "trainer.json").write_text(json.dumps({"step": progress.step, "updates": progress.updates}))
+    save_file(_trainer_tensors(policy, optimizer), partial / "trainer.safetensors")
+    _share(partial, like=partial / "trainer.json")
     hashes = {str(path.relative_to(partial)): sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()}
     (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
     for path in partial.rglob("*"):
@@ -53,6 +60,7 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimiz
         final.rename(replaced)
     partial.rename(final)
     shutil.rmtree(replaced, ignore_errors=True)
+    (folder / _SAVED).touch()
     _flush(folder)
     return final
 
@@ -61,10 +69,11 @@ def publish_weights(folder: Path, policy: Policy) -> None:
     """What `dgpo eval` and diffusers load: the evaluation average, or the trained weights where none is kept."""
     weights: dict[str, Any] = policy.published_weights("average" if "average" in policy.snapshots else "current")
     if policy.training.method == "lora":
-        metadata = policy.model.transformer.peft_config[ADAPTER].to_dict()
+        metadata = _in_order(policy.model.transformer.peft_config[ADAPTER].to_dict())
         StableDiffusion3Pipeline.save_lora_weights(
             folder, transformer_lora_layers=weights, transformer_lora_adapter_metadata=metadata
         )
+        _order_header(folder / LORA_FILE)
     else:
         (folder / "transformer").mkdir()
         save_file(weights, folder / "transformer" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
@@ -105,22 +114,80 @@ def restore_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimi
 
 
 def checkpoints(folder: Path) -> Iterator[Path]:
-    """Newest first."""
-    yield from sorted(folder.glob("step-[0-9]*"), key=lambda path: (len(path.name), path.name), reverse=True)
+    """Newest first; a copy that somebody has put beside them under another name is none."""
+    found = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+    yield from sorted(found, key=step_of, reverse=True)
+
+
+def once_held_some(folder: Path) -> bool:
+    """Whether a checkpoint was saved here, even if it is gone now: then a run that finds none must not begin again."""
+    return (folder / _SAVED).exists() or any(not path.name.startswith(".") for path in folder.iterdir())
+
+
+def checkpoint_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"step-{step:06d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None when every file is as it was written."""
+    """What is wrong with a checkpoint, or None when every file is as it was written.
+
+    Raises:
+        SetupError: a file that is there may not be read, which is no damage.
+    """
     try:
-        hashes = dict(json.loads((path / MANIFEST).read_text()))
-    except (OSError, ValueError, TypeError):
+        with _readable(path / MANIFEST):
+            hashes = json.loads((path / MANIFEST).read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
         return "its manifest cannot be read"
+    if not isinstance(hashes, dict) or not set(STATE_FILES) < set(hashes):
+        return "its manifest does not name its files"
     for name, expected in hashes.items():
         if not (path / name).is_file():
             return f"{name} is missing"
-        if sha256(path / name) != expected:
-            return f"{name} is damaged"
+        with _readable(path / name):
+            if sha256(path / name) != expected:
+                return f"{name} is damaged"
     return None
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read ({error.strerror}). Ask its owner, or mend the disk.") from None
+
+
+def _share(folder: Path, like: Path) -> None:
+    """Give all files the mode of one that Python has written, which follows the umask; safetensors' is 0600."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(like.stat().st_mode & 0o777)
+
+
+def _in_order(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Sets as sorted lists, so that the same adapter is described by the same words."""
+    return {name: sorted(value) if isinstance(value, set) else value for name, value in metadata.items()}
+
+
+def _order_header(path: Path) -> None:
+    """Sort the metadata of a safetensors file, whose order is by chance; nothing else moves."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        written = file.read(size)
+        header = json.loads(written)
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        assert sorted(ordered) == sorted(written), "only the order of what is written there changes"
+        file.seek(8)
+        file.write(ordered)
 
 
 def _trainer_tensors(policy: Policy, optimizer: torch.optim.Optimizer | None) -> dict[str, torch.Tensor]:

@@ -6,15 +6,16 @@ process group at a time may write in it; the same command continues it, another 
 
 import fcntl
 import json
-import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dgpo.checkpoint import checkpoints, damage
+from dgpo.checkpoint import checkpoint_of, checkpoints, damage, once_held_some, step_of
 from dgpo.config import Config, check_config
+from dgpo.contents import NAMES, changed
+from dgpo.metrics import append_line, cut_lines, read_lines, set_aside
 from dgpo.settings import dump_settings, read_settings
 from rewards.errors import UsageError
 from rewards.files import replace_file
@@ -50,28 +51,64 @@ class Run:
                 ) from None
             yield
 
-    def begin(self, config: Config, provenance: Mapping[str, Any], *, fresh: bool) -> bool:
-        """Make the folder this run's; True when it continues an earlier part of the same run.
+    def refuse_other(self, config: Config, contents: Mapping[str, Any], *, fresh: bool) -> None:
+        """Refuse a folder that another run has, by as many of the contents as are known already; changes nothing.
+
+        A folder in which nothing was made yet belongs to nobody, and one that is to start `fresh` to the new run.
 
         Raises:
-            UsageError: the folder belongs to a run with other settings, or holds something that is no run.
+            UsageError: the folder belongs to another run, or holds something that is no run.
         """
-        path, facts = self.folder / "config.yaml", self.folder / "run.json"
-        continues = path.exists() and facts.exists()
-        if not continues and any(entry.name[0] != "." and entry != facts for entry in self.folder.iterdir()):
-            raise UsageError(f"{self.folder} is not empty and holds no run. Choose another --output.")
+        if not self._holds_a_run():
+            entries = self.folder.iterdir() if self.folder.is_dir() else ()
+            if any(entry.name[0] != "." and entry.name != "run.json" for entry in entries):
+                raise UsageError(f"{self.folder} is not empty and holds no run. Choose another --output.")
+            return
+        differing = [] if fresh or not self._made_something() else self._differing(config, contents)
+        if differing:
+            raise UsageError(
+                f"{self.folder} holds another run: {'; '.join(differing)}. Bring back what it began with, choose "
+                "another --output, or start over with --fresh (which deletes that run)."
+            )
+
+    def begin(
+        self,
+        config: Config,
+        provenance: Mapping[str, Any],
+        *,
+        fresh: bool,
+        on_note: Callable[[str], None] = lambda sentence: None,
+    ) -> bool:
+        """Make the folder this run's; True when it continues an earlier part of the same run.
+
+        Args:
+            provenance: what run.json will hold; its `contents` tell whether this is made from the same as before.
+
+        Raises:
+            UsageError: as `refuse_other` does; or the run's checkpoints are gone.
+        """
+        continues = False
+        contents = provenance.get("contents", {})
+        self.refuse_other(config, contents, fresh=fresh)
         if fresh:
             self._clear()
-            continues = False
-        elif continues:
-            self._refuse_other(read_config(self.folder), config)
-        replace_file(facts, (json.dumps(dict(provenance), indent=2) + "\n").encode())
-        replace_file(path, dump_settings(config.model_dump(mode="json")).encode())
+        elif self._made_something():
+            for note in self._unrecorded(contents):
+                on_note(note)
+            continues = self._find_start(on_note)
+        elif self._holds_a_run():
+            self._release(config, contents)
+        replace_file(self.folder / "run.json", (json.dumps(dict(provenance), indent=2) + "\n").encode())
+        replace_file(self.folder / "config.yaml", dump_settings(config.model_dump(mode="json")).encode())
         self.checkpoints.mkdir(exist_ok=True)
         return continues
 
     def last_checkpoint(self) -> tuple[Path | None, list[str]]:
-        """The newest whole checkpoint, and a sentence for each damaged one that was passed over (and set aside)."""
+        """The newest whole checkpoint, and a sentence for each damaged one that was passed over (and set aside).
+
+        Raises:
+            UsageError: there are some, and none of them is whole.
+        """
         notes = []
         for path in checkpoints(self.checkpoints):
             problem = damage(path)
@@ -81,36 +118,84 @@ class Run:
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
+        if notes:
+            raise self._lost(f"none of its checkpoints can be used. The last of them: {notes[-1].partition(';')[0]}")
         return None, notes
 
-    def cut_metrics(self, step: int) -> None:
-        """Forget the lines written after `step`: the run goes on from there and writes them again."""
-        if self.metrics.exists():
-            kept = [line for line in _whole_lines(self.metrics) if line["step"] <= step]
-            replace_file(self.metrics, "".join(_strict_json(line) + "\n" for line in kept).encode())
+    def cut_metrics(self, step: int) -> list[str]:
+        """Forget the lines written after `step`, as the run goes on from there; a sentence about what is damaged."""
+        return cut_lines(self.metrics, step)
 
     def record(self, line: Mapping[str, Any]) -> None:
-        """Append one line; a number that does not exist (the mean of no scores) is null."""
-        with self.metrics.open("a") as file:
-            file.write(_strict_json(line) + "\n")
+        """Append one line to the metrics."""
+        append_line(self.metrics, line)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        return _whole_lines(self.metrics) if self.metrics.exists() else []
+        return read_lines(self.metrics).whole
 
-    def _refuse_other(self, there: Config, here: Config) -> None:
-        old, new = there.model_dump(), here.model_dump()
-        differing = [name for name in new if name not in FREE and old[name] != new[name]]
-        if differing:
-            told = "; ".join(f"{name} is {old[name]!r} there and {new[name]!r} here" for name in differing)
-            raise UsageError(
-                f"{self.folder} holds another run: {told}. Choose another --output, or start over with --fresh "
-                "(which deletes that run)."
-            )
+    def _holds_a_run(self) -> bool:
+        return (self.folder / "config.yaml").exists() and (self.folder / "run.json").exists()
+
+    def _made_something(self) -> bool:
+        """Whether an iteration was done here: a start that failed before leaves nothing worth keeping."""
+        kept = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
+        return self._iterations() > 0 or any(path.name[0] != "." and path.name != "step-000000" for path in kept)
+
+    def _iterations(self) -> int:
+        return max((line["step"] for line in self.read_metrics()), default=0)
+
+    def _differing(self, config: Config, contents: Mapping[str, Any]) -> list[str]:
+        """What another run was told or made from; what is known by its contents may have another name."""
+        recorded = read_facts(self.folder).get("contents", {})
+        old, new = flatten(read_config(self.folder)), flatten(config)
+        told = [
+            f"{name} is {old.get(name)!r} there and {value!r} here"
+            for name, value in new.items()
+            if name.partition(".")[0] not in FREE and name not in recorded and old.get(name) != value
+        ]
+        return told + list(changed(recorded, contents))
+
+    def _unrecorded(self, contents: Mapping[str, Any]) -> list[str]:
+        absent = [NAMES[name] for name in contents if name not in read_facts(self.folder).get("contents", {})]
+        if not absent:
+            return []
+        return [
+            f"{self.folder} does not record the contents of {', '.join(absent)} that it began with; they are taken to"
+            " be those of now, and recorded."
+        ]
+
+    def _find_start(self, on_note: Callable[[str], None]) -> bool:
+        """Whether there is a checkpoint to go on from; without one a run begins again, unless one has been lost."""
+        if any(checkpoints(self.checkpoints)):
+            return True
+        every, done = read_config(self.folder).checkpoint.every, self._iterations()
+        if 0 < every < done or not self.checkpoints.is_dir() or once_held_some(self.checkpoints):
+            raise self._lost(f"it has trained {done} iterations, and none of its checkpoints is there any more")
+        aside = set_aside(self.metrics)
+        on_note(
+            f"{self.folder} was ended before its first checkpoint; its {done} iterations are made again (their metrics"
+            f" are kept in {aside.name})."
+        )
+        return False
+
+    def _lost(self, what: str) -> UsageError:
+        return UsageError(
+            f"{self.folder} cannot be continued: {what}. Put a checkpoint back, choose another --output, or start over"
+            " with --fresh (which deletes that run)."
+        )
+
+    def _release(self, config: Config, contents: Mapping[str, Any]) -> None:
+        """Take over the folder of a start that made nothing; what it left is of use to the same run only."""
+        if self._differing(config, contents):
+            self._clear()
+        self.metrics.unlink(missing_ok=True)
 
     def _clear(self) -> None:
         """Delete a run's files, and only those; what marks the folder as a run's goes last."""
         for name in ("checkpoints", "canaries", "samples", "evaluations"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
+        for path in self.folder.glob("metrics.*-*.jsonl"):
+            path.unlink()
         for name in ("metrics.jsonl", "curve.png", "prompts.sha256", "config.yaml", "run.json"):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -126,40 +211,50 @@ def read_config(folder: Path) -> Config:
     return check_config(values, source=str(path))
 
 
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What run.json says of a run; nothing where there is none.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    path = folder / "run.json"
+    try:
+        facts = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict) or not isinstance(facts.get("contents", {}), dict):
+        raise UsageError(
+            f"{path} is damaged: it holds no record of a run. Bring it back; or write {{}} into it, to go on without "
+            "knowing what the run was made from."
+        )
+    return facts
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted name."""
+
+    def walk(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, value
+
+    return dict(walk(config.model_dump(mode="json"), ""))
+
+
 def find_checkpoint(folder: Path, step: int | None) -> Path:
     """The checkpoint of that step, or the newest; refused with a sentence if it is absent or damaged."""
     present = list(checkpoints(folder / "checkpoints"))
     if not present:
         raise UsageError(f"{folder} holds no checkpoint yet.")
-    path = present[0] if step is None else folder / "checkpoints" / f"step-{step:06d}"
+    path = present[0] if step is None else checkpoint_of(folder / "checkpoints", step)
     if path not in present:
-        steps = ", ".join(str(int(found.name.removeprefix("step-"))) for found in reversed(present))
+        steps = ", ".join(str(step_of(found)) for found in reversed(present))
         raise UsageError(f"{folder} has no checkpoint of step {step}; it has {steps}.")
     problem = damage(path)
     if problem is not None:
         raise UsageError(f"{path} cannot be used: {problem}. Name another one with @STEP.")
     return path
-
-
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Lines that are whole; a killed run may leave half of one."""
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines
-
-
-def _strict_json(value: Any) -> str:
-    return json.dumps(_without_nan(value), allow_nan=False)
-
-
-def _without_nan(value: Any) -> Any:
-    """NaN and infinities are no JSON."""
-    if isinstance(value, Mapping):
-        return {name: _without_nan(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -293,7 +293,7 @@ class Trainer:
             self.progress = restore_checkpoint(path, self.policy, self.optimizer)
             self._note([f"continuing from {path} at step {self.progress.step}"])
         if self.ranks.main:
-            self.run.cut_metrics(self.progress.step or -1)  # at step 0 the first look is taken again
+            self._note(self.run.cut_metrics(self.progress.step or -1))  # at step 0 the first look is taken again
 
     def _note(self, sentences: Sequence[str]) -> None:
         for sentence in sentences:

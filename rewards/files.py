@@ -4,6 +4,8 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rewards.errors import UsageError
@@ -57,14 +59,30 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint(folder: Path) -> str:
-    """Names and contents of all files of a folder, as one hash; hidden files are left out."""
+def fingerprint(folder: Path, parts: Collection[str] | None = None) -> str:
+    """Names and contents of a folder's files, as one hash; hidden files are left out, links are followed.
+
+    Args:
+        parts: of what lies directly in the folder, only these files and folders count.
+    """
+    found = [path for path in _files(folder) if parts is None or path.relative_to(folder).parts[0] in parts]
     digest = hashlib.sha256()
-    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
-        name = path.relative_to(folder)
-        if not any(part.startswith(".") for part in name.parts):
-            digest.update(f"{name.as_posix()} {sha256(path)}\n".encode(errors="surrogateescape"))
-    return f"files:{digest.hexdigest()}"
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:  # hashing leaves the interpreter to the others
+        for path, content in zip(found, readers.map(sha256, found), strict=True):
+            digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode(errors="surrogateescape"))
+    return f"contents:{digest.hexdigest()}"
+
+
+def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Those in a folder and below it, in one order; a folder that is linked into itself is entered once."""
+    above |= {os.path.realpath(folder)}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir() and os.path.realpath(path) not in above:
+            yield from _files(path, above)
 
 
 def _open_at_once(path: str, flags: int) -> int:

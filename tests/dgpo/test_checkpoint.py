@@ -1,11 +1,15 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from dgpo.checkpoint import Progress, checkpoints, damage, restore_checkpoint, save_checkpoint
-from rewards.errors import UsageError
+from dgpo.checkpoint import Progress, checkpoints, damage, once_held_some, restore_checkpoint, save_checkpoint
+from rewards.errors import SetupError, UsageError
 from tests.dgpo.training import stir
 
 
@@ -108,11 +112,59 @@ def test_damage_is_found(saved, tmp_path):
             shutil.rmtree(copy)
 
 
-@pytest.mark.parametrize("text", [None, "", '{"trainer.json": "ab', "[1]"])
+@pytest.mark.parametrize("text", [None, "", '{"trainer.json": "ab', "{}", "[]", "[1]", "7", '{"trainer.json": "0"}'])
 def test_lost_manifest_is_damage(tmp_path, text):
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
-    assert damage(tmp_path) == "its manifest cannot be read"
+    assert "its manifest" in damage(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read, whoever asks")
+def test_what_may_not_be_read_is_no_damage(saved):
+    path = saved[0]
+    (path / "trainer.json").unlink()
+    (path / "trainer.json").symlink_to("/proc/self/mem")
+    with pytest.raises(SetupError, match=r"trainer\.json cannot be read \(Input/output error\)"):
+        damage(path)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_all_files_follow_the_umask(saved, mask):
+    path, policy, optimizer = saved
+    before = os.umask(mask)
+    try:
+        save_checkpoint(path.parent, policy, optimizer, Progress(step=12, updates=48))
+    finally:
+        os.umask(before)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert len(files) >= 4
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~mask}
+
+
+PUBLISH_AGAIN = """
+import sys, torch
+from pathlib import Path
+from dgpo.checkpoint import publish_weights
+from dgpo.load import load_policy
+from tests.dgpo.training import small_config
+policy = load_policy(sys.argv[1], small_config(sys.argv[1]), torch.device("cpu"), trainable=True)
+for parameter in policy.parameters:
+    torch.nn.init.ones_(parameter)
+publish_weights(Path(sys.argv[2]), policy)
+"""
+
+
+def test_the_same_weights_are_published_as_the_same_file(model_folder, tmp_path):
+    """Python puts sets in another order in every process, and so does safetensors with what describes a file."""
+    for name in ("1", "2"):
+        folder = tmp_path / name
+        folder.mkdir()
+        environment = {**os.environ, "PYTHONHASHSEED": name}
+        words = [sys.executable, "-c", PUBLISH_AGAIN, str(model_folder), str(folder)]
+        subprocess.run(words, env=environment, check=True, cwd=Path(__file__).parents[2])
+    files = {(tmp_path / name / "pytorch_lora_weights.safetensors").read_bytes() for name in ("1", "2")}
+    assert len(files) == 1
+    assert b'"lora_adapter_metadata"' in files.pop()
 
 
 def test_half_written_folder_is_no_checkpoint(saved):
@@ -139,7 +191,16 @@ def test_saving_a_step_again_replaces_it(saved):
     assert save_checkpoint(path.parent, policy, optimizer, Progress(step=12, updates=49)) == path
     assert json.loads((path / "trainer.json").read_text()) == {"step": 12, "updates": 49}
     assert damage(path) is None
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [".saved", path.name]
+
+
+def test_a_folder_knows_that_it_held_checkpoints(saved, tmp_path):
+    folder = saved[0].parent
+    assert once_held_some(folder)
+    shutil.rmtree(saved[0])
+    assert once_held_some(folder)
+    (tmp_path / "new" / ".step-000001.partial").mkdir(parents=True)  # a first one that was never finished
+    assert not once_held_some(tmp_path / "new")
 
 
 def test_checkpoint_of_other_settings_is_refused(make_policy, method, saved):

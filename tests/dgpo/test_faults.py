@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dgpo.checkpoint import checkpoints, step_of
 from dgpo.config import Config
 from rewards.errors import SetupError
 from rewards.pool import ScoringPool
@@ -111,7 +112,7 @@ class Bench:
         return [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
 
     def checkpoints(self) -> list[int]:
-        return sorted(int(path.name.removeprefix("step-")) for path in (self.run / "checkpoints").iterdir())
+        return sorted(map(step_of, checkpoints(self.run / "checkpoints")))
 
 
 @pytest.fixture

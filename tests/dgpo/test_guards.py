@@ -2,6 +2,7 @@
 
 import pytest
 
+from dgpo.checkpoint import checkpoints
 from dgpo.guards import Guard, GuardTripped, baseless, check_names, parse_guard, tripped, unmeasured
 from rewards.errors import UsageError
 from tests.dgpo.training import digest, small_config, train
@@ -77,7 +78,7 @@ def test_a_run_ends_saved_and_goes_on_without_the_guard(model_folder, tmp_path):
     for _ in range(2):  # given again, the same command ends the same
         with pytest.raises(GuardTripped, match="from 5 at step 0 to 4 at step 2"):
             train(config, tmp_path / "run", evaluate=falls_at_2)
-        assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-000002"]
+        assert [path.name for path in checkpoints(tmp_path / "run/checkpoints")] == ["step-000002"]
     train(small_config(model_folder, CHANGES), tmp_path / "run", evaluate=falls_at_2)
     train(small_config(model_folder, CHANGES), tmp_path / "free", evaluate=falls_at_2)
     assert digest(tmp_path / "run", 3) == digest(tmp_path / "free", 3)

@@ -1,6 +1,8 @@
+import hashlib
 import json
 import math
 import multiprocessing
+import shutil
 
 import pytest
 import yaml
@@ -27,12 +29,22 @@ def run(tmp_path):
 def make_checkpoint(run, step):
     folder = run.checkpoints / f"step-{step:06d}"
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text("{}")
+    names = ("trainer.json", "trainer.safetensors", "weights.safetensors")
+    for name in names:
+        (folder / name).write_text(name)
+    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
+    (folder / "manifest.json").write_text(json.dumps(hashes))
     return folder
 
 
 def harm(folder):
-    (folder / "manifest.json").write_text('{"trainer.json": "0"}')
+    (folder / "trainer.json").unlink()
+
+
+def do_work(run, step=1):
+    """An iteration with its checkpoint, so that the folder holds something."""
+    run.record({"step": step, "reward": 0.5})
+    return make_checkpoint(run, step)
 
 
 def try_lock(folder, answers):
@@ -69,6 +81,7 @@ class TestBegin:
         assert run.begin(config(), {"machine": "mine"}, fresh=False) is False
         assert read_config(run.folder) == config()
         assert json.loads((run.folder / "run.json").read_text()) == {"machine": "mine"}
+        do_work(run)
         assert run.begin(config(), {"machine": "other"}, fresh=False) is True
         assert json.loads((run.folder / "run.json").read_text()) == {"machine": "other"}
 
@@ -86,8 +99,12 @@ class TestBegin:
     )
     def test_another_run_is_refused_and_left_alone(self, run, changes):
         run.begin(config(), {}, fresh=False)
-        with pytest.raises(UsageError, match=r"holds another run.*--fresh"):
+        do_work(run)
+        with pytest.raises(UsageError, match=r"holds another run.*--fresh") as told:
             run.begin(config(**changes), {}, fresh=False)
+        (name,) = changes
+        assert f"run: {name.replace('__', '.')} is " in str(told.value)
+        assert str(told.value).count(" there and ") == 1
         assert read_config(run.folder) == config()
 
     def test_free_settings_may_change(self, run):
@@ -104,6 +121,7 @@ class TestBegin:
         assert {
             name for name in type(changed).model_fields if getattr(changed, name) != getattr(config(), name)
         } == set(FREE)
+        do_work(run)
         assert run.begin(changed, {}, fresh=False) is True
         assert read_config(run.folder) == changed
 
@@ -136,14 +154,105 @@ class TestBegin:
 
     def test_unreadable_config_is_said(self, run):
         run.begin(config(), {}, fresh=False)
-        for text in ("steps: [1", "", "- 1\n"):
-            (run.folder / "config.yaml").write_text(text)
+        for text in (b"steps: [1", b"", b"- 1\n", b"\x89PNG\xff\xfe\x00"):
+            (run.folder / "config.yaml").write_bytes(text)
             with pytest.raises(UsageError, match=r"config\.yaml"):
                 run.begin(config(), {}, fresh=False)
 
     def test_config_is_yaml_that_people_can_read(self, run):
         run.begin(config(), {}, fresh=False)
         assert yaml.safe_load((run.folder / "config.yaml").read_text())["objective"]["beta"] == 100
+
+    @pytest.mark.parametrize("text", [b"\x89PNG\xff", b"", b"[1]", b'{"contents": 3}', b"[" * 100_000])
+    def test_damaged_record_is_said_and_an_empty_one_goes_on(self, run, text):
+        run.begin(config(), {}, fresh=False)
+        do_work(run)
+        (run.folder / "run.json").write_bytes(text)
+        with pytest.raises(UsageError, match=r"run\.json is damaged.*write {} into it"):
+            run.begin(config(), {}, fresh=False)
+        (run.folder / "run.json").write_text("{}")
+        assert run.begin(config(), {}, fresh=False) is True
+
+
+class TestContents:
+    FIRST = {"model": "a", "prompts": "b", "weights": {"ocr@1": "c", "clip@1": "d"}}  # noqa: RUF012
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"model": "x"}, r"the base model had other contents \(a then, x now\)"),
+            ({"prompts": "x"}, "the training prompts had other contents"),
+            ({"weights": {"ocr@1": "x", "clip@1": "d"}}, "the reward weights of ocr@1 had other contents"),
+        ],
+    )
+    def test_what_was_replaced_in_its_place_is_refused(self, run, changes, told):
+        run.begin(config(), {"contents": self.FIRST}, fresh=False)
+        do_work(run)
+        with pytest.raises(UsageError, match=rf"{told}.*--fresh"):
+            run.begin(config(), {"contents": {**self.FIRST, **changes}}, fresh=False)
+        assert json.loads((run.folder / "run.json").read_text()) == {"contents": self.FIRST}
+
+    def test_what_has_moved_is_the_same(self, run):
+        run.begin(config(model="/here", prompts="/here.txt", weights=["ocr=/a"]), {"contents": self.FIRST}, fresh=False)
+        do_work(run)
+        moved = config(model="/there", prompts="/there.txt", weights=["ocr=/b"])
+        run.refuse_other(moved, {"prompts": "b"}, fresh=False)  # the model is not known yet
+        assert run.begin(moved, {"contents": self.FIRST}, fresh=False) is True
+        assert read_config(run.folder).model == "/there"
+
+    def test_what_was_never_recorded_is_said_once_and_recorded(self, run):
+        run.begin(config(), {}, fresh=False)
+        do_work(run)
+        with pytest.raises(UsageError, match="model is 'tiny' there"):
+            run.begin(config(model="/other"), {"contents": self.FIRST}, fresh=False)
+        notes = []
+        for _ in range(2):
+            run.begin(config(), {"contents": self.FIRST}, fresh=False, on_note=notes.append)
+        (note,) = notes
+        assert "does not record the contents of the base model, the training prompts, the reward weights" in note
+
+
+class TestClaim:
+    def test_a_start_that_made_nothing_leaves_the_folder_free(self, run):
+        run.begin(config(), {}, fresh=False)
+        run.record({"step": 0, "evaluation": {}})
+        (run.folder / "canaries").mkdir()
+        assert run.begin(config(seed=1), {}, fresh=False) is False
+        assert read_config(run.folder).seed == 1
+        assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoints", "config.yaml", "run.json"]
+
+    def test_the_same_start_again_finds_what_it_made_for_step_0(self, run):
+        run.begin(config(), {}, fresh=False)
+        run.record({"step": 0, "evaluation": {}})
+        (run.folder / "evaluations").mkdir()
+        assert run.begin(config(steps=99), {}, fresh=False) is False
+        assert (run.folder / "evaluations").is_dir()
+        assert run.read_metrics() == []  # that look is taken again
+
+    def test_killed_before_its_first_checkpoint_it_begins_again_and_keeps_what_it_measured(self, run):
+        run.begin(config(steps=10, checkpoint__every=3), {}, fresh=False)
+        for step in (1, 2):
+            run.record({"step": step})
+        with pytest.raises(UsageError, match="seed is 0 there and 1 here"):
+            run.begin(config(steps=10, checkpoint__every=3, seed=1), {}, fresh=False)
+        notes = []
+        assert run.begin(config(steps=10, checkpoint__every=3), {}, fresh=False, on_note=notes.append) is False
+        assert "its 2 iterations are made again" in notes[0]
+        assert (run.folder / "metrics.before-1.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+        assert run.read_metrics() == []
+
+    def test_never_goes_on_from_lost_checkpoints(self, run):
+        run.begin(config(checkpoint__every=2), {}, fresh=False)
+        folder = do_work(run, 3)
+        before = run.metrics.read_bytes()
+        shutil.rmtree(folder)
+        with pytest.raises(UsageError, match=r"it has trained 3 iterations.*none of its checkpoints is there any more"):
+            run.begin(config(checkpoint__every=2), {}, fresh=False)
+        run.checkpoints.rmdir()
+        with pytest.raises(UsageError, match=r"Put a checkpoint back.*--fresh"):
+            run.begin(config(steps=99), {}, fresh=False)
+        assert run.metrics.read_bytes() == before
+        assert run.begin(config(), {}, fresh=True) is False
 
 
 class TestMetrics:
@@ -165,7 +274,7 @@ class TestMetrics:
         assert [line["step"] for line in run.read_metrics()] == [1, 2]
 
     def test_none_yet(self, run):
-        run.cut_metrics(5)
+        assert run.cut_metrics(5) == []
         assert run.read_metrics() == []
 
 
@@ -187,11 +296,27 @@ class TestCheckpoints:
         ]
 
     def test_the_same_step_may_be_damaged_twice(self, run):
+        good = make_checkpoint(run, 2)
         for _ in range(2):
             harm(make_checkpoint(run, 4))
             path, notes = run.last_checkpoint()
-            assert path is None
+            assert path == good
             assert len(notes) == 1
+
+    def test_when_all_are_damaged_nothing_is_continued(self, run):
+        run.begin(config(), {}, fresh=False)
+        harm(do_work(run))
+        with pytest.raises(UsageError, match=r"none of its checkpoints can be used.*trainer\.json is missing.*--fresh"):
+            run.last_checkpoint()
+        with pytest.raises(UsageError, match="Put a checkpoint back"):
+            run.begin(config(), {}, fresh=False)
+        assert [line["step"] for line in run.read_metrics()] == [1]
+
+    def test_a_copy_is_no_checkpoint(self, run):
+        for name in ("step-000003.bak", "step-3", "step-0000003", "step-000003 (copy)", "step-000003~"):
+            shutil.copytree(make_checkpoint(run, 2), run.checkpoints / name)
+            assert run.last_checkpoint()[0] == find_checkpoint(run.folder, None) == run.checkpoints / "step-000002"
+            shutil.rmtree(run.checkpoints)
 
     def test_none(self, run):
         assert run.last_checkpoint() == (None, [])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dgpo.checkpoint import checkpoints
 from dgpo.plan import planned_passes
 from dgpo.trainer import Interrupted
 from rewards.errors import SetupError
@@ -435,7 +436,7 @@ class TestRun:
             "step-000002.png",
             "step-000003.png",
         ]
-        assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000002", "step-000003"]
+        assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-000003", "step-000002"]
         assert looks == [0, 3]
         assert (tmp_path / "curve.png").stat().st_size > 1000
         lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -65,3 +65,18 @@ def test_a_fingerprint_is_of_names_and_contents(tmp_path):
     (tmp_path / "m" / "unet" / "w").rename(tmp_path / "m" / "unet" / "v")
     assert len({first, second, fingerprint(tmp_path / "m")}) == 3
     assert sha256(tmp_path / "m" / "unet" / "v") == "a52d159f262b2c6ddb724a61840befc36eb30c88877a4030b65cbe86298449c9"
+
+
+def test_a_fingerprint_follows_links_and_leaves_out_what_nobody_reads(tmp_path):
+    model, elsewhere = tmp_path / "m", tmp_path / "elsewhere"
+    model.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "w").write_bytes(b"abc")
+    (model / "unet").symlink_to(elsewhere)
+    (elsewhere / "again").symlink_to(model)  # for ever, if followed for ever
+    (model / "notes.txt").write_text("one")
+    first = fingerprint(model, ["unet"])
+    (model / "notes.txt").write_text("other")
+    assert fingerprint(model, ["unet"]) == first
+    (elsewhere / "w").write_bytes(b"abd")
+    assert fingerprint(model, ["unet"]) != first
