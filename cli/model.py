@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from cli.options import DEFAULT_MODEL
 from cli.screen import say
+from dgpo.contents import model_contents
 from dgpo.models.find import expand, find_model
 from rewards.errors import UsageError
-from rewards.files import fingerprint, sha256
+from rewards.files import sha256
 
 if TYPE_CHECKING:
     import torch
@@ -112,7 +113,7 @@ def _split_step(text: str) -> tuple[Path, int | None]:
 
 
 def _choose_checkpoint(text: str, folder: Path, step: int | None) -> Choice:
-    from dgpo.checkpoint import checkpoints, damage
+    from dgpo.checkpoint import checkpoints, damage, step_of
     from dgpo.run import find_checkpoint
 
     name = folder.resolve().name
@@ -122,11 +123,11 @@ def _choose_checkpoint(text: str, folder: Path, step: int | None) -> Choice:
         for path in checkpoints(folder / "checkpoints"):
             problem = damage(path)
             if problem is None:
-                found = _step_of(path)
+                found = step_of(path)
                 return Choice(f"{name}@{found}", text, folder, found)
             say(f"{path} cannot be used ({problem}); taking the one before")
         raise UsageError(f"{folder} holds no checkpoint that can be used; give its `dgpo train` again to make one.")
-    return Choice(f"{name}@{step}", text, folder, _step_of(find_checkpoint(folder, step)))
+    return Choice(f"{name}@{step}", text, folder, step_of(find_checkpoint(folder, step)))
 
 
 def _load_base(choice: Choice, changes: Mapping[str, Any]) -> LoadedModel:
@@ -142,7 +143,7 @@ def _load_base(choice: Choice, changes: Mapping[str, Any]) -> LoadedModel:
 
 
 def _base_facts(choice: Choice) -> dict[str, Any]:
-    return {"base": choice.text, "weights": _revision(choice.text)}
+    return {"base": choice.text, "weights": model_contents(choice.text)}
 
 
 def _load_trained(choice: Choice, run: Path, changes: Mapping[str, Any]) -> LoadedModel:
@@ -153,7 +154,7 @@ def _load_trained(choice: Choice, run: Path, changes: Mapping[str, Any]) -> Load
     if choice.step == UNTRAINED:
         config = read_config(run)
         policy = load_policy(config.model, config, pick_device())
-        trained_on, weights = None, _revision(config.model)
+        trained_on, weights = None, model_contents(config.model)
     else:
         policy, config, checkpoint = load_trained(run, choice.step, pick_device())
         trained_on = _trained_on(run, config)
@@ -203,21 +204,3 @@ def pick_device() -> torch.device:
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step-"))
-
-
-def _revision(base: str) -> str | None:
-    """What tells two models of one name apart: a hash of a folder's files, the commit of a hub model."""
-    place = find_model(base)
-    return fingerprint(place) if isinstance(place, Path) else _hub_commit(place)
-
-
-def _hub_commit(name: str) -> str | None:
-    """The commit in the local cache, where loading has put it."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(name, "model_index.json")
-    return Path(found).parent.name if isinstance(found, str) else None

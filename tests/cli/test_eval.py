@@ -79,7 +79,7 @@ def test_base_model_is_measured_into_the_default_folder(drawing, tmp_path):
     ] * 3
     record = json.loads((folder / "run.json").read_text())
     assert record["sampler"]["steps"] == 2
-    assert record["model"]["weights"].startswith("files:")
+    assert record["model"]["weights"].startswith("contents:")
     assert record["packages"]["torch"] == importlib.metadata.version("torch")
     assert record["command_line"]
     assert "eval noise 6/6 images" in done.stderr

@@ -75,7 +75,7 @@ def test_base_model_is_drawn_from_with_the_given_sampler(model_folder):
     assert model.sampler["steps"] == 2
     assert model.trained_on is None
     assert model.facts["base"] == str(model_folder)
-    assert model.facts["weights"].startswith("files:")
+    assert model.facts["weights"].startswith("contents:")
 
 
 def test_model_of_another_family_is_drawn_from_by_its_own_pipeline(unet_folder, capsys):
@@ -84,7 +84,7 @@ def test_model_of_another_family_is_drawn_from_by_its_own_pipeline(unet_folder, 
     assert pixels(model).shape == (2, 32, 64, 3)
     assert (model.sampler["pipeline"], model.sampler["steps"]) == ("StableDiffusionPipeline", 2)
     assert model.trained_on is None
-    assert model.facts["weights"].startswith("files:")
+    assert model.facts["weights"].startswith("contents:")
     with pytest.raises(UsageError, match=r'no setting "sampling\.text_length"'):
         load_choice(choose_model(str(unet_folder)), {"text_length": 1})
 
