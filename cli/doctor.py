@@ -71,6 +71,7 @@ def examine() -> Iterator[Finding]:
     yield from packages
     if all(finding.state == "ok" for finding in packages):
         yield _examine_torch()
+        yield _examine_precision()
         yield _examine_model()
     yield _examine_memory()
     yield _examine_disk()
@@ -105,6 +106,14 @@ def _examine_torch() -> Finding:
     else:
         device = "cpu; enough for the embedded model, SD3.5 needs a GPU"
     return Finding("torch", "ok", f"{torch.__version__} on {device}, {torch.get_num_threads()} threads", needed=True)
+
+
+def _examine_precision() -> Finding:
+    """What `auto` stands for here; never a fault."""
+    from cli.model import pick_device
+    from dgpo.precision import AUTO, examine, settle
+
+    return Finding("precision", "ok", f"auto is {settle(AUTO, examine(pick_device()))}")
 
 
 def _examine_model() -> Finding:

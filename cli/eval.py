@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,11 +13,12 @@ import typer
 
 from cli.geneval import describe_geneval, show_geneval
 from cli.launch import launch, launched, leave_with_launcher
-from cli.model import Choice, choose_model, load_choice
+from cli.model import Choice, choose_model, describe_sampler, load_choice
 from cli.options import (
     DEFAULT_MODEL,
     AsJson,
     DataFolder,
+    DrawingDtype,
     ModelName,
     RewardSets,
     RewardTexts,
@@ -29,9 +29,10 @@ from cli.options import (
 )
 from cli.peers import MainGone, Peers, join_peers
 from cli.progress import Progress
-from cli.provenance import available_cores, provenance
+from cli.provenance import provenance
 from cli.screen import format_number, print_json, print_table, say
 from cli.suites import find_suite
+from cli.threads import share_cores
 from rewards.errors import UsageError
 from rewards.registry import check_buildable, load
 from rewards.spec import RewardSpec, parse_rewards
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from benchmarks.summary import Summary
     from dgpo.config import Sampling
     from dgpo.policy import Policy, Who
+    from dgpo.precision import Wanted
     from rewards.pool import ScoringPool
     from rewards.prompt import Prompt
 
@@ -66,6 +68,7 @@ def evaluate(
         typer.Option("--seeds", min=1, help="Images a prompt, default 1; with --images, all that are there."),
     ] = None,
     sets: SamplingSets = None,
+    dtype: DrawingDtype = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="Default runs/eval/SUITE-MODEL.")
     ] = None,
@@ -81,8 +84,8 @@ def evaluate(
     if model is not None and images is not None:
         raise UsageError("Give either --model, which draws, or --images, which are scored as they are.")
     sampling = parse_sampling(sets)
-    if images is not None and sampling:
-        raise UsageError("--set is for a model that draws; the --images are scored as they are.")
+    if images is not None and (sampling or dtype != "auto"):
+        raise UsageError("--set and --dtype are for a model that draws; the --images are scored as they are.")
     launching = num_processes > 1 and not launched()
     leave_with_launcher()
     peers = join_peers()
@@ -95,7 +98,7 @@ def evaluate(
     if images is not None:
         made = _Source.of_folder(images, chosen, seeds)
     else:
-        made = _Source.of_model(choose_model(model if speaks else model or DEFAULT_MODEL), sampling, seeds or 1)
+        made = _Source.of_model(choose_model(model if speaks else model or DEFAULT_MODEL), sampling, dtype, seeds or 1)
     if launching:
         raise typer.Exit(launch(num_processes))
     folder = output or RESULTS / f"{chosen.name}-{made.name}"
@@ -192,7 +195,7 @@ def evaluate_policy(
         provenance={
             **(record or provenance(sys.argv)),
             "model": dict(model or {"name": run_name}),
-            "sampler": sampling.model_dump(mode="json"),
+            "sampler": describe_sampler(policy, sampling),
         },
         on_progress=on_progress,
     )
@@ -225,10 +228,11 @@ class _Source:
     images: Path | None = None
     choice: Choice | None = None
     sampling: Mapping[str, Any] | None = None
+    dtype: Wanted = "auto"
 
     @classmethod
-    def of_model(cls, choice: Choice, sampling: Mapping[str, Any], seeds: int) -> _Source:
-        return cls(choice.name, range(seeds), choice=choice, sampling=sampling)
+    def of_model(cls, choice: Choice, sampling: Mapping[str, Any], dtype: Wanted, seeds: int) -> _Source:
+        return cls(choice.name, range(seeds), choice=choice, sampling=sampling, dtype=dtype)
 
     @classmethod
     def of_folder(cls, images: Path, suite: Suite, seeds: int | None) -> _Source:
@@ -237,12 +241,15 @@ class _Source:
         found = FoundImages(images, suite).seeds
         return cls(images.resolve().name, found if seeds is None else range(seeds), images=images)
 
-    def load(self) -> tuple[Draw | None, tuple[str, ...] | None, dict[str, Any]]:
+    def load(
+        self, tell: Callable[[str], None] = lambda _: None
+    ) -> tuple[Draw | None, tuple[str, ...] | None, dict[str, Any]]:
         """The drawing function (None for a folder), what the model was trained on, and facts of model and sampler."""
         if self.choice is None:
             return None, None, {}
-        loaded = load_choice(self.choice, self.sampling)
-        facts = {"model": dict(loaded.facts), "sampler": dict(loaded.sampler)}
+        loaded = load_choice(self.choice, self.sampling, self.dtype)
+        tell(f"precision: {loaded.precision}")
+        facts = {"model": dict(loaded.facts), "sampler": dict(loaded.sampler), "precision": asdict(loaded.precision)}
         return loaded.draw, loaded.trained_on, facts
 
 
@@ -282,7 +289,7 @@ def _run(
     from benchmarks.evaluate import evaluate as measure
     from rewards.pool import ScoringPool
 
-    draw, trained_on, facts = made.load()
+    draw, trained_on, facts = made.load(say)
     share_cores(workers)
     total = len(suite.prompts) * len(made.seeds)
     with ScoringPool(specs, workers) as pool, Progress(f"eval {made.name}", total) as progress:
@@ -301,17 +308,6 @@ def _run(
             on_progress=lambda done, _: progress.update(done),
             on_note=progress.say,
         )
-
-
-def share_cores(workers: int) -> None:
-    """Leave a core to each scoring process (two that share one slow each other many times over).
-
-    Whoever has set OMP_NUM_THREADS has decided already.
-    """
-    import torch
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, available_cores() - workers))
 
 
 def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:

@@ -56,7 +56,6 @@ def launch(processes: int) -> int:
 
 def _start(rank: int, processes: int, port: int) -> subprocess.Popen:
     environment = {
-        "OMP_NUM_THREADS": "1",
         **os.environ,
         LAUNCHER: str(os.getpid()),
         "RANK": str(rank),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.generate import Cell
     from dgpo.config import Config, Sampling
     from dgpo.policy import Policy
+    from dgpo.precision import Settled, Wanted
     from rewards.prompt import Prompt
 
 BASE_RECIPES = {DEFAULT_MODEL: "tiny"}
@@ -45,13 +46,14 @@ class Choice:
 class LoadedModel:
     """A model that draws, with what a record of results has to say of it.
 
-    `facts` and `sampler` go into run.json; `trained_on` are the reward keys of its training, None without one.
-    `make_images` gives one image a (prompt, seed), None where the model withholds it.
+    `facts`, `sampler` and `precision` go into run.json; `trained_on` are the reward keys of its training, None without
+    one. `make_images` gives one image a (prompt, seed), None where the model withholds it.
     """
 
     name: str
     facts: Mapping[str, Any]
     sampler: Mapping[str, Any]
+    precision: Settled
     trained_on: tuple[str, ...] | None
     make_images: Callable[[Sequence[tuple[Prompt, int]]], Sequence[Image | None]]
 
@@ -89,15 +91,22 @@ def choose_model(text: str | None) -> Choice:
     return Choice(expand(text).resolve().name, text)
 
 
-def load_choice(choice: Choice, sampling: Mapping[str, Any] | None = None) -> LoadedModel:
+def load_choice(choice: Choice, sampling: Mapping[str, Any] | None = None, dtype: Wanted = "auto") -> LoadedModel:
     """Load it on the best device; `sampling` changes settings of the sampler it is evaluated with.
 
-    A base model is drawn from as its recipe says, what a run made as that run was evaluated.
+    A base model is drawn from as its recipe says, in the precision that fits the machine; what a run made as that run
+    was evaluated, in the precision it was trained in. `dtype` names another.
     """
+    from dgpo.precision import examine, settle
+    from dgpo.run import read_config
+
     hush_loading()
+    machine = examine(pick_device())
     if choice.run is None:
-        return _load_base(choice, sampling or {})
-    return _load_trained(choice, choice.run, sampling or {})
+        return _load_base(choice, sampling or {}, settle(dtype, machine))
+    trained_in = read_config(choice.run).training.dtype
+    settled = settle(dtype, machine, earlier=trained_in, since=f"as {choice.run} was trained")
+    return _load_trained(choice, choice.run, sampling or {}, settled)
 
 
 def describe_run_model(run: Path, base: str, step: int) -> dict[str, Any]:
@@ -130,47 +139,58 @@ def _choose_checkpoint(text: str, folder: Path, step: int | None) -> Choice:
     return Choice(f"{name}@{step}", text, folder, step_of(find_checkpoint(folder, step)))
 
 
-def _load_base(choice: Choice, changes: Mapping[str, Any]) -> LoadedModel:
+def _load_base(choice: Choice, changes: Mapping[str, Any], settled: Settled) -> LoadedModel:
     from dgpo.config import load_config
     from dgpo.load import load_drawer, load_policy
 
-    other = load_drawer(choice.text, changes, pick_device())
+    other = load_drawer(choice.text, changes, pick_device(), precision=settled.dtype)
     if other is not None:
-        return LoadedModel(choice.name, _base_facts(choice), other.sampler, None, other.draw)
-    config = _evaluated(load_config(BASE_RECIPES.get(choice.text, OTHER_RECIPE)), changes)
+        return LoadedModel(choice.name, _base_facts(choice), other.sampler, settled, None, other.draw)
+    recipe = load_config(BASE_RECIPES.get(choice.text, OTHER_RECIPE)).in_precision(settled.dtype)
+    config = _evaluated(recipe, changes)
     policy = load_policy(choice.text, config, pick_device())
-    return _drawn_by(policy, config.sampling, choice.name, _base_facts(choice), None)
+    return _drawn_by(policy, config.sampling, choice.name, _base_facts(choice), settled, None)
 
 
 def _base_facts(choice: Choice) -> dict[str, Any]:
     return {"base": choice.text, "weights": model_contents(choice.text)}
 
 
-def _load_trained(choice: Choice, run: Path, changes: Mapping[str, Any]) -> LoadedModel:
+def _load_trained(choice: Choice, run: Path, changes: Mapping[str, Any], settled: Settled) -> LoadedModel:
     from dgpo.checkpoint import MANIFEST
     from dgpo.load import load_policy, load_trained
     from dgpo.run import read_config
 
     if choice.step == UNTRAINED:
-        config = read_config(run)
+        config = read_config(run).in_precision(settled.dtype)
         policy = load_policy(config.model, config, pick_device())
         trained_on, weights = None, model_contents(config.model)
     else:
-        policy, config, checkpoint = load_trained(run, choice.step, pick_device())
+        policy, config, checkpoint = load_trained(run, choice.step, pick_device(), precision=settled.dtype)
         trained_on = _trained_on(run, config)
         weights = f"manifest:{sha256(checkpoint / MANIFEST)}"
     facts = {**describe_run_model(run, config.model, choice.step or UNTRAINED), "weights": weights}
-    return _drawn_by(policy, _evaluated(config, changes).sampling, choice.name, facts, trained_on)
+    return _drawn_by(policy, _evaluated(config, changes).sampling, choice.name, facts, settled, trained_on)
 
 
 def _drawn_by(
-    policy: Policy, sampling: Sampling, name: str, facts: Mapping[str, Any], trained_on: tuple[str, ...] | None
+    policy: Policy,
+    sampling: Sampling,
+    name: str,
+    facts: Mapping[str, Any],
+    settled: Settled,
+    trained_on: tuple[str, ...] | None,
 ) -> LoadedModel:
     """A model that our own sampler draws from."""
     from dgpo.sample import draw_images
 
     make_images = partial(draw_images, policy, sampling=sampling)
-    return LoadedModel(name, facts, sampling.model_dump(mode="json"), trained_on, make_images)
+    return LoadedModel(name, facts, describe_sampler(policy, sampling), settled, trained_on, make_images)
+
+
+def describe_sampler(policy: Policy, sampling: Sampling) -> dict[str, Any]:
+    """How images come about besides the weights: two results are compared where it is the same."""
+    return {**sampling.model_dump(mode="json"), "dtype": policy.precision}
 
 
 def _trained_on(run: Path, config: Config) -> tuple[str, ...]:

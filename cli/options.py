@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dgpo.precision import Wanted
 from rewards.errors import UsageError
 
 DEFAULT_MODEL = "tiny"
@@ -38,6 +39,14 @@ SamplingSets = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="sampling.NAME=VALUE", help="Draw with another sampler setting than the model's; repeatable."
+    ),
+]
+DrawingDtype = Annotated[
+    Wanted,
+    typer.Option(
+        "--dtype",
+        help="Precision to draw in. auto: what a run was trained in; for a base model bf16 where the machine computes "
+        "in it, else fp32.",
     ),
 ]
 DataFolder = Annotated[

@@ -90,10 +90,22 @@ def describe_hardware() -> dict[str, Any]:
 
 
 def available_cores() -> int:
-    """Cores this process may use, which in a container can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores this process may use: fewer than the machine has under `taskset`, or within a container's limit of time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = Path("/sys/fs/cgroup/cpu.max")
+    return limited_cores(cores, limit.read_text() if limit.is_file() else "max")
+
+
+def limited_cores(cores: int, limit: str) -> int:
+    """Of so many cores, those that a container's `cpu.max` (microseconds of every so many) leaves; at least one.
+
+    >>> limited_cores(64, "400000 100000"), limited_cores(64, "50000 100000"), limited_cores(64, "max 100000")
+    (4, 1, 64)
+    """
+    quota, _, period = limit.strip().partition(" ")
+    if not (quota.isdecimal() and period.isdecimal()):
+        return cores
+    return min(cores, max(1, int(quota) // int(period)))
 
 
 def total_memory() -> int:

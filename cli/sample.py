@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from cli.model import choose_model, load_choice
-from cli.options import ModelName, SamplingSets, parse_sampling
+from cli.options import DrawingDtype, ModelName, SamplingSets, parse_sampling
+from cli.screen import say
+from cli.threads import share_cores
 from rewards.errors import SetupError, UsageError
 from rewards.prompt import Prompt
 
@@ -23,6 +25,7 @@ def sample(
         int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Starting noise; another seed, another image.")
     ] = 0,
     sets: SamplingSets = None,
+    dtype: DrawingDtype = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE.png", help="Default runs/samples/MODEL_PROMPTID_SEED.png.")
     ] = None,
@@ -35,7 +38,9 @@ def sample(
     if output is not None and output.suffix.lower() != ".png":
         raise UsageError(f"{output}: images are written as PNG; name a file that ends in .png.")
     sampling = parse_sampling(sets)
-    loaded = load_choice(choose_model(model), sampling)
+    share_cores(0)
+    loaded = load_choice(choose_model(model), sampling, dtype)
+    say(f"precision: {loaded.precision}")
     cell = Cell(Prompt(prompt.strip()), seed)
     path = output or SAMPLES / f"{loaded.name}_{cell.file_name}"
     path.parent.mkdir(parents=True, exist_ok=True)

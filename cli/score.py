@@ -98,15 +98,16 @@ def _score(
     """All rows, with a progress line; on disk, or on stdout if `streaming`, as they are made."""
     from benchmarks.score import Draft, Tally, score_images
     from cli.progress import Progress
-    from cli.provenance import available_cores
+    from cli.threads import scoring_threads, share_cores
     from rewards.pool import ScoringPool
 
     draft = Draft(output, rewards) if output is not None else None
     if draft is not None:
         _tell(draft)
     tally, rows = Tally([spec.key for spec in specs]), []
-    threads = max(1, available_cores() // max(workers, 1))
-    with ScoringPool(specs, workers, threads) as pool, Progress("score", len(entries)) as progress:
+    if workers == 0:
+        share_cores(0)
+    with ScoringPool(specs, workers, scoring_threads(workers)) as pool, Progress("score", len(entries)) as progress:
         batches = score_images(entries, rewards, pool, draft.known if draft is not None else None)
         for batch in _print_rows(batches) if streaming else batches:
             if draft is not None:

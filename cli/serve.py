@@ -61,7 +61,7 @@ def serve(
 
 
 def _serve(specs: list[RewardSpec], host: str, port: int, workers: int, **rest: Any) -> None:
-    from cli.provenance import available_cores
+    from cli.threads import scoring_threads
     from dgpo import __version__
     from rewards.registry import check_buildable, check_working
     from rewards.serving.app import Service
@@ -72,8 +72,7 @@ def _serve(specs: list[RewardSpec], host: str, port: int, workers: int, **rest: 
     listener = bind(host, port)
     check_buildable(specs)
     check_working(specs)
-    threads = max(1, available_cores() // max(workers, 1))
-    service = Service(Engine(specs, workers, threads, version), version=version, **rest)
+    service = Service(Engine(specs, workers, scoring_threads(workers), version), version=version, **rest)
     server = make_server(service)
     _log_to_stderr()
     _tell(specs, host, listener.getsockname()[1], secret=rest["token"] is not None)

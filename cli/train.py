@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ import typer
 from cli.launch import launch, launched, leave_with_launcher
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
 from cli.screen import format_number, say
-from cli.training_checks import check_guards, check_model, check_prompts, check_rewards
+from cli.training_checks import check_guards, check_model, check_precision, check_prompts, check_rewards
 from cli.training_prompts import TrainingPrompts, asks_for_objects, find_training_prompts
 from rewards.errors import UsageError
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from cli.progress import Progress
     from dgpo.config import Config
     from dgpo.parallel import Ranks
+    from dgpo.precision import Settled
+    from dgpo.run import Run
     from rewards.pool import ScoringPool
     from rewards.prompt import Prompt
 
@@ -82,6 +85,7 @@ def train(
         given.update(_fitting_evaluation(model, reward))
     config = load_config(recipe or _default_recipe(model, reward), given, set_ or [])
     check_model(config)
+    check_precision(config)
     check_rewards(config)
     check_guards(config)
     folder = output or Path("runs") / _run_name(config)
@@ -100,10 +104,9 @@ def train(
 
 
 def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> None:
-    import torch
-
     from cli.model import hush_loading
     from cli.provenance import provenance
+    from cli.threads import share_cores
     from dgpo.guards import GuardTripped
     from dgpo.load import load_policy
     from dgpo.parallel import Ranks
@@ -113,6 +116,7 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     from rewards.pool import ScoringPool
     from rewards.registry import check_buildable, check_working, load
 
+    share_cores(config.workers)
     training = find_training_prompts(config, data)
     specs = config.evaluation_specs if config.evaluation.on else config.reward_specs
     check_buildable(specs)
@@ -120,10 +124,11 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     ranks = Ranks()
     if ranks.main:
         check_working(specs)
-    torch.set_num_threads(_threads(config, ranks))
     run = Run(folder)
     with _locked(run, ranks):
-        facts = {**provenance(sys.argv), "prompts": dict(training.facts)}
+        settled = _settle_precision(config, run, ranks, fresh=fresh)
+        config = config.in_precision(settled.dtype)
+        facts = {**provenance(sys.argv), "precision": asdict(settled), "prompts": dict(training.facts)}
         continues = _begin(run, config, ranks, facts, training.prompts, fresh=fresh)
         hush_loading()
         policy = load_policy(config.model, config, ranks.device, trainable=True)
@@ -258,6 +263,18 @@ def _locked(run: Any, ranks: Ranks) -> Iterator[None]:
         yield
 
 
+def _settle_precision(config: Config, run: Run, ranks: Ranks, *, fresh: bool) -> Settled:
+    """In which precision the run computes, decided and said by the main rank; one that is continued keeps its own."""
+    from dgpo.precision import examine, settle
+
+    settled = None
+    if ranks.main:
+        earlier = "auto" if fresh else run.precision
+        settled = settle(config.training.dtype, examine(ranks.device), earlier=earlier, since="as this run began")
+        say(f"precision: {settled}")
+    return ranks.gather([settled])[0]
+
+
 def _begin(
     run: Any, config: Config, ranks: Ranks, facts: dict[str, Any], prompts: Iterable[Prompt], *, fresh: bool
 ) -> bool:
@@ -283,14 +300,6 @@ def _reward_facts(config: Config) -> dict[str, Any]:
     from rewards.registry import load, provenance_of
 
     return {spec.key: provenance_of(load(spec)) for spec in config.reward_specs}
-
-
-def _threads(config: Config, ranks: Ranks) -> int:
-    """Threads for torch on a CPU: what processes and scoring workers leave; sharing a core slows both manifold."""
-    from cli.provenance import available_cores
-
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size))
-    return max(1, available_cores() // processes - config.workers)
 
 
 @contextmanager
@@ -337,10 +346,15 @@ def _run_name(config: Config) -> str:
 
 def _describe(config: Config, folder: Path, training: TrainingPrompts, processes: int) -> None:
     """`--dry-run`: settings, cost, geometry, times; nothing is loaded or written."""
+    from cli.model import pick_device
     from dgpo.plan import describe_geometry, describe_passes, planned_passes
+    from dgpo.precision import examine, settle
+    from dgpo.run import Run
     from dgpo.settings import dump_settings
 
     print(dump_settings(config.model_dump(mode="json")), end="")
+    settled = settle(config.training.dtype, examine(pick_device()), earlier=Run(folder).precision, since="as it began")
     say(f"would train in {folder} on {training.describe()}")
+    say(f"precision: {settled}")
     say(describe_geometry(config, processes))
     say(describe_passes(planned_passes(config)))

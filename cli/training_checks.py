@@ -24,6 +24,14 @@ def check_model(config: Config) -> None:
         )
 
 
+def check_precision(config: Config) -> None:
+    if config.training.dtype == "fp16":
+        raise UsageError(
+            "training.dtype fp16 is for drawing only: the small gradients of a training vanish in it. "
+            "Take auto, bf16 or fp32."
+        )
+
+
 def check_rewards(config: Config) -> None:
     from rewards.registry import check_trainable
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dgpo.guards import Guard, parse_guard
+from dgpo.precision import AUTO, Precision, Wanted
 from dgpo.settings import parse_setting, read_settings
 from rewards.errors import UsageError, suggestion
 from rewards.spec import RewardSpec, anchor, parse_rewards
@@ -46,8 +47,9 @@ class Training(Section):
     """Scale of the adapters: their product is multiplied by alpha / rank."""
     modules: tuple[str, ...] = ()
     """Module names that get adapters; empty means the eight joint-attention projections."""
-    dtype: Literal["fp32", "bf16"] = "bf16"
-    """Precision of the forward passes; trained weights and optimiser stay in fp32."""
+    dtype: Wanted = AUTO
+    """Precision of the forward passes; trained weights and optimiser stay in fp32. `auto` is bf16 where the machine
+    computes in it itself, fp32 elsewhere; fp16 is for drawing only."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, one more forward."""
 
@@ -247,6 +249,10 @@ class Config(Section):
     def evaluation_specs(self) -> list[RewardSpec]:
         """What evaluations measure: the rewards trained on, then `evaluation.rewards`; settings are for all of them."""
         return parse_rewards((*self.rewards, *self.evaluation.rewards), self.reward_set, self.weights)
+
+    def in_precision(self, precision: Precision) -> "Config":
+        """The same with its precision settled: the run, and whoever repeats it, keeps it on any machine."""
+        return self.model_copy(update={"training": self.training.model_copy(update={"dtype": precision})})
 
     @property
     def images(self) -> int:

@@ -10,12 +10,11 @@ from dgpo.checkpoint import read_published
 from dgpo.config import Config, Training
 from dgpo.models.find import find_model
 from dgpo.models.pipeline import TextToImage
-from dgpo.models.pretrained import read_index
+from dgpo.models.pretrained import DTYPES, read_index
 from dgpo.models.sd3 import SD3
 from dgpo.policy import Policy
+from dgpo.precision import Precision, examine, settle
 from dgpo.run import find_checkpoint, read_config
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def load_model(name: str, *, dtype: str, device: torch.device, text_length: int) -> SD3:
@@ -29,7 +28,9 @@ def load_model(name: str, *, dtype: str, device: torch.device, text_length: int)
     return SD3.from_folder(find_model(name), dtype=DTYPES[dtype], device=device, text_length=text_length)
 
 
-def load_drawer(name: str, settings: Mapping[str, Any], device: torch.device) -> TextToImage | None:
+def load_drawer(
+    name: str, settings: Mapping[str, Any], device: torch.device, *, precision: Precision
+) -> TextToImage | None:
     """A model of another family, which can only be drawn from; None for one of the family that `load_model` loads.
 
     Raises:
@@ -38,19 +39,26 @@ def load_drawer(name: str, settings: Mapping[str, Any], device: torch.device) ->
     place = find_model(name)
     if read_index(place).get("_class_name") == SD3.FAMILY:
         return None
-    return TextToImage.from_folder(place, settings, device=device)
+    return TextToImage.from_folder(place, settings, dtype=DTYPES[precision], device=device)
 
 
 def load_policy(name: str, config: Config, device: torch.device, *, trainable: bool = False) -> Policy:
-    """A model ready to draw, or to train, with `config`'s precision."""
-    dtype = weights_dtype(config.training)
+    """A model ready to draw, or to train, in `config`'s precision; `auto` is settled for the device."""
+    training = config.in_precision(settle(config.training.dtype, examine(device)).dtype).training
+    dtype = weights_dtype(training)
     model = load_model(name, dtype=dtype, device=device, text_length=config.sampling.text_length)
-    return Policy(model, config.training, seed=config.seed, trainable=trainable)
+    return Policy(model, training, seed=config.seed, trainable=trainable)
 
 
-def load_trained(folder: Path, step: int | None, device: torch.device) -> tuple[Policy, Config, Path]:
-    """What a run published at `step` (or last): its base model with the LoRA, or with the trained transformer."""
+def load_trained(
+    folder: Path, step: int | None, device: torch.device, *, precision: Precision | None = None
+) -> tuple[Policy, Config, Path]:
+    """What a run published at `step` (or last): its base model with the LoRA, or with the trained transformer.
+
+    In the run's own precision, unless another is given.
+    """
     config, checkpoint = read_config(folder), find_checkpoint(folder, step)
+    config = config if precision is None else config.in_precision(precision)
     policy = load_policy(config.model, config, device, trainable=True)
     policy.load_published(read_published(checkpoint, config.training.method))
     return policy, config, checkpoint

@@ -16,7 +16,9 @@ from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dic
 
 from dgpo.config import Training
 from dgpo.flow import guide
+from dgpo.models.pretrained import DTYPES, component_precisions
 from dgpo.models.sd3 import ATTENTION_PROJECTIONS, SD3, Conditioning
+from dgpo.precision import describe_parts
 from rewards.errors import UsageError
 
 Who = Literal["current", "reference", "old", "average"]
@@ -31,7 +33,7 @@ class Policy:
         """`trainable=False` leaves the model as it is, for drawing only: `current` is then the base model."""
         self.model = model
         self.training = training
-        self.autocast_dtype = torch.bfloat16 if training.dtype == "bf16" else None
+        self.dtype = DTYPES[training.dtype]
         self.empty = model.encode([""])
         self.trained: dict[str, torch.nn.Parameter] = {}
         self.snapshots: dict[str, dict[str, torch.Tensor]] = {}
@@ -54,6 +56,11 @@ class Policy:
             parameter.data = parameter.data.float()
         if self.training.method == "full":
             self.keep("reference")
+
+    @property
+    def precision(self) -> str:
+        """In which the model's networks compute, as a record of its images says it."""
+        return describe_parts({**component_precisions(self.model.pipeline), "transformer": self.training.dtype})
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -93,7 +100,7 @@ class Policy:
 
     def _forward(self, who: Who, x: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning, purpose: Purpose):
         self.passes[purpose] += len(x)
-        autocast = torch.autocast(x.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None)
+        autocast = torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with autocast, self._adapters_off(who):
             return self.model.velocity(x, sigma, conditioning, weights=self.snapshots.get(who)).float()
 

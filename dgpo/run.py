@@ -16,6 +16,7 @@ from dgpo.checkpoint import checkpoint_of, checkpoints, damage, once_held_some, 
 from dgpo.config import Config, check_config
 from dgpo.contents import NAMES, changed
 from dgpo.metrics import append_line, cut_lines, read_lines, set_aside
+from dgpo.precision import AUTO, Wanted
 from dgpo.settings import dump_settings, read_settings
 from rewards.errors import UsageError
 from rewards.files import replace_file
@@ -37,6 +38,12 @@ class Run:
     @property
     def metrics(self) -> Path:
         return self.folder / "metrics.jsonl"
+
+    @property
+    def precision(self) -> Wanted:
+        """What an earlier part of this run has settled; `auto` where there was none."""
+        begun = self._holds_a_run() and self._made_something()
+        return read_config(self.folder).training.dtype if begun else AUTO
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -145,13 +152,16 @@ class Run:
         return max((line["step"] for line in self.read_metrics()), default=0)
 
     def _differing(self, config: Config, contents: Mapping[str, Any]) -> list[str]:
-        """What another run was told or made from; what is known by its contents may have another name."""
+        """What another run was told or made from; what is known by its contents may have another name.
+
+        What is left to the program (`auto`) is as the run began.
+        """
         recorded = read_facts(self.folder).get("contents", {})
         old, new = flatten(read_config(self.folder)), flatten(config)
         told = [
             f"{name} is {old.get(name)!r} there and {value!r} here"
             for name, value in new.items()
-            if name.partition(".")[0] not in FREE and name not in recorded and old.get(name) != value
+            if name.partition(".")[0] not in FREE and name not in recorded and value not in (AUTO, old.get(name))
         ]
         return told + list(changed(recorded, contents))
 

@@ -22,7 +22,8 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 from dgpo.flow import seeded_generator
-from dgpo.models.pretrained import load_pretrained, read_index
+from dgpo.models.pretrained import component_precisions, load_pretrained, read_index
+from dgpo.precision import describe_parts
 from rewards.errors import UsageError, suggestion
 from rewards.prompt import Prompt
 
@@ -43,8 +44,10 @@ class TextToImage:
         pipeline.set_progress_bar_config(disable=True)
 
     @classmethod
-    def from_folder(cls, path: Path | str, settings: Mapping[str, Any], *, device: torch.device) -> "TextToImage":
-        """Load a local folder or a hub id: safetensors only, no code but diffusers' own; bf16, on a CPU fp32.
+    def from_folder(
+        cls, path: Path | str, settings: Mapping[str, Any], *, dtype: torch.dtype, device: torch.device
+    ) -> "TextToImage":
+        """Load a local folder or a hub id: safetensors only, no code but diffusers' own.
 
         Raises:
             UsageError: it makes no images from texts alone, or does not know one of the settings; said before anything
@@ -53,7 +56,6 @@ class TextToImage:
         """
         family = find_family(path)
         settle_arguments(family, settings)
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         pipeline = load_pretrained(family, path, dtype=dtype)
         return cls(pipeline.to(device), settings)
 
@@ -66,7 +68,7 @@ class TextToImage:
         return {
             "pipeline": type(self.pipeline).__name__,
             "scheduler": None if scheduler is None else type(scheduler).__name__,
-            "dtype": str(self.pipeline.dtype).removeprefix("torch."),
+            "dtype": describe_parts(component_precisions(self.pipeline)),
             **settled,
             **others,
             "noise": "one CPU generator an image, which a stochastic sampler goes on drawing from",

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
@@ -11,6 +12,7 @@ from dgpo.models.folder import INDEX, read_json
 from dgpo.models.hub import fetch_index, told_of_the_hub
 from rewards.errors import SetupError
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What the libraries raise for a file that does not hold what it should: no common ancestor, and nothing of ours runs
 # while they are caught.
 FAULTS = (
@@ -50,3 +52,10 @@ def load_pretrained(family: type[DiffusionPipeline], place: Path | str, **option
             f"The model {place} ({family.__name__}) could not be loaded: {type(error).__name__}: {line} Only whole "
             "models, saved as safetensors and without code of their own, are taken; copy or download it again."
         ) from error
+
+
+def component_precisions(pipeline: DiffusionPipeline) -> dict[str, str]:
+    """In which precision each network of a pipeline is held."""
+    names = {str(dtype): name for name, dtype in DTYPES.items()}
+    held = {name: str(part.dtype) for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    return {name: names.get(dtype, dtype) for name, dtype in held.items()}

@@ -52,6 +52,7 @@ class SD3:
         self.pipeline = pipeline
         self.text_length = text_length if pipeline.text_encoder_3 is not None else 0
         self.transformer = pipeline.transformer
+        self.dtype = pipeline.transformer.dtype
         for frozen in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.text_encoder_3):
             if frozen is not None:
                 frozen.requires_grad_(False).eval()
@@ -110,7 +111,7 @@ class SD3:
     ) -> torch.Tensor:
         """v(x_t, t, prompt), one conditioning row an image; `weights` replace the transformer's own in this call."""
         inputs = {
-            "hidden_states": x_BCHW.to(self.pipeline.vae.dtype),
+            "hidden_states": x_BCHW.to(self.dtype),
             "timestep": 1000 * sigma_B,
             "encoder_hidden_states": conditioning.states_NTD,
             "pooled_projections": conditioning.pooled_NP,

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from benchmarks.overlap import PROMPTS_FILE, write_training_prompts
 from cli.commands import app
-from cli.eval import evaluate_policy, first_prompts, share_cores
+from cli.eval import evaluate_policy, first_prompts
 from cli.suites import find_suite
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt, read_prompts
@@ -373,18 +373,3 @@ def test_part_of_a_suite_has_a_name_and_a_hash_of_its_own():
     assert part.sha256 != suite.sha256
     assert first_prompts(suite, None) is suite
     assert first_prompts(suite, len(suite.prompts)) is suite
-
-
-@pytest.mark.parametrize(("workers", "threads"), [(0, 4), (1, 3), (9, 1)])
-def test_scoring_processes_get_a_core_each(monkeypatch, workers, threads):
-    monkeypatch.setattr("cli.eval.available_cores", lambda: 4)
-    before = torch.get_num_threads()
-    try:
-        monkeypatch.setenv("OMP_NUM_THREADS", "1")
-        share_cores(workers)
-        assert torch.get_num_threads() == before
-        monkeypatch.delenv("OMP_NUM_THREADS")
-        share_cores(workers)
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)

@@ -29,7 +29,7 @@ def unet_folder(tmp_path_factory):
 
 @pytest.fixture
 def drawer(unet_folder):
-    return TextToImage.from_folder(unet_folder, SIZES, device=CPU)
+    return TextToImage.from_folder(unet_folder, SIZES, dtype=torch.float32, device=CPU)
 
 
 def started_from(drawer, monkeypatch):
@@ -86,18 +86,20 @@ def test_the_record_names_sampler_and_settings(drawer, unet_folder):
     assert (told["pipeline"], told["scheduler"], told["dtype"]) == (
         "StableDiffusionPipeline",
         "DDIMScheduler",
-        "float32",
+        "fp32",
     )
     assert told["eta"] == 0.0
-    plain = TextToImage.from_folder(unet_folder, {}, device=CPU).sampler
+    plain = TextToImage.from_folder(unet_folder, {}, dtype=torch.float32, device=CPU).sampler
     assert (plain["steps"], plain["guidance"], plain["height"]) == (50, 7.5, None)
 
 
 def test_settings_reach_the_pipeline(unet_folder, drawer):
-    other = TextToImage.from_folder(unet_folder, {**SIZES, "negative_prompt": "a blue sign"}, device=CPU)
+    other = TextToImage.from_folder(
+        unet_folder, {**SIZES, "negative_prompt": "a blue sign"}, dtype=torch.float32, device=CPU
+    )
     assert other.sampler["negative_prompt"] == "a blue sign"
     assert grey_levels(other.draw(CELLS), drawer.draw(CELLS)) > 0
-    more = TextToImage.from_folder(unet_folder, {**SIZES, "steps": 6}, device=CPU)
+    more = TextToImage.from_folder(unet_folder, {**SIZES, "steps": 6}, dtype=torch.float32, device=CPU)
     assert grey_levels(more.draw(CELLS[:1]), drawer.draw(CELLS[:1])) > 0
 
 
@@ -120,7 +122,7 @@ def test_settings_reach_the_pipeline(unet_folder, drawer):
 def test_settings_that_the_pipeline_does_not_take_are_refused_before_loading(unet_folder, settings, hint, monkeypatch):
     monkeypatch.setattr(diffusers.StableDiffusionPipeline, "from_pretrained", lambda *a, **b: pytest.fail("loaded"))
     with pytest.raises(UsageError, match=hint):
-        TextToImage.from_folder(unet_folder, settings, device=CPU)
+        TextToImage.from_folder(unet_folder, settings, dtype=torch.float32, device=CPU)
 
 
 def renamed(folder, tmp_path, **changes):
@@ -157,7 +159,7 @@ def test_code_in_a_component_is_not_run(unet_folder, tmp_path):
     folder = renamed(unet_folder, tmp_path, unet=["my_unet", "UNet2DConditionModel"])
     (folder / "unet" / "my_unet.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     with pytest.raises(SetupError, match="without code of their own"):
-        TextToImage.from_folder(folder, SIZES, device=CPU)
+        TextToImage.from_folder(folder, SIZES, dtype=torch.float32, device=CPU)
     assert not (tmp_path / "ran").exists()
 
 
@@ -166,7 +168,7 @@ def test_pickled_weights_are_not_read(unet_folder, tmp_path):
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     torch.save({}, folder / "unet" / "diffusion_pytorch_model.bin")
     with pytest.raises(SetupError, match="safetensors"):
-        TextToImage.from_folder(folder, SIZES, device=CPU)
+        TextToImage.from_folder(folder, SIZES, dtype=torch.float32, device=CPU)
 
 
 def test_blackened_images_are_none(drawer, monkeypatch):
@@ -182,7 +184,7 @@ def test_blackened_images_are_none(drawer, monkeypatch):
 
 
 def test_the_family_that_is_trained_has_its_own_sampler(model_folder, unet_folder):
-    assert load_drawer(str(model_folder), {}, CPU) is None
-    assert isinstance(load_drawer(str(unet_folder), SIZES, CPU), module.TextToImage)
+    assert load_drawer(str(model_folder), {}, CPU, precision="fp32") is None
+    assert isinstance(load_drawer(str(unet_folder), SIZES, CPU, precision="fp32"), module.TextToImage)
     with pytest.raises(UsageError, match=r"StableDiffusionPipeline.*can be trained.*dgpo eval"):
         load_model(str(unet_folder), dtype="fp32", device=CPU, text_length=0)
