@@ -6,8 +6,8 @@ belongs to the picture a reader can look at. A cell is one prompt with one seed,
 
 from __future__ import annotations
 
-import hashlib
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from benchmarks.samples import has_samples, list_samples, sample_path
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.files import replace_file
+from rewards.images import read_image
 from rewards.prompt import Prompt
 
 IMAGES_FOLDER = "images"
@@ -153,11 +154,8 @@ class FoundImages:
         return [self._found(cell) for cell in cells]
 
     def _found(self, cell: Cell) -> Picture:
-        path = self.paths.get(cell.key)
-        if path is None or not path.is_file():
-            wanted = path or self._place(cell)
-            return Picture(cell, str(wanted), problem=f"there is no image {wanted}", missing=True)
-        return _read_picture(cell, path, str(path.resolve()))
+        path = self.paths.get(cell.key) or self._place(cell)
+        return _read_picture(cell, path, os.path.realpath(path))
 
     def _place(self, cell: Cell) -> Path:
         """Where the image of a cell would have been found."""
@@ -219,19 +217,5 @@ def cells_of(suite: Suite, seeds: Iterable[int]) -> list[list[Cell]]:
 
 
 def _read_picture(cell: Cell, path: Path, file: str) -> Picture:
-    digest, image, problem = read_image(path)
-    return Picture(cell, file, digest, image, problem)
-
-
-def read_image(path: Path) -> tuple[str, Image.Image | None, str]:
-    """SHA-256 of a file, the image in it (of an animation the first), and the problem where there is none."""
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        # `verify` checks the checksums of a PNG, which `load` does not, but leaves the object unusable.
-        Image.open(io.BytesIO(data)).verify()
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return digest, None, f"the image file is damaged ({error})"
-    return digest, image, ""
+    found = read_image(path)
+    return Picture(cell, file, found.sha256, found.image, found.problem, found.missing)

@@ -13,15 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from benchmarks.metadata import PromptsByText, find_metadata, read_metadata
 from rewards.errors import UsageError
+from rewards.images import FORMATS, image_endings
 from rewards.prompt import Prompt
 from rewards.tables import settle
-
-# Formats that PIL only recognises and does not decode.
-_UNREADABLE = {"BUFR", "GRIB", "HDF5", "MPEG"}
 
 
 @dataclass(frozen=True)
@@ -88,12 +84,6 @@ class _Known:
         return self.by_text.find(text) or [Prompt(settle(text))]
 
 
-def image_endings() -> set[str]:
-    """Lower-case endings of all files that PIL reads."""
-    formats = Image.registered_extensions()
-    return {ending for ending, name in formats.items() if name in Image.OPEN and name not in _UNREADABLE}
-
-
 def _expand(source: Path, known: _Known) -> Iterator[_Found]:
     if source.is_dir():
         listed = find_metadata(source)
@@ -110,7 +100,7 @@ def _files_of(folder: Path, known: _Known) -> Iterator[_Found]:
     endings = image_endings()
     paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in endings and path.name[0] != "."]
     if not paths:
-        raise UsageError(f"{folder} holds no image (its subfolders are not searched).")
+        raise UsageError(f"{folder} holds no image ({', '.join(FORMATS)}; its subfolders are not searched).")
     for path in paths:
         yield _named(path, known)
 

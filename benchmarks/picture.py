@@ -17,6 +17,7 @@ from benchmarks.results import Results, read_results, shared_rewards
 from benchmarks.store import Row
 from rewards.errors import UsageError, suggestion
 from rewards.files import replace_file
+from rewards.images import read_image
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -89,11 +90,8 @@ def _first_cells(rows: dict[CellKey, Row], prompts: int) -> list[CellKey]:
 
 def _load_tile(run: Results, row: Row) -> Image.Image:
     """The image as a tile; a grey tile where it is missing or damaged, which the score's text explains."""
-    try:
-        with Image.open(run.folder / row.image) as image:
-            return enlarge(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError):
-        return Image.new("RGB", (TILE, TILE // 2), NOTHING)
+    image = read_image(run.folder / row.image).image
+    return Image.new("RGB", (TILE, TILE // 2), NOTHING) if image is None else enlarge(image.convert("RGB"))
 
 
 def _score_text(row: Row) -> str:

@@ -23,7 +23,8 @@ from benchmarks.generate import CellKey
 from benchmarks.stats import prompt_means
 from benchmarks.store import Row, read_rows
 from rewards.errors import ScoringError
-from rewards.files import replace_file
+from rewards.files import read_regular, replace_file
+from rewards.images import IMAGE_BYTES, decode
 from rewards.imagestats import colour_entropy, dark_share, edge_density, rgb_pixels
 
 FIGURES = {
@@ -71,12 +72,8 @@ def distance(one: int, other: int) -> int:
 
 
 def look(data: bytes) -> Seen:
-    """See one image file; ScoringError if it is none."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = rgb_pixels(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ScoringError(f"the image cannot be decoded: {error}") from error
+    """See one image file; Unreadable if it is none."""
+    pixels = rgb_pixels(decode(data))
     image_sha = hashlib.sha256(data).hexdigest()
     dhash = difference_hash(Image.fromarray(pixels))
     return Seen(image_sha, dark_share(pixels), edge_density(pixels), colour_entropy(pixels), dhash)
@@ -150,9 +147,11 @@ def _images(rows: Iterable[Row]) -> dict[CellKey, Row]:
 def _look_at(path: Path, image_sha: str) -> Seen | str:
     """What was seen, or why nothing was."""
     try:
-        seen = look(path.read_bytes())
-    except (OSError, ScoringError) as error:
-        return str(error)
+        seen = look(read_regular(path, IMAGE_BYTES))
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror})"
+    except ScoringError as error:
+        return f"{path}: {error}"
     return seen if seen.image_sha == image_sha else f"{path} is not the image that was scored (its SHA-256 changed)"
 
 
@@ -171,7 +170,7 @@ def _read_cache(path: Path) -> dict[str, Seen]:
             )
             for line in lines
         ]
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return {}
     return {one.image_sha: one for one in found}
 

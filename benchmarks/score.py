@@ -17,25 +17,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL.Image import Image
-
 from benchmarks.evaluate import check_prompts
-from benchmarks.generate import read_image
 from benchmarks.listing import Entry
 from benchmarks.record import RECORD_FILE, describe_reward
 from benchmarks.store import COLUMNS, FAILED, MISSING, OK, Row, ScoreStore, format_rows
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.files import replace_file
+from rewards.images import ImageFile, read_image
 from rewards.pool import Scored, ScoringPool
 from rewards.prompt import Prompt
 from rewards.reward import Reward
 from rewards.score import Score
 
-# Files, and images under their prompts, that a worker is handed at a time.
-FILES, PAIRS = 16, 128
+# Files, images under their prompts, and pixels (unless one image alone has more) that a worker is handed at a time.
+FILES, PAIRS, PIXELS = 16, 128, 2**26
 READERS = min(8, os.cpu_count() or 1)
-READ_AHEAD = 2
+READ_AHEAD = 2 * READERS
 SHOWN = 5
 
 Key = tuple[str, str, int, str]
@@ -75,7 +73,7 @@ def score_images(
     keys = [reward.spec.key for reward in rewards]
     waiting: deque[_Batch] = deque()
     with ThreadPoolExecutor(READERS, thread_name_prefix="reading") as readers:
-        for files in _read_ahead(readers, _group(entries)):
+        for files in _cut(_read_ahead(readers, _by_file(entries))):
             waiting.append(_Batch(files, keys, pool, known or {}))
             if len(waiting) > max(pool.workers, 1):
                 yield waiting.popleft().rows()
@@ -158,10 +156,11 @@ class _File:
     """One image file, read, with the entries in which it stands."""
 
     entries: Sequence[Entry]
-    sha256: str
-    image: Image | None
-    problem: str
-    missing: bool = False
+    found: ImageFile
+
+    @property
+    def pixels(self) -> int:
+        return 0 if self.found.image is None else self.found.image.width * self.found.image.height
 
 
 class _Batch:
@@ -172,10 +171,10 @@ class _Batch:
     ) -> None:
         self.files, self.keys, self.known = files, keys, known
         pairs = [
-            (entry, file.image)
+            (entry, file.found.image)
             for file in files
             for entry in file.entries
-            if file.image is not None and not all(self._is_known(entry, file, key) for key in keys)
+            if file.found.image is not None and not all(self._is_known(entry, file, key) for key in keys)
         ]
         self.place = {entry: place for place, (entry, _) in enumerate(pairs)}
         self.future: Future[Scored] | None = None
@@ -192,13 +191,14 @@ class _Batch:
 
     def _is_known(self, entry: Entry, file: _File, key: str) -> bool:
         row = self.known.get((*_identity(entry), key))
-        return row is not None and row.status == OK and row.image_sha == file.sha256
+        return row is not None and row.status == OK and row.image_sha == file.found.sha256
 
     def _row(self, entry: Entry, file: _File, key: str, scored: Scored | None) -> Row:
         if self._is_known(entry, file, key):
             return self.known[(*_identity(entry), key)]
-        if file.image is None or scored is None:
-            return _make_row(entry, file, key, MISSING if file.missing else FAILED, Score.failed(file.problem), None)
+        if file.found.image is None or scored is None:
+            status = MISSING if file.found.missing else FAILED
+            return _make_row(entry, file, key, status, Score.failed(file.found.problem), None)
         score = scored.scores[key][self.place[entry]]
         return _make_row(entry, file, key, OK if score.ok else FAILED, score, scored.seconds[key])
 
@@ -214,7 +214,7 @@ def _make_row(entry: Entry, file: _File, key: str, status: str, score: Score, se
         prompt="" if entry.prompt is None else entry.prompt.text,
         seed=seed,
         image=image,
-        image_sha=file.sha256,
+        image_sha=file.found.sha256,
         reward=key,
         score=score.value,
         status=status,
@@ -227,42 +227,43 @@ def _identity(entry: Entry) -> tuple[str, str, int]:
     return os.path.abspath(entry.path), "" if entry.prompt is None else entry.prompt.id, entry.seed
 
 
-def _group(entries: Sequence[Entry]) -> Iterator[list[list[Entry]]]:
-    """Batches of files, each file with its entries."""
+def _by_file(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """The entries of each file, at most so many that a worker may have them all at a time."""
     by_path: dict[Path, list[Entry]] = {}
     for entry in entries:
         by_path.setdefault(entry.path, []).append(entry)
-    batch: list[list[Entry]] = []
     for same in by_path.values():
         for start in range(0, len(same), PAIRS):
-            part = same[start : start + PAIRS]
-            if batch and (len(batch) == FILES or sum(map(len, batch)) + len(part) > PAIRS):
-                yield batch
-                batch = []
-            batch.append(part)
+            yield same[start : start + PAIRS]
+
+
+def _read_ahead(readers: ThreadPoolExecutor, parts: Iterable[list[Entry]]) -> Iterator[_File]:
+    """Read files, in order; while one is with the caller, the next ones are being read."""
+    reading: deque[Future[_File]] = deque()
+    for part in parts:
+        reading.append(readers.submit(_read_file, part))
+        if len(reading) > READ_AHEAD:
+            yield reading.popleft().result()
+    while reading:
+        yield reading.popleft().result()
+
+
+def _cut(files: Iterable[_File]) -> Iterator[list[_File]]:
+    """Batches of files, none larger than a worker is handed at a time."""
+    batch: list[_File] = []
+    for file in files:
+        grown = [*batch, file]
+        pairs, pixels = sum(len(one.entries) for one in grown), sum(one.pixels for one in grown)
+        if batch and (len(grown) > FILES or pairs > PAIRS or pixels > PIXELS):
+            yield batch
+            grown = [file]
+        batch = grown
     if batch:
         yield batch
 
 
-def _read_ahead(readers: ThreadPoolExecutor, batches: Iterable[list[list[Entry]]]) -> Iterator[list[_File]]:
-    """Batches of read files; while one is with the caller, the next ones are being read."""
-    reading: deque[list[Future[_File]]] = deque()
-    for batch in batches:
-        reading.append([readers.submit(_read_file, entries) for entries in batch])
-        if len(reading) > READ_AHEAD:
-            yield [future.result() for future in reading.popleft()]
-    while reading:
-        yield [future.result() for future in reading.popleft()]
-
-
 def _read_file(entries: Sequence[Entry]) -> _File:
-    path = entries[0].path
-    try:
-        return _File(entries, *read_image(path))
-    except FileNotFoundError:
-        return _File(entries, "", None, f"there is no image {path}", missing=True)
-    except OSError as error:
-        return _File(entries, "", None, f"the image file cannot be read ({error.strerror})")
+    return _File(entries, read_image(entries[0].path))
 
 
 def _plain(record: Mapping[str, Any]) -> bytes:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from rewards.errors import ScoringError, SetupError, UsageError, load_extra
+from rewards.images import rgb
 from rewards.judge_prompts import IMAGE_LINE, SYSTEM
 from rewards.judge_reply import Reply
 
@@ -253,7 +254,7 @@ def check_url(url: str) -> str:
 def encode(image: "Image") -> str:
     """An image as a data URL: RGB, PNG, so that the judge sees every pixel as it is."""
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "PNG", compress_level=1)
+    rgb(image).save(buffer, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

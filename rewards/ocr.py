@@ -13,6 +13,7 @@ from PIL.Image import Image
 
 from rewards.card import Card
 from rewards.errors import ScoringError, UsageError
+from rewards.images import rgb
 from rewards.ocr_models import OcrModels, find_models
 from rewards.prompt import Prompt
 from rewards.score import Score
@@ -66,7 +67,7 @@ class _Ocr:
     def _pixels(self, image: Image) -> np.ndarray:
         if image.width == 0 or image.height == 0:
             raise ScoringError(f"the image is empty ({image.width} x {image.height} pixels)")
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(rgb(image))
         return np.ascontiguousarray(pixels[:, :, ::-1]) if self.swap_channels else pixels
 
 

@@ -18,6 +18,7 @@ from torchvision.transforms.functional import InterpolationMode, center_crop, re
 
 from rewards.checkpoint import read_config
 from rewards.errors import ScoringError, SetupError
+from rewards.images import rgb
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -169,7 +170,7 @@ def _to_float(image: Image) -> torch.Tensor:
 
 def _to_rgb(image: Image) -> Image:
     _refuse_empty(image)
-    return image.convert("RGB")
+    return rgb(image)
 
 
 def _resize_shorter(image: Image, size: int) -> Image:

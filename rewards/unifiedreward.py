@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rewards.card import Card
 from rewards.errors import DgpoError, ScoringError, SetupError, UsageError
+from rewards.images import rgb
 from rewards.judge_prompts import ask
 from rewards.judge_reply import Reply, read_axes, read_final, read_published
 from rewards.prompt import Prompt
@@ -167,7 +168,7 @@ def _squash(image: "Image") -> "Image":
     """As the released client does, whatever the aspect; an empty image is left to whoever answers."""
     if 0 in image.size:
         return image
-    return image.convert("RGB").resize((_PUBLISHED_SIDE, _PUBLISHED_SIDE))
+    return rgb(image).resize((_PUBLISHED_SIDE, _PUBLISHED_SIDE))
 
 
 def _read_count(name: str, options: dict[str, str]) -> int:

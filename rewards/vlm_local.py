@@ -26,6 +26,7 @@ from transformers import (
 from rewards.checkpoint import load_strictly, read_config, read_shards
 from rewards.device import exactly
 from rewards.errors import ScoringError, SetupError
+from rewards.images import rgb
 from rewards.judge_prompts import IMAGE_LINE, frame
 from rewards.judge_reply import Reply
 from rewards.models import llava_onevision, qwen_vl
@@ -102,7 +103,7 @@ class Answerer:
         if 0 in image.size:
             raise ScoringError(f"the image is empty ({image.width} x {image.height} pixels)")
         network = self.network.eval()
-        return network, self.model.prepare(image.convert("RGB"), question, double_image_token)
+        return network, self.model.prepare(rgb(image), question, double_image_token)
 
     def _greedily(self, max_new_tokens: int) -> GenerationConfig:
         """Rows of the vocabulary that no token has are never chosen."""

@@ -9,6 +9,7 @@ from typing import Any
 from PIL.Image import Image
 
 from rewards.errors import ScoringError
+from rewards.images import rgb
 from rewards.prompt import Prompt
 from rewards.score import Score
 
@@ -22,7 +23,7 @@ def encode(image: Image) -> bytes:
     if image.width == 0 or image.height == 0:
         raise ScoringError(f"the image is empty ({image.width} x {image.height} pixels)")
     try:
-        image = image if image.mode in _MODES else image.convert("RGB")
+        image = image if image.mode in _MODES else rgb(image)
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=_FASTEST, icc_profile=None)
     except (OSError, SyntaxError, ValueError) as error:

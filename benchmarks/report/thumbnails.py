@@ -18,6 +18,9 @@ from pathlib import Path
 
 from PIL import Image, features
 
+from rewards.files import read_regular
+from rewards.images import IMAGE_BYTES, Unreadable, decode
+
 FORMAT = "WEBP" if features.check("webp") else "JPEG"
 # Longest side in pixels, and the encoder's quality; from the best to the least that still shows what is in a picture.
 LADDER = ((320, 80), (256, 75), (224, 70), (192, 65), (160, 60), (128, 55), (112, 48), (96, 42), (80, 36), (64, 30))
@@ -90,16 +93,17 @@ def shrink_all(plan: Plan) -> Iterator[tuple[Job, Thumbnail]]:
 def shrink(job: Job, side: int, quality: int) -> Thumbnail:
     """One picture at most `side` pixels wide and high, never enlarged."""
     try:
-        data = job.path.read_bytes()
-    except OSError:
+        data = read_regular(job.path, IMAGE_BYTES)
+    except FileNotFoundError:
         return Thumbnail(b"", problem="the image file is not there any more")
+    except OSError as error:
+        return Thumbnail(b"", problem=f"the image file cannot be read ({error.strerror})")
     changed = job.sha256 != "" and hashlib.sha256(data).hexdigest() != job.sha256
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            small = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Thumbnail(b"", problem=f"the image file is damaged ({error})")
+        small = decode(data).convert("RGB")
+    except Unreadable as error:
+        return Thumbnail(b"", problem=str(error))
+    width, height = small.size
     small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     file = io.BytesIO()
     small.save(file, format=FORMAT, quality=quality)

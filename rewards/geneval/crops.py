@@ -7,6 +7,7 @@ af4902f24d3ca90ebbb446dd9891a59e0f82725f, with its default options.
 from typing import TYPE_CHECKING
 
 from rewards.errors import ScoringError
+from rewards.images import rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +27,7 @@ def crop_object(image: "Image", found: "Found") -> "Image":
     """
     from PIL import Image
 
-    image = image.convert("RGB")
+    image = rgb(image)
     if found.mask is not None:
         image = Image.composite(image, Image.new("RGB", image.size, GREY), Image.fromarray(found.mask))
     left, top, right, bottom = map(round, found.box)

@@ -20,6 +20,7 @@ from rewards.geneval.detections import Raw
 from rewards.geneval.masks import Frame, find_objects
 from rewards.geneval.network import Mask2Former, load_network
 from rewards.geneval.resize import resize
+from rewards.images import rgb
 
 LONG_SIDE, SHORT_SIDE = 1333, 800
 PADDED_TO = 32
@@ -120,7 +121,7 @@ def measure(image: Image) -> Frame:
 
 def prepare(image: Image, frame: Frame, swap_channels: bool = False) -> np.ndarray:
     """Pixels as uint8 [H, W, 3], resized and padded with grey on the right and below, before normalising."""
-    pixels = np.asarray(image.convert("RGB"))
+    pixels = np.asarray(rgb(image))
     if swap_channels:
         pixels = pixels[:, :, ::-1]
     height, width = frame.resized

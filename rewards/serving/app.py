@@ -109,7 +109,7 @@ class Service:
             pictures = await self._aside(open_pictures, form.images, self.limits)
             held.enter_context(self.held.hold(count_bytes(pictures)))
             _refuse_prompts(await self._aside(self.engine.check, key, prompts))
-            await self._aside(decode_pictures, pictures)
+            pictures = await self._aside(decode_pictures, pictures)
             marks = [mark_of(part) for part in form.images]
             form.images.clear()
             answer = await self._await_scores(request, Job(key, pictures, prompts))

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 
 from rewards.errors import UsageError, suggestion
+from rewards.images import IMAGE_PIXELS, IMAGE_SIDE
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class Limits:
 
     images: int = 64
     image_bytes: int = 16 * 2**20
-    image_pixels: int = 2**24
-    image_side: int = 2**14
+    image_pixels: int = IMAGE_PIXELS
+    image_side: int = IMAGE_SIDE
     request_bytes: int = 64 * 2**20
     request_pixels: int = 2**26
     request_seconds: int = 60

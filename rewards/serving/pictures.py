@@ -1,21 +1,14 @@
 """Turn bytes from strangers into images: three formats, told by content, and no pixel decoded before it is counted."""
 
-import io
-import struct
-import zlib
 from collections.abc import Sequence
 
 from PIL import Image, PngImagePlugin
 
+from rewards.images import OtherFormat, TooLarge, Unreadable, as_shown, decoding, open_image
 from rewards.serving.limits import Limits, Refusal
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WebP")
 TEXT_BYTES = 2**20
-# What Pillow's readers raise on bytes that are no image, or only half of one.
-_DAMAGE = (
-    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError,
-    MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
 
 
 def restrain_pillow() -> None:
@@ -36,13 +29,9 @@ def open_pictures(parts: Sequence[bytes | bytearray], limits: Limits) -> list[Im
     return pictures
 
 
-def decode_pictures(pictures: Sequence[Image.Image]) -> None:
-    """Decode images in place; Refusal 422 for one that is damaged."""
-    for number, picture in enumerate(pictures):
-        try:
-            picture.load()
-        except _DAMAGE as error:
-            raise Refusal(422, f"Image {number} cannot be decoded: {error}.") from None
+def decode_pictures(pictures: Sequence[Image.Image]) -> list[Image.Image]:
+    """The images unpacked, as a viewer shows them; Refusal 422 for one that is damaged."""
+    return [_decode(number, picture) for number, picture in enumerate(pictures)]
 
 
 def count_bytes(pictures: Sequence[Image.Image]) -> int:
@@ -52,19 +41,21 @@ def count_bytes(pictures: Sequence[Image.Image]) -> int:
 
 def _open(number: int, part: bytes | bytearray, limits: Limits) -> Image.Image:
     try:
-        picture = Image.open(io.BytesIO(part), formats=FORMATS)
-        frames = getattr(picture, "n_frames", 1)
-    except Image.UnidentifiedImageError:
-        raise Refusal(415, f"Image {number} is no PNG, JPEG or WebP.") from None
-    except _DAMAGE as error:
-        raise Refusal(422, f"Image {number} cannot be read: {error}.") from None
-    width, height = picture.size
-    if max(width, height) > limits.image_side or width * height > limits.image_pixels:
-        raise Refusal(
-            413,
-            f"Image {number} is {width} x {height}; at most {limits.image_pixels} pixels, and {limits.image_side} a "
-            "side, are taken.",
-        )
+        picture = open_image(part, FORMATS, limits.image_pixels, limits.image_side)
+        with decoding():
+            frames = getattr(picture, "n_frames", 1)
+    except Unreadable as error:
+        status = 415 if isinstance(error, OtherFormat) else 413 if isinstance(error, TooLarge) else 422
+        raise Refusal(status, f"Image {number} {error.what}.") from None
     if frames > 1:
         raise Refusal(422, f"Image {number} is a film of {frames} frames; send one picture.")
     return picture
+
+
+def _decode(number: int, picture: Image.Image) -> Image.Image:
+    try:
+        with decoding():
+            picture.load()
+        return as_shown(picture)
+    except Unreadable as error:
+        raise Refusal(422, f"Image {number} {error.what}.") from None

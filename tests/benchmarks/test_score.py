@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 from PIL import Image, features
 
-from benchmarks.listing import Entry, image_endings, list_images
+from benchmarks.listing import Entry, list_images
 from benchmarks.score import FILES, Draft, Tally, check_entries, key_of, score_images
 from benchmarks.store import COLUMNS, load_scores
 from rewards.errors import UsageError
+from rewards.images import image_endings
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
 from rewards.registry import load
@@ -190,10 +191,11 @@ class TestRows:
             ("failed", None),
             ("missing", None),
         ]
-        assert [row.detail.partition(" (")[0] for row in rows[1:]] == [
-            "the image file is damaged",
-            "the image file cannot be read",
-            "the image file is damaged",
+        no_image = "the image is no PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF or PPM, or damaged from the start"
+        assert [row.detail for row in rows[1:]] == [
+            no_image,
+            "the image file cannot be read (Is a directory)",
+            no_image,
             f"there is no image {folder / 'd.png'}",
         ]
 

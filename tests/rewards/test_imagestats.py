@@ -58,7 +58,14 @@ def test_colour_entropy_of_every_cell_once_is_twelve_bits():
     assert colour_entropy(every.reshape(64, 64, 3)) == 12.0
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"])
+@pytest.mark.parametrize(("mode", "kind"), [("F", "floating point"), ("I", "32-bit"), ("LAB", "the kind LAB")])
+def test_pixels_without_a_known_white_are_a_failed_score(mode, kind):
+    (score,) = load(parse_rewards(["imagestats.dark"])[0]).score([Image.new(mode, (3, 2))], [Prompt("anything")])
+    assert score.value is None
+    assert kind in score.reason
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 @pytest.mark.parametrize("name", ["imagestats.dark", "imagestats.edges", "imagestats.colours"])
 def test_any_mode_and_size_is_scored(mode, name):
     reward = load(parse_rewards([name])[0])

@@ -157,7 +157,7 @@ def test_an_image_without_pixels_or_far_too_long_is_refused(name):
         pad_longest(Image.new("RGB", (5, 0)), 8, antialias=True)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I;16"])
 @pytest.mark.parametrize("name", ["resize-first", "rgb-first", "bilinear"])
 def test_every_mode_is_seen(mode, name):
     pixels = Way(name, 6)(columns(9, 7).convert(mode))
