@@ -98,6 +98,26 @@ def get_file(file: PromptFile, data_dir: Path | None, announce: Announce) -> Pat
     return find_file(file, data_dir) or _fetch(file, data_dir, announce)
 
 
+def would_fetch(file: PromptFile, data_dir: Path | None) -> bool:
+    """Whether `get_file` would download it; asks nobody.
+
+    Raises:
+        UsageError, SetupError: as `find_file` does; or a download is forbidden here.
+    """
+    if find_file(file, data_dir) is not None:
+        return False
+    _refuse_offline(file, data_dir)
+    return True
+
+
+def describe_source(file: PromptFile, path: Path) -> str:
+    """Where the prompts of a found file come from: the published file only if the content is known to be its."""
+    expected = _expected(file)
+    if expected is not None and digest(path, "sha256") == expected:
+        return file.source
+    return f"your own file {path.resolve()} (that it is {file.source} was not checked: nobody states what that holds)"
+
+
 def find_file(file: PromptFile, data_dir: Path | None) -> Path | None:
     """The verified file where it is on this machine; a damaged copy in the cache counts as none.
 
@@ -137,13 +157,17 @@ def _find_in_cache(file: PromptFile) -> Path | None:
     return file.place if file.record.is_file() else None
 
 
-def _fetch(file: PromptFile, data_dir: Path | None, announce: Announce) -> Path:
+def _refuse_offline(file: PromptFile, data_dir: Path | None) -> None:
     from huggingface_hub import constants
-
-    from rewards.download import download, look_up
 
     if constants.HF_HUB_OFFLINE:
         raise SetupError(_explain(file, data_dir, "HF_HUB_OFFLINE is set; unset it to fetch."))
+
+
+def _fetch(file: PromptFile, data_dir: Path | None, announce: Announce) -> Path:
+    from rewards.download import download, look_up
+
+    _refuse_offline(file, data_dir)
     mirror = os.environ.get(MIRROR_VARIABLE) or _HOST
     url = mirror.rstrip("/") + file.url.removeprefix(_HOST)
     announce(f"fetching {url} into {file.place.parent}, once")

@@ -32,6 +32,13 @@ def make_signs() -> Suite:
 BUILTIN = {"signs": make_signs}
 
 
+def suite_names() -> list[str]:
+    """What `--suite` knows by name, whatever lies in the current folder."""
+    from benchmarks.suite import GENERATED, PUBLISHED
+
+    return [*BUILTIN, *GENERATED, *PUBLISHED]
+
+
 def find_suite(name_or_path: str, data_dir: Path | None = None) -> Suite:
     """The suite of that name or file, those of this program included."""
     from benchmarks.suite import load_suite

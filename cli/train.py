@@ -16,8 +16,15 @@ import typer
 from cli.launch import launch, launched, leave_with_launcher
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
 from cli.screen import format_number, say
-from cli.training_checks import check_guards, check_model, check_precision, check_prompts, check_rewards
-from cli.training_prompts import TrainingPrompts, asks_for_objects, find_training_prompts
+from cli.training_checks import check_settings, check_training, measured_specs
+from cli.training_prompts import (
+    asks_for_objects,
+    file_for_evaluation,
+    file_for_training,
+    files_to_fetch,
+    find_evaluation_suite,
+    find_training_prompts,
+)
 from rewards.errors import UsageError
 
 if TYPE_CHECKING:
@@ -84,16 +91,13 @@ def train(
     if recipe is None:
         given.update(_fitting_evaluation(model, reward))
     config = load_config(recipe or _default_recipe(model, reward), given, set_ or [])
-    check_model(config)
-    check_precision(config)
-    check_rewards(config)
-    check_guards(config)
+    check_settings(config)
     folder = output or Path("runs") / _run_name(config)
     if num_processes > 1 and not launched() and not dry_run:
         raise typer.Exit(launch(num_processes))
     leave_with_launcher()
     if dry_run:
-        _describe(config, folder, find_training_prompts(config, data), num_processes)
+        _describe(config, folder, data, num_processes, fresh=fresh)
         return
     if model is None and config.model == DEFAULT_MODEL and os.environ.get("RANK", "0") == "0":
         from dgpo.models.tiny.record import notice
@@ -114,16 +118,14 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     from dgpo.run import Run
     from dgpo.trainer import Interrupted, Trainer
     from rewards.pool import ScoringPool
-    from rewards.registry import check_buildable, check_working, load
+    from rewards.registry import check_working
 
     share_cores(config.workers)
     training = find_training_prompts(config, data)
-    specs = config.evaluation_specs if config.evaluation.on else config.reward_specs
-    check_buildable(specs)
-    check_prompts(config, training, [load(spec) for spec in specs], data)
+    check_training(config, folder, training, find_evaluation_suite(config, data), fresh=fresh)
     ranks = Ranks()
     if ranks.main:
-        check_working(specs)
+        check_working(measured_specs(config))
     run = Run(folder)
     with _locked(run, ranks):
         settled = _settle_precision(config, run, ranks, fresh=fresh)
@@ -344,17 +346,26 @@ def _run_name(config: Config) -> str:
     return "-".join([model, config.algorithm, *(spec.name for spec in config.reward_specs)])
 
 
-def _describe(config: Config, folder: Path, training: TrainingPrompts, processes: int) -> None:
-    """`--dry-run`: settings, cost, geometry, times; nothing is loaded or written."""
+def _describe(config: Config, folder: Path, data: Path | None, processes: int, *, fresh: bool) -> None:
+    """`--dry-run`: settings, cost, geometry, then all that the training itself would refuse; nothing is loaded, fetched
+    or written."""
     from cli.model import pick_device
     from dgpo.plan import describe_geometry, describe_passes, planned_passes
-    from dgpo.precision import examine, settle
+    from dgpo.precision import AUTO, examine, settle
     from dgpo.run import Run
     from dgpo.settings import dump_settings
 
     print(dump_settings(config.model_dump(mode="json")), end="")
-    settled = settle(config.training.dtype, examine(pick_device()), earlier=Run(folder).precision, since="as it began")
-    say(f"would train in {folder} on {training.describe()}")
+    earlier = AUTO if fresh else Run(folder).precision
+    settled = settle(config.training.dtype, examine(pick_device()), earlier=earlier, since="as this run began")
     say(f"precision: {settled}")
     say(describe_geometry(config, processes))
     say(describe_passes(planned_passes(config)))
+    absent = files_to_fetch(config, data)
+    training = None if file_for_training(config) in absent else find_training_prompts(config, data)
+    suite = None if file_for_evaluation(config) in absent else find_evaluation_suite(config, data)
+    check_training(config, folder, training, suite, fresh=fresh)
+    for file in absent:
+        say(f"would fetch {file.url}")
+    on = training.describe() if training is not None else "the prompts fetched"
+    say(f"would train in {folder} on {on}")

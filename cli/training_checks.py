@@ -1,16 +1,56 @@
-"""What is looked at before a training begins, so that it does not stop hours later for something known at the start."""
+"""What is looked at before a training begins, so that it does not stop hours later for something known at the start.
+
+The same for `--dry-run`, which says no to whatever the training itself would refuse, in the same words; only what must
+be loaded or drawn to be known is left to the training, and files that it would fetch are named instead.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rewards.errors import UsageError
+from rewards.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
+    from benchmarks.suite import Suite
     from cli.training_prompts import TrainingPrompts
     from dgpo.config import Config
     from rewards.reward import Reward
+    from rewards.spec import RewardSpec
+
+
+def check_settings(config: Config) -> None:
+    """What the settings alone tell; quick, since every process begins with it."""
+    check_model(config)
+    check_precision(config)
+    check_rewards(config)
+    check_weights_given(config)
+    check_guards(config)
+
+
+def check_training(
+    config: Config, folder: Path, training: TrainingPrompts | None, suite: Suite | None, *, fresh: bool
+) -> None:
+    """All else that can be known before a model is loaded or a folder made: rewards, prompts, the run folder.
+
+    Args:
+        training, suite: None where these prompts are not on this machine yet.
+
+    Raises:
+        UsageError, SetupError: the first of what would stop this training.
+    """
+    from rewards.registry import check_buildable, load
+
+    specs = measured_specs(config)
+    check_buildable(specs)
+    check_prompts(config, training, suite, [load(spec) for spec in specs])
+    check_folder(config, folder, training, fresh=fresh)
+
+
+def measured_specs(config: Config) -> list[RewardSpec]:
+    """The rewards trained on, then those that evaluations measure besides."""
+    return config.evaluation_specs if config.evaluation.on else config.reward_specs
 
 
 def check_model(config: Config) -> None:
@@ -65,20 +105,60 @@ def check_guards(config: Config) -> None:
         )
 
 
-def check_prompts(config: Config, training: TrainingPrompts, rewards: list[Reward], data: Path | None) -> None:
-    """Rewards must be able to judge every prompt of training (those trained on) and evaluation (all); all are named."""
+def check_weights_given(config: Config) -> None:
+    """A weight of zero teaches nothing; one below zero trains against a reward, as one may."""
+    for spec in config.reward_specs:
+        if spec.train_weight == 0:
+            raise UsageError(
+                f"{spec.key} has the weight 0, so nothing is learned from it. Give it another weight, or only measure "
+                f"it: --set 'evaluation.rewards=[{spec.name}]'."
+            )
+
+
+def check_prompts(config: Config, training: TrainingPrompts | None, suite: Suite | None, rewards: list[Reward]) -> None:
+    """Rewards must be able to judge every prompt of training (those trained on) and evaluation (all); all are named.
+
+    Prompts that are not on this machine yet are None.
+    """
     from benchmarks.evaluate import check_prompts as judge_all
     from benchmarks.suite import Suite
-    from cli.suites import find_suite
 
-    distinct = tuple(dict.fromkeys(training.prompts))
-    trained_on = rewards[: len(config.reward_specs)]
-    judge_all(Suite(config.prompts or "training prompts", distinct, "training"), trained_on)
-    if config.evaluation.suite is not None and config.evaluation.on:
+    if training is not None:
+        distinct = tuple(dict.fromkeys(training.prompts))
+        judge_all(
+            Suite(config.prompts or "training prompts", distinct, "training"), rewards[: len(config.reward_specs)]
+        )
+    if suite is not None:
         try:
-            judge_all(find_suite(config.evaluation.suite, data), rewards)
+            judge_all(suite, rewards)
         except UsageError as error:
             raise UsageError(
                 f"The run would be evaluated on {config.evaluation.suite}; name another suite with --set "
                 f"evaluation.suite=NAME, or none with --set evaluation.every=0. {error}"
             ) from None
+
+
+def check_folder(config: Config, folder: Path, training: TrainingPrompts | None, *, fresh: bool) -> None:
+    """The run folder can be made or written to, nobody is training in it, and it holds no other run.
+
+    Raises:
+        UsageError: something else has its name, or another run has it.
+        SetupError: this user may not write there.
+    """
+    from dgpo.contents import prompts_contents
+    from dgpo.precision import AUTO
+    from dgpo.run import Run
+
+    place = folder.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise UsageError(f"{place} is no folder, so no run can be kept in {folder}; choose another --output.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise SetupError(f"{place} cannot be written to, so no run can be kept in {folder}; choose another --output.")
+    run = Run(folder)
+    run.refuse_busy()
+    if config.training.dtype == AUTO and not fresh and run.precision != AUTO:
+        config = config.in_precision(run.precision)
+    contents = {} if training is None else {"prompts": prompts_contents(prompt.id for prompt in training.prompts)}
+    run.refuse_other(config, contents, fresh=fresh)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.prompt_files import TRAINING, PromptFile, describe_source, get_file, would_fetch
+from benchmarks.suite import PUBLISHED
 from cli.options import DEFAULT_MODEL
+from cli.screen import say
+from cli.suites import find_suite, suite_names
 from rewards.errors import UsageError
+from rewards.files import sha256
+from rewards.prompt import Prompt, read_prompts
 
 if TYPE_CHECKING:
+    from benchmarks.suite import Suite
     from dgpo.config import Config
-    from rewards.prompt import Prompt
 
 SAMPLED = 6
 # As many as the list that the published model was trained on.
@@ -30,7 +37,7 @@ class TrainingPrompts:
     samples: list[Prompt]
 
     def describe(self) -> str:
-        """For `--dry-run`: how many, from where, and one of them."""
+        """How many, from where, and one of them."""
         facts = ", ".join(f"{name} {value}" for name, value in self.facts.items() if name not in ("source", "count"))
         return (
             f"{len(self.prompts)} prompts from {self.facts['source']}{f' ({facts})' if facts else ''}, for instance: "
@@ -52,19 +59,58 @@ def find_training_prompts(config: Config, data: Path | None) -> TrainingPrompts:
     """
     if config.prompts is not None:
         return _read_named(config.prompts, data)
-    if asks_for_objects([spec.name for spec in config.reward_specs]):
+    if _streams(config):
         return _stream_geneval(config.seed)
     if config.model == DEFAULT_MODEL:
         return _sign_words()
-    return _find_published(config, data)
+    file = _published_list(config)
+    path = get_file(file, data, say)
+    return _listed(read_prompts(path), describe_source(file, path), sha256=sha256(path))
+
+
+def files_to_fetch(config: Config, data: Path | None) -> list[PromptFile]:
+    """The published prompt files that this training reads, to train on or to be evaluated on, and would fetch first.
+
+    Raises:
+        UsageError, SetupError: as `find_training_prompts` does where a file is absent and may not be fetched.
+    """
+    files = dict.fromkeys((file_for_training(config), file_for_evaluation(config)))
+    return [file for file in files if file is not None and would_fetch(file, data)]
+
+
+def file_for_training(config: Config) -> PromptFile | None:
+    """The published file that is trained on, if one is."""
+    if config.prompts is not None:
+        return _file_of_suite(config.prompts)
+    return None if _streams(config) or config.model == DEFAULT_MODEL else _published_list(config)
+
+
+def file_for_evaluation(config: Config) -> PromptFile | None:
+    """The published file that the run is evaluated on, if one is."""
+    return _file_of_suite(config.evaluation.suite) if config.evaluation.on else None
+
+
+def find_evaluation_suite(config: Config, data: Path | None) -> Suite | None:
+    """What the run is evaluated on now and then; None for one that is not."""
+    if config.evaluation.suite is None or not config.evaluation.on:
+        return None
+    return find_suite(config.evaluation.suite, data)
+
+
+def _file_of_suite(name: str | None) -> PromptFile | None:
+    published = PUBLISHED.get(name or "")
+    return published.file if published else None
+
+
+def _streams(config: Config) -> bool:
+    return asks_for_objects([spec.name for spec in config.reward_specs])
 
 
 def _read_named(name: str, data: Path | None) -> TrainingPrompts:
-    from cli.suites import find_suite
-    from rewards.prompt import read_prompts
-
-    if Path(name).exists():
-        return _listed(read_prompts(Path(name)), str(Path(name).resolve()))
+    """A suite of that name goes before a file or folder; a file is trained on as it is, repetitions included."""
+    path = Path(name)
+    if os.path.isfile(path) and name not in suite_names():
+        return _listed(read_prompts(path), str(path.resolve()))
     suite = find_suite(name, data)
     return _listed(list(suite.prompts), suite.source)
 
@@ -87,7 +133,6 @@ def _stream_geneval(seed: int) -> TrainingPrompts:
 
 def _sign_words() -> TrainingPrompts:
     from dgpo.models.tiny.words import held_out_words, sign_prompts, training_words
-    from rewards.prompt import Prompt
 
     prompts = [Prompt(text) for text in sign_prompts(training_words())]
     samples = [Prompt(text) for text in sign_prompts(held_out_words())[:SAMPLED]]
@@ -95,17 +140,11 @@ def _sign_words() -> TrainingPrompts:
     return TrainingPrompts(prompts, facts, samples)
 
 
-def _find_published(config: Config, data: Path | None) -> TrainingPrompts:
-    """The list that was published with the first reward that has one; fetched if it is not on this machine."""
-    from benchmarks.prompt_files import TRAINING, get_file
-    from cli.screen import say
-    from rewards.prompt import read_prompts
-    from rewards.weights import sha256
-
+def _published_list(config: Config) -> PromptFile:
+    """The list that was published with the first reward that has one."""
     for spec in config.reward_specs:
         if spec.name in TRAINING:
-            path = get_file(TRAINING[spec.name], data, say)
-            return _listed(read_prompts(path), TRAINING[spec.name].source, sha256=sha256(path))
+            return TRAINING[spec.name]
     raise UsageError(
         "Say which prompts to train on, with --prompts FILE or SUITE; lists are known for the rewards "
         f"{', '.join(sorted((*TRAINING, 'geneval')))} only."

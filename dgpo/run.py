@@ -58,6 +58,12 @@ class Run:
                 ) from None
             yield
 
+    def refuse_busy(self) -> None:
+        """Refuse a folder that another process is training in; makes nothing."""
+        if (self.folder / ".lock").exists():
+            with self.lock():
+                pass
+
     def refuse_other(self, config: Config, contents: Mapping[str, Any], *, fresh: bool) -> None:
         """Refuse a folder that another run has, by as many of the contents as are known already; changes nothing.
 

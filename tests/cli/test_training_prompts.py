@@ -87,7 +87,8 @@ def test_the_rewards_published_list_is_found_in_the_data_folder(tmp_path, monkey
     found = find_training_prompts(config, None)
     assert [prompt.text for prompt in found.prompts] == ['a sign that says "A"']
     assert found.facts == {
-        "source": "dataset/ocr/train.txt of github.com/NVlabs/DiffusionNFT at 24af5554898d85e93efa492f42b5e9cdf4156e9b",
+        "source": f"your own file {path} (that it is dataset/ocr/train.txt of github.com/NVlabs/DiffusionNFT at "
+        "24af5554898d85e93efa492f42b5e9cdf4156e9b was not checked: nobody states what that holds)",
         "count": 1,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
