@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from benchmarks.power import detectable_difference, smallest_p
 from benchmarks.record import domain_of
 from benchmarks.results import Results, read_results, shared_rewards
-from benchmarks.stats import Difference, compare_pairs, detectable_difference, holm
+from benchmarks.stats import FEW_SENTENCE, NO_INTERVAL, Difference, caveat, compare_pairs, holm
 from rewards.errors import UsageError, suggestion
 from rewards.files import replace_file
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "base", "run", "suite", "reward", "domain", "base_mean", "run_mean", "delta", "stderr", "ci_low", "ci_high", "p",
-    "p_holm", "win_rate", "prompts", "verdict",
+    "p_holm", "win_rate", "prompts", "verdict", "interval",
 )  # fmt: skip
 SIGNIFICANCE = 0.05
 NO_DIFFERENCE = "no difference shown"
@@ -31,8 +32,9 @@ def compare(folders: Sequence[Path], margins: Mapping[str, float] | None = None)
     `margins` maps a reward (ocr or ocr@1) to the loss that one is ready to accept, in the reward's raw unit; a run
     whose interval stays above it is "not worse by more than" that. `delta` is always run minus base; `win_rate` is the
     share of prompts on which the run is better (higher, for a descriptive reward), ties counting one half. Holm's
-    correction runs over the rewards of one pair. Images without a score in either run are left out of both;
-    `attrs["notes"]` of the table says how many, and whatever else a reader should know.
+    correction runs over the rewards of one pair; intervals are each reward's own. Images without a score in either run
+    are left out of both. `attrs["notes"]` of the table says how many, and whatever else a reader should know;
+    `attrs["power"]` what this design could have shown.
 
     Raises UsageError, with how to mend it, where folders were not measured alike.
     """
@@ -48,12 +50,15 @@ def compare(folders: Sequence[Path], margins: Mapping[str, float] | None = None)
     margin_of = _resolve_margins(margins or {}, base, {key for keys in shared for key in keys})
     rows: list[list[str | float | int]] = []
     notes: list[str] = []
+    pairs_of: dict[str, list[_Pair]] = {}
     for run, rewards in zip(runs, shared, strict=True):
-        pairs = [_compare_one(base, run, reward) for reward in rewards]
+        pairs = pairs_of[run.name] = [_compare_one(base, run, reward) for reward in rewards]
         notes += _notes(base, run, pairs)
         rows += [_row(base, run, pair, margin_of.get(pair.reward)) for pair in _adjust(pairs)]
     table = pandas.DataFrame(rows, columns=list(COLUMNS))
-    table.attrs["notes"] = notes
+    few = any(map(caveat, table["interval"], table["prompts"]))
+    table.attrs["notes"] = [*dict.fromkeys(notes), *([FEW_SENTENCE] if few else [])]
+    table.attrs["power"] = _tell_power(pairs_of)
     return table
 
 
@@ -73,7 +78,7 @@ def render_comparison(table: pandas.DataFrame) -> str:
             str(row["domain"]),
             _number(row["base_mean"]),
             _number(row["run_mean"]),
-            f"{_number(row['delta'], '+')} [{_number(row['ci_low'], '+')}, {_number(row['ci_high'], '+')}]",
+            _tell_delta(row),
             "<0.001" if row["p_holm"] < 0.001 else _number(row["p_holm"]),
             "-" if math.isnan(row["win_rate"]) else f"{row['win_rate']:.0%}",
             str(row["verdict"]),
@@ -87,31 +92,21 @@ def render_comparison(table: pandas.DataFrame) -> str:
     )
 
 
-def power_lines(table: pandas.DataFrame) -> list[str]:
-    """For each row, the true difference this design would have found; what is smaller may be there unseen."""
-    return [
-        f"{row['reward']}, {row['run']} against {row['base']}: {row['prompts']} prompts find a true difference of"
-        f" {detectable_difference(row['stderr']):.2g} four times in five; a smaller one may be there unseen."
-        for row in table.to_dict("records")
-        if row["stderr"] > 0
-    ]
-
-
 def judge(difference: Difference, p_holm: float, higher_is_better: bool | None, margin: float | None = None) -> str:
     """The verdict in words.
 
-    A difference counts when the adjusted p is below 0.05 and the interval excludes 0. With a margin, a run whose whole
-    interval loses less than the margin is "not worse by more than" it, even if it is shown to lose a little: that much
-    was declared acceptable. Descriptive rewards are higher or lower, never better or worse.
+    A difference counts when the adjusted p is below 0.05 and the interval, where there is one, excludes 0. With a
+    margin, a run whose whole interval loses less than the margin is "not worse by more than" it, even if it is shown to
+    lose a little: that much was declared acceptable. Descriptive rewards are higher or lower, never better or worse.
     """
     sign = -1 if higher_is_better is False else 1
-    worst, best = sorted((sign * difference.ci_low, sign * difference.ci_high))
-    shown = p_holm < SIGNIFICANCE and (worst > 0 or best < 0)
+    gain = sign * difference.delta
+    shown = p_holm < SIGNIFICANCE and difference.excludes_zero
     if higher_is_better is None:
-        return ("higher" if worst > 0 else "lower") if shown else NO_DIFFERENCE
-    if shown and worst > 0:
+        return ("higher" if gain > 0 else "lower") if shown else NO_DIFFERENCE
+    if shown and gain > 0:
         return "better"
-    if margin is not None and worst > -margin:
+    if margin is not None and min(sign * difference.ci_low, sign * difference.ci_high) > -margin:
         return f"not worse by more than {margin:g}"
     return "worse" if shown else NO_DIFFERENCE
 
@@ -135,7 +130,8 @@ def _compare_one(base: Results, run: Results, reward: str) -> _Pair:
     if not kept:
         return _Pair(reward, None, len(scores), left_out)
     prompts, base_N, run_N = zip(*kept, strict=True)
-    return _Pair(reward, compare_pairs(base_N, run_N, prompts), len(scores), left_out)
+    found = compare_pairs(base_N, run_N, prompts, base.card(reward)["bounds"])
+    return _Pair(reward, found, len(scores), left_out)
 
 
 def _adjust(pairs: Sequence[_Pair]) -> list[_Pair]:
@@ -150,12 +146,12 @@ def _row(base: Results, run: Results, pair: _Pair, margin: float | None) -> list
     head = [base.name, run.name, base.suite, pair.reward, domain_of(pair.reward, trained_on)]
     found = pair.difference
     if found is None:
-        return [*head, *[math.nan] * 9, 0, NO_DIFFERENCE]
+        return [*head, *[math.nan] * 9, 0, NO_DIFFERENCE, NO_INTERVAL]
     higher_is_better = base.card(pair.reward)["higher_is_better"]
     wins = 1 - found.win_rate if higher_is_better is False else found.win_rate
     numbers = [found.base_mean, found.run_mean, found.delta, found.stderr, found.ci_low, found.ci_high, found.p]
     verdict = judge(found, pair.p_holm, higher_is_better, margin)
-    return [*head, *numbers, pair.p_holm, wins, found.prompts, verdict]
+    return [*head, *numbers, pair.p_holm, wins, found.prompts, verdict, found.interval]
 
 
 def _notes(base: Results, run: Results, pairs: Sequence[_Pair]) -> list[str]:
@@ -174,6 +170,33 @@ def _notes(base: Results, run: Results, pairs: Sequence[_Pair]) -> list[str]:
     return notes
 
 
+def _tell_power(pairs_of: Mapping[str, Sequence[_Pair]]) -> list[str]:
+    """What this design would have shown, in one sentence; and in another what it could not have shown at all."""
+    shown, hidden = [], []
+    for run, pairs in pairs_of.items():
+        measured = [(pair.reward, pair.difference) for pair in pairs if pair.difference is not None]
+        tests, finds = len(measured), {}
+        for reward, found in measured:
+            size = detectable_difference(found.stderr, found.differing, tests, SIGNIFICANCE)
+            if size is None:
+                hidden.append(
+                    f"{reward} of {run} ({found.differing} of {found.prompts} prompts differ, with which p is at least"
+                    f" {smallest_p(found.differing, tests):.2g})"
+                )
+            elif size > 0:
+                finds[reward] = f"{reward} {size:.2g}"
+        shown += [f"{run}: {', '.join(finds.values())}"] if finds else []
+    sentences = []
+    if shown:
+        sentences.append(
+            "A true difference of this size is shown at least four times in five, if prompts differ as much as these:"
+            f" {'; '.join(shown)}. A smaller one may be there unseen."
+        )
+    if hidden:
+        sentences.append(f"No difference could have been shown, however large: {'; '.join(hidden)}.")
+    return sentences
+
+
 def _resolve_margins(margins: Mapping[str, float], base: Results, rewards: set[str]) -> dict[str, float]:
     """Margins by reward key; a bare name stands for all variants of that reward."""
     resolved = {}
@@ -189,6 +212,15 @@ def _resolve_margins(margins: Mapping[str, float], base: Results, rewards: set[s
             raise UsageError(f"{descriptive[0]} only describes an image, so there is no worse for a margin to bound.")
         resolved.update(dict.fromkeys(keys, margin))
     return resolved
+
+
+def _tell_delta(row: Mapping[str, Any]) -> str:
+    """The difference with its interval, and with what has to stand beside that."""
+    words = _number(row["delta"], "+")
+    if not math.isnan(row["ci_low"]):
+        words += f" [{_number(row['ci_low'], '+')}, {_number(row['ci_high'], '+')}]"
+    beside = caveat(row["interval"], row["prompts"])
+    return f"{words} ({beside})" if beside else words
 
 
 def _number(value: float, sign: str = "") -> str:

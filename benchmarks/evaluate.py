@@ -232,8 +232,7 @@ class _Evaluation:
         self.store.merge()
         rows = self._in_order(self._current(self.store.rows.values()))
         self.store.rewrite(rows)
-        units = {key: reward["unit"] for key, reward in self.record["rewards"].items()}
-        table, without_scores = summarise(rows, units, self.record["trained_on"])
+        table, without_scores = summarise(rows, self.record["rewards"], self.record["trained_on"])
         for sentence in without_scores:
             self.notes.add(sentence)
         write_summary(folder, table)

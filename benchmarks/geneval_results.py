@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.geneval import MEASURED, TASKS, Judged, TableRow, render_table, summarise_geneval, table_csv
-from benchmarks.stats import estimate_strata
+from benchmarks.stats import FEW, estimate_strata
 from benchmarks.store import OK, Row
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
@@ -59,6 +59,11 @@ class GenEvalResult:
     def failed(self) -> int:
         return sum(task.failed for task in self.tasks.values())
 
+    @property
+    def fewest(self) -> int:
+        """Prompts of the task that has fewest; below stats.FEW the interval is one of few prompts."""
+        return min(task.prompts for task in self.tasks.values())
+
 
 def tags_of(suite: Suite) -> dict[str, str]:
     """The task of each prompt, by the prompt's id; prompts that are no GenEval records are left out."""
@@ -87,7 +92,8 @@ def tabulate(rows: Iterable[Any], tag_of: Mapping[str, str], reward: str) -> Gen
     summary = summarise_geneval(judged) if judged else None
     if summary is None or not summary.complete:
         return GenEvalResult(reward, tasks, None, None, None, None)
-    spread = estimate_strata([_by_prompt([one for one in judged if one.tag == tag]) for tag in summary.tasks])
+    by_task = [_by_prompt([one for one in judged if one.tag == tag]) for tag in summary.tasks]
+    spread = estimate_strata(by_task, (0.0, 1.0))
     uncertainty = [None if math.isnan(value) else value for value in (spread.stderr, spread.ci_low, spread.ci_high)]
     return GenEvalResult(reward, tasks, summary.overall, *uncertainty)
 
@@ -124,6 +130,8 @@ position, color_attr.'
     if result.overall is not None:
         known = result.ci_low is not None and result.ci_high is not None
         interval = f" [{result.ci_low:.3f}, {result.ci_high:.3f}]" if known else ""
+        if known and result.fewest < FEW:
+            interval += f" (tasks of as few as {result.fewest} prompts)"
         text = f"{start}{result.overall:.5f}{interval}, the unweighted mean of the six tasks."
     else:
         absent = [tag for tag in TASKS if tag not in result.tasks or not result.tasks[tag].images]

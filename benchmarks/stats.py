@@ -2,7 +2,8 @@
 
 Several images of one prompt share its difficulty, so they are first averaged to one number a prompt; everything after
 that treats the P prompts as the sample. Two runs are compared on the same prompts and the same starting noise, cell by
-cell, which removes the spread between prompts from the difference.
+cell, which removes the spread between prompts from the difference. From FEW prompts on intervals are a bootstrap's;
+with fewer they are those of `student`, and whoever shows one says so.
 
 Shapes: N scored images (cells), P prompts, R resamples or flips. Resampling is seeded and worked off in chunks, so the
 same scores always give the same interval and memory stays bounded whatever the suite's size.
@@ -10,39 +11,56 @@ same scores always give the same interval and memory stays bounded whatever the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from benchmarks.student import ROUNDING, moments_of_average, moments_of_mean, student_interval
+
+# Below this many prompts a bootstrap's interval covers the truth too seldom: see the table in docs/evaluation.md.
+FEW = 20
 RESAMPLES = 10_000
 FLIPS = 10_000
 SEED = 0
 LEVEL = 0.95
-# A two-sided 5 % test has 80 % power for a difference of 1.96 + 0.84 standard errors.
-POWER_FACTOR = 2.8
-# Two sums of the same numbers in another order differ by rounding; within this share they count as equal.
-ROUNDING = 1e-9
 CHUNK_ELEMENTS = 1 << 20
 
+BOOTSTRAP, FEW_PROMPTS, NO_INTERVAL = "bootstrap", "few prompts", "none"
+FEW_SENTENCE = (
+    f"Fewer than {FEW} prompts make wide intervals, which hold the truth a little less often than they say where scores"
+    " are skewed (about nine times in ten with five prompts). Take more prompts before you rest a claim on one."
+)
+
 Floats = NDArray[np.float64]
+Bounds: TypeAlias = Sequence[float | None]
+OPEN: Bounds = (None, None)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean of one reward over the prompts of a suite; spread and interval are NaN for a single prompt."""
+    """The mean of one reward over the prompts of a suite; spread and interval are NaN for a single prompt.
+
+    `interval` says how the interval was made: by BOOTSTRAP, from FEW_PROMPTS, or NO_INTERVAL at all.
+    """
 
     mean: float
     stderr: float
     ci_low: float
     ci_high: float
     prompts: int
+    interval: str
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Run minus base over the same prompts and noise, in the reward's raw unit; `win_rate` counts ties as one half."""
+    """Run minus base over the same prompts and noise, in the reward's raw unit.
+
+    `win_rate` counts ties as one half; `differing` counts the prompts that are no ties. `interval` as in Estimate.
+    """
 
     base_mean: float
     run_mean: float
@@ -53,28 +71,33 @@ class Difference:
     p: float
     win_rate: float
     prompts: int
+    interval: str
+    differing: int
 
     @property
-    def detectable(self) -> float:
-        """The true difference that a design with this spread finds with 80 % power."""
-        return detectable_difference(self.stderr)
+    def excludes_zero(self) -> bool:
+        """Whether the interval does; where several prompts moved by one and the same amount, whether that is not 0."""
+        if math.isnan(self.ci_low):
+            return self.prompts > 1 and self.delta != 0
+        return self.ci_low > 0 or self.ci_high < 0
 
 
-def estimate(score_N: ArrayLike, prompt_N: Sequence[str]) -> Estimate:
-    """Mean over prompts, its standard error sd(prompt means) / sqrt(P), and the 95 % percentile bootstrap interval.
+def estimate(score_N: ArrayLike, prompt_N: Sequence[str], bounds: Bounds = OPEN) -> Estimate:
+    """Mean over prompts, its standard error sd(prompt means) / sqrt(P), and its 95 % interval within the `bounds`.
 
     Raises ValueError for no scores at all (the mean of nothing is not zero) and for scores that are not finite.
     """
     mean_P = prompt_means(score_N, prompt_N)
-    low, high = bootstrap_interval(mean_P)
-    return Estimate(float(mean_P.mean()), standard_error(mean_P), low, high, len(mean_P))
+    low, high, kind = mean_interval(mean_P, bounds)
+    return Estimate(float(mean_P.mean()), standard_error(mean_P), low, high, len(mean_P), kind)
 
 
-def estimate_strata(strata: Sequence[ArrayLike]) -> Estimate:
+def estimate_strata(strata: Sequence[ArrayLike], bounds: Bounds = OPEN) -> Estimate:
     """The unweighted mean of several strata's means; each stratum is an array of values, one a prompt.
 
     The strata are fixed and their prompts are chance: the standard error is sqrt(sum of squared errors) / S, and the
-    bootstrap draws prompts within each of the S strata. Spread and interval are NaN if one holds a single prompt.
+    bootstrap draws prompts within each of the S strata. Spread and interval are NaN if one holds a single prompt; one
+    of few prompts makes the interval one of few prompts.
     """
     values = [_nonempty(stratum) for stratum in strata]
     if not values:
@@ -83,17 +106,26 @@ def estimate_strata(strata: Sequence[ArrayLike]) -> Estimate:
     stderr = float(np.sqrt(sum(standard_error(stratum) ** 2 for stratum in values)) / len(values))
     prompts = sum(map(len, values))
     if any(len(stratum) < 2 for stratum in values):
-        return Estimate(mean, float("nan"), float("nan"), float("nan"), prompts)
+        return Estimate(mean, math.nan, math.nan, math.nan, prompts, NO_INTERVAL)
+    if min(map(len, values)) < FEW:
+        moments = moments_of_average([moments_of_mean(stratum) for stratum in values])
+        low, high, kind = _few(*student_interval(mean, moments, LEVEL), bounds)
+        return Estimate(mean, stderr, low, high, prompts, kind)
     generator = np.random.default_rng(SEED)
     means_R = np.mean([_resampled_means(stratum, RESAMPLES, generator) for stratum in values], axis=0)
-    return Estimate(mean, stderr, *_percentiles(means_R, LEVEL), prompts)
+    return Estimate(mean, stderr, *_percentiles(means_R, LEVEL), prompts, BOOTSTRAP)
 
 
-def compare_pairs(base_N: ArrayLike, run_N: ArrayLike, prompt_N: Sequence[str]) -> Difference:
-    """Everything a comparison table says about two runs; entry n of both is the same prompt with the same noise."""
+def compare_pairs(base_N: ArrayLike, run_N: ArrayLike, prompt_N: Sequence[str], bounds: Bounds = OPEN) -> Difference:
+    """Everything a comparison table says about two runs; entry n of both is the same prompt with the same noise.
+
+    `bounds` are those of the scores, beyond whose width no difference can be.
+    """
     base_P, run_P = prompt_means(base_N, prompt_N), prompt_means(run_N, prompt_N)
     delta_P = prompt_means(np.subtract(run_N, base_N), prompt_N)
-    low, high = bootstrap_interval(delta_P)
+    lowest, highest = bounds
+    widest = None if lowest is None or highest is None else highest - lowest
+    low, high, kind = mean_interval(delta_P, (None if widest is None else -widest, widest), symmetric=True)
     return Difference(
         base_mean=float(base_P.mean()),
         run_mean=float(run_P.mean()),
@@ -104,6 +136,8 @@ def compare_pairs(base_N: ArrayLike, run_N: ArrayLike, prompt_N: Sequence[str]) 
         p=sign_flip_p(delta_P),
         win_rate=win_rate(delta_P),
         prompts=len(delta_P),
+        interval=kind,
+        differing=int((~_ties(delta_P)).sum()),
     )
 
 
@@ -134,6 +168,23 @@ def standard_error(value_P: Floats) -> float:
     return float(value_P.std(ddof=1) / np.sqrt(len(value_P)))
 
 
+def mean_interval(value_P: Floats, bounds: Bounds = OPEN, *, symmetric: bool = False) -> tuple[float, float, str]:
+    """The 95 % interval of the mean over prompts, and how it was made.
+
+    Values that are `symmetric` about their mean, as the sign-flip test takes differences to be, get Student's plain
+    interval where they are few. There is none, (NaN, NaN), for a single prompt, nor for fewer than FEW whose values are
+    all equal: a width of zero would read as certainty.
+    """
+    if len(value_P) >= FEW:
+        return *bootstrap_interval(value_P), BOOTSTRAP
+    if len(value_P) < 2:
+        return math.nan, math.nan, NO_INTERVAL
+    moments = moments_of_mean(value_P)
+    if symmetric:
+        moments = replace(moments, third=0.0)
+    return _few(*student_interval(float(value_P.mean()), moments, LEVEL), bounds)
+
+
 def bootstrap_interval(
     value_P: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
 ) -> tuple[float, float]:
@@ -149,20 +200,26 @@ def bootstrap_interval(
 
 
 def sign_flip_p(delta_P: ArrayLike, *, flips: int = FLIPS, seed: int = SEED) -> float:
-    """Two-sided p of "the sign of every prompt's difference is a coin's", by random flips.
+    """Two-sided p of "the sign of every prompt's difference is a coin's": exact where there are no more than `flips`
+    ways for the signs to fall, otherwise by so many random ones.
 
-    The observed signs count as one flip (Phipson and Smyth 2010), so p is never zero: its floor is 1 / (flips + 1).
+    Of random flips the observed signs count as one (Phipson and Smyth 2010), so p is never zero: its floor is
+    1 / (flips + 1), and that of P prompts is 2 / 2^P.
     """
     deltas = _nonempty(delta_P)
-    generator = np.random.default_rng(seed)
+    count = len(deltas)
     total = deltas.sum()
     as_extreme = abs(total) - ROUNDING * np.abs(deltas).sum()
-    reached = 0
-    for rows in _chunks(flips, len(deltas)):
+
+    def reached(heads_RP: NDArray[np.integer]) -> int:
         # sum(sign * d) = 2 * (sum of d whose coin fell heads) - sum(d)
-        heads = generator.integers(0, 2, size=(rows, len(deltas)), dtype=np.int8)
-        reached += int((np.abs(2 * (heads @ deltas) - total) >= as_extreme).sum())
-    return (1 + reached) / (1 + flips)
+        return int((np.abs(2 * (heads_RP @ deltas) - total) >= as_extreme).sum())
+
+    if 2**count <= flips:
+        return reached(np.arange(2**count)[:, None] >> np.arange(count) & 1) / 2**count
+    generator = np.random.default_rng(seed)
+    drawn = (generator.integers(0, 2, size=(rows, count), dtype=np.int8) for rows in _chunks(flips, count))
+    return (1 + sum(map(reached, drawn))) / (1 + flips)
 
 
 def win_rate(delta_P: ArrayLike) -> float:
@@ -172,8 +229,19 @@ def win_rate(delta_P: ArrayLike) -> float:
     0.625
     """
     deltas = _nonempty(delta_P)
-    tolerance = ROUNDING * np.abs(deltas).max()
-    return float(((deltas > tolerance) + 0.5 * (np.abs(deltas) <= tolerance)).mean())
+    return float(np.where(_ties(deltas), 0.5, deltas > 0).mean())
+
+
+def caveat(interval: str, prompts: int) -> str:
+    """What has to stand beside an interval, or in its place, where few prompts made it; otherwise nothing.
+
+    >>> caveat(FEW_PROMPTS, 5), caveat(NO_INTERVAL, 5), caveat(BOOTSTRAP, 200)
+    ('5 prompts', '5 prompts, all alike', '')
+    """
+    if interval == BOOTSTRAP or not prompts:
+        return ""
+    counted = "1 prompt" if prompts == 1 else f"{prompts} prompts"
+    return counted if interval == FEW_PROMPTS or prompts == 1 else f"{counted}, all alike"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -190,16 +258,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def detectable_difference(stderr: float) -> float:
-    """The true difference found with 80 % power at the 5 % level: 2.8 times the paired standard error."""
-    return POWER_FACTOR * stderr
-
-
 def _nonempty(values: ArrayLike) -> Floats:
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
         raise ValueError("there are no prompts, and the mean of nothing is not a number")
     return array
+
+
+def _ties(delta_P: Floats) -> NDArray[np.bool_]:
+    return np.abs(delta_P) <= ROUNDING * np.abs(delta_P).max()
+
+
+def _few(low: float, high: float, bounds: Bounds) -> tuple[float, float, str]:
+    """An interval from few prompts, which unlike a bootstrap's may reach beyond what a score can be."""
+    if math.isnan(low):
+        return low, high, NO_INTERVAL
+    lowest, highest = bounds
+    kept = low if lowest is None else max(low, lowest), high if highest is None else min(high, highest)
+    return *kept, FEW_PROMPTS
 
 
 def _resampled_means(value_P: Floats, resamples: int, generator: np.random.Generator) -> Floats:

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from benchmarks.geneval_results import GenEvalResult
 from benchmarks.record import domain_of
-from benchmarks.stats import estimate
+from benchmarks.stats import NO_INTERVAL, estimate
 from benchmarks.store import OK, Row
 from rewards.files import replace_file
 
@@ -24,6 +25,7 @@ class SummaryRow:
     """One reward over the suite, in its raw unit; the numbers are None where they cannot be known.
 
     `prompts` and `seeds` count those with at least one score; `failed` counts the scores that could not be made.
+    `interval` says how it was made: bootstrap, from few prompts, or none.
     """
 
     run: str
@@ -38,6 +40,7 @@ class SummaryRow:
     stderr: float | None
     ci_low: float | None
     ci_high: float | None
+    interval: str
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,21 @@ class Summary:
 
 
 def summarise(
-    rows: Iterable[Row], units: Mapping[str, str], trained_on: Collection[str] | None
+    rows: Iterable[Row], rewards: Mapping[str, Mapping[str, Any]], trained_on: Collection[str] | None
 ) -> tuple[list[SummaryRow], list[str]]:
-    """A summary row for each reward in `units`, in that order, and a note for each that has no score at all."""
-    by_reward: dict[str, list[Row]] = {key: [] for key in units}
+    """A summary row for each of the `rewards`, in that order, and a note for each that has no score at all.
+
+    Of a reward its unit and bounds are asked, as run.json has them.
+    """
+    by_reward: dict[str, list[Row]] = {key: [] for key in rewards}
     for row in rows:
         by_reward[row.reward].append(row)
     table, notes = [], []
-    for key, unit in units.items():
+    for key, reward in rewards.items():
         scored = by_reward[key]
         if not scored:
             continue
-        table.append(_summarise_one(scored, unit, domain_of(key, trained_on)))
+        table.append(_summarise_one(scored, reward, domain_of(key, trained_on)))
         if table[-1].mean is None:
             notes.append(f"{key}: none of {len(scored)} images could be scored, so there is no mean.")
     return table, notes
@@ -91,22 +97,24 @@ def write_summary(folder: Path, table: Sequence[SummaryRow]) -> None:
     replace_file(folder / SUMMARY_FILE, text.getvalue().encode("utf-8"))
 
 
-def _summarise_one(rows: Sequence[Row], unit: str, domain: str) -> SummaryRow:
+def _summarise_one(rows: Sequence[Row], reward: Mapping[str, Any], domain: str) -> SummaryRow:
     scored = [row for row in rows if row.status == OK]
-    numbers = dict.fromkeys(("mean", "stderr", "ci_low", "ci_high"))
+    numbers, interval = dict.fromkeys(("mean", "stderr", "ci_low", "ci_high")), NO_INTERVAL
     if scored:
-        result = estimate([row.score for row in scored if row.score is not None], [row.prompt_id for row in scored])
-        numbers = {name: _known(getattr(result, name)) for name in numbers}
+        scores = [row.score for row in scored if row.score is not None]
+        result = estimate(scores, [row.prompt_id for row in scored], reward["bounds"])
+        numbers, interval = {name: _known(getattr(result, name)) for name in numbers}, result.interval
     return SummaryRow(
         run=rows[0].run,
         suite=rows[0].suite,
         reward=rows[0].reward,
-        unit=unit,
+        unit=reward["unit"],
         domain=domain,
         prompts=len({row.prompt_id for row in scored}),
         seeds=len({row.seed for row in scored}),
         failed=len(rows) - len(scored),
         **numbers,
+        interval=interval,
     )
 
 

@@ -19,7 +19,7 @@ from benchmarks.geneval import PAPER_TABLE, TASKS
 from benchmarks.geneval_results import OFFICIAL, GenEvalResult, table_row, tabulate, tags_of
 from benchmarks.record import DRAWN
 from benchmarks.results import Results, read_results, tell_engine
-from benchmarks.stats import estimate
+from benchmarks.stats import FEW, caveat, estimate
 from benchmarks.store import OK
 from benchmarks.suite import load_suite
 from rewards.errors import UsageError
@@ -245,19 +245,21 @@ def _mean(run: Results, key: str) -> str:
     scored = [(row.score, row.prompt_id) for row in rows if row.status == OK and row.score is not None]
     if not scored:
         return _with_failed("none", len(rows))
-    found = estimate([score for score, _ in scored], [prompt for _, prompt in scored])
-    return _with_failed(_number(found.mean, found.ci_low, found.ci_high), len(rows) - len(scored))
+    found = estimate([score for score, _ in scored], [prompt for _, prompt in scored], run.card(key)["bounds"])
+    few = caveat(found.interval, found.prompts)
+    return _with_failed(_number(found.mean, found.ci_low, found.ci_high, few), len(rows) - len(scored))
 
 
 def _overall(result: GenEvalResult) -> str:
     if result.overall is None:
         return _with_failed("none", result.failed)
-    return _with_failed(_number(result.overall, result.ci_low, result.ci_high), result.failed)
+    few = f"tasks of {result.fewest} prompts" if result.fewest < FEW else ""
+    return _with_failed(_number(result.overall, result.ci_low, result.ci_high, few), result.failed)
 
 
-def _number(mean: float, low: float | None, high: float | None) -> str:
+def _number(mean: float, low: float | None, high: float | None, few: str) -> str:
     known = low is not None and high is not None and low == low and high == high  # a single prompt has no interval
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if known else f"{mean:.2f}"
+    return (f"{mean:.2f} [{low:.2f}, {high:.2f}]" if known else f"{mean:.2f}") + (f" ({few})" if few else "")
 
 
 def _with_failed(text: str, failed: int) -> str:

@@ -71,7 +71,7 @@ def compare(
     if also and table is None:
         raise UsageError("--also adds folders to the table that --table writes; name that file too.")
     found = comparison.compare(folders, margins)
-    notes, power = found.attrs["notes"], comparison.power_lines(found)
+    notes, power = found.attrs["notes"], found.attrs["power"]
     if table is not None:
         _write_table([*folders, *(also or [])], table)
     findings = examine(folders, margins=margins)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from benchmarks.generate import Cell, Draw
     from benchmarks.suite import Suite
-    from benchmarks.summary import Summary
+    from benchmarks.summary import Summary, SummaryRow
     from dgpo.config import Sampling
     from dgpo.policy import Policy, Who
     from dgpo.precision import Wanted
@@ -312,6 +312,8 @@ def _run(
 
 def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
     """The answer on stdout: a table with the folder under it, or one JSON document."""
+    from benchmarks.stats import FEW_SENTENCE, caveat
+
     if as_json:
         print_json(
             {
@@ -331,7 +333,7 @@ def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
         (
             row.reward,
             row.unit,
-            f"{format_number(row.mean)} [{format_number(row.ci_low)}, {format_number(row.ci_high)}]",
+            _tell_mean(row),
             row.prompts,
             row.seeds,
             row.failed,
@@ -340,7 +342,20 @@ def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
         for row in summary.rows
     ]
     print_table(("reward", "unit", "mean [95 %]", "prompts", "seeds", "failed", "domain"), rows)
+    if any(caveat(row.interval, row.prompts) for row in summary.rows):
+        print(FEW_SENTENCE)
     for reason, times in summary.reasons.items():
         print(f"failed {times} times: {reason}")
     show_geneval(summary.geneval, summary.rows[0].run if summary.rows else "")
     print(f"results: {summary.folder}")
+
+
+def _tell_mean(row: SummaryRow) -> str:
+    """The mean with its interval, and with what has to stand beside that."""
+    from benchmarks.stats import caveat
+
+    words = format_number(row.mean)
+    if row.ci_low is not None:
+        words += f" [{format_number(row.ci_low)}, {format_number(row.ci_high)}]"
+    beside = caveat(row.interval, row.prompts)
+    return f"{words} ({beside})" if beside else words

@@ -57,7 +57,7 @@ def write_report(
     curves, curve_notes = training_curves(runs)
     notes = [*cells.notes, *curve_notes]
     if table is not None:
-        notes = [*table.attrs["notes"], *notes, *comparison.power_lines(table)]
+        notes = [*table.attrs["notes"], *notes, *table.attrs["power"]]
     findings = examine(folders, margins=margins)
     before, between, after = document.parts(
         {

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import stats
 from benchmarks.honesty import Finding
 from benchmarks.results import Results
 from benchmarks.summary import SummaryRow, summarise
@@ -28,8 +29,8 @@ def summaries(runs: Sequence[Results]) -> list[list[SummaryRow]]:
     table = []
     for run in runs:
         rows = (row for scores in run.scores.values() for row in scores.values())
-        units = {key: run.card(key)["unit"] for key in run.scores}
-        table.append(summarise(rows, units, run.trained_on)[0])
+        cards = {key: run.card(key) for key in run.scores}
+        table.append(summarise(rows, cards, run.trained_on)[0])
     return table
 
 
@@ -53,11 +54,10 @@ def summary_table(runs: Sequence[Results], table: Sequence[Sequence[SummaryRow]]
             f'<td data-label="trained on">{trained}</td></tr>'
         )
     heads = "".join(f'<th scope="col">{escape(run.name)}</th>' for run in runs)
-    return _table(
-        f'<th scope="col">reward</th>{heads}<th scope="col">trained on</th>',
-        lines,
-        "Mean over prompts with its 95 % interval (bootstrap over prompts)",
-    )
+    caption = "Mean over prompts with its 95 % interval"
+    if any(stats.caveat(row.interval, row.prompts) for rows in table for row in rows):
+        caption += f". {stats.FEW_SENTENCE}"
+    return _table(f'<th scope="col">reward</th>{heads}<th scope="col">trained on</th>', lines, caption)
 
 
 def comparison_table(table: pandas.DataFrame) -> str:
@@ -73,7 +73,8 @@ def comparison_table(table: pandas.DataFrame) -> str:
         low, high = (number(row[name], "+", places) for name in ("ci_low", "ci_high"))
         cells = (
             *(() if alone else (escape(row["run"]),)),
-            f"<b>{number(row['delta'], '+', places)}</b> <span class=interval>[{low}, {high}]</span>",
+            f"<b>{number(row['delta'], '+', places)}</b> <span class=interval>[{low}, {high}]</span>"
+            + _caveat(row["interval"], row["prompts"]),
             "&lt;0.001" if row["p_holm"] < 0.001 else number(row["p_holm"]),
             NONE if math.isnan(row["win_rate"]) else f"{row['win_rate']:.0%}",
             str(row["prompts"]),
@@ -176,7 +177,14 @@ def _estimate(row: SummaryRow | None, scale: tuple[float, float] | None) -> str:
     if row.ci_low is not None and row.ci_high is not None:
         places = decimals(row.ci_high - row.ci_low)
         interval = f" <span class=interval>[{number(row.ci_low, '', places)}, {number(row.ci_high, '', places)}]</span>"
-    return f"<b>{number(row.mean, '', places)}</b>{interval}{_whisker(row, scale)}{failed}"
+    caveat = _caveat(row.interval, row.prompts)
+    return f"<b>{number(row.mean, '', places)}</b>{interval}{caveat}{_whisker(row, scale)}{failed}"
+
+
+def _caveat(interval: str, prompts: int) -> str:
+    """What has to stand beside an interval that few prompts made."""
+    words = stats.caveat(interval, prompts)
+    return f'<small class="few">{words}</small>' if words else ""
 
 
 def _whisker(row: SummaryRow, scale: tuple[float, float] | None) -> str:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.compare import COLUMNS, compare, judge, power_lines, render_comparison, write_comparison
-from benchmarks.stats import Difference, compare_pairs, holm
+from benchmarks.compare import COLUMNS, compare, judge, render_comparison, write_comparison
+from benchmarks.power import detectable_difference
+from benchmarks.stats import FEW_SENTENCE, Difference, compare_pairs, holm
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
@@ -34,7 +35,7 @@ def test_the_columns_are_the_published_schema(write_results, tmp_path):
     table = compare([a, b])
     write_comparison(table, tmp_path / "out" / "compare.csv")
     assert (tmp_path / "out" / "compare.csv").read_text().splitlines()[0] == (
-        "base,run,suite,reward,domain,base_mean,run_mean,delta,stderr,ci_low,ci_high,p,p_holm,win_rate,prompts,verdict"
+        "base,run,suite,reward,domain,base_mean,run_mean,delta,stderr,ci_low,ci_high,p,p_holm,win_rate,prompts,verdict,interval"
     )
     assert tuple(table.columns) == COLUMNS
 
@@ -86,7 +87,7 @@ def test_no_difference_and_not_worse(write_results):
 
 
 def difference(low, high, p=0.001):
-    return Difference(0.0, 0.0, (low + high) / 2, 0.1, low, high, p, 0.5, 10)
+    return Difference(0.0, 0.0, (low + high) / 2, 0.1, low, high, p, 0.5, 30, "bootstrap", 30)
 
 
 @pytest.mark.parametrize(
@@ -191,11 +192,6 @@ def test_the_table_in_words(write_results):
     assert len(lines) == 3
     assert len({len(line) for line in lines}) == 1
     assert "| +0.200 [+0.200, +0.200] | <0.001   | 100% | better  |" in lines[2]
-    table.loc[0, "stderr"] = 0.027
-    assert power_lines(table) == [
-        "taste@1, b against a: 40 prompts find a true difference of 0.076 four times in five;"
-        " a smaller one may be there unseen."
-    ]
 
 
 def test_rewards_of_one_side_are_mentioned(write_results):
@@ -214,3 +210,56 @@ def test_other_suites_are_refused(write_results):
     b = write_results("b", {"taste@1": spread()}, of=replace(MANY, prompts=(*MANY.prompts, Prompt("one more"))))
     with pytest.raises(UsageError, match="answer other prompts"):
         compare([a, b])
+
+
+def test_power_is_that_of_the_corrected_test(write_results):
+    """The smallest of three p values has to be below 0.05 / 3, and each reward's own spread counts."""
+    names = ["taste@1", "depth@1", "light@1"]
+    a = write_results("a", {name: spread() for name in names}, of=MANY)
+    b = write_results("b", {name: spread(0, i, 0.1) for i, name in enumerate(names, 5)}, of=MANY)
+    c = write_results("c", {"taste@1": spread(0.2, 9, 0.1)}, of=MANY)
+    table = compare([a, b, c])
+    errors = {(line["run"], line["reward"]): line["stderr"] for line in table.to_dict("records")}
+    three = [f"{name} {detectable_difference(errors['b', name], 40, 3, 0.05):.2g}" for name in names]
+    one = f"taste@1 {detectable_difference(errors['c', 'taste@1'], 40, 1, 0.05):.2g}"
+    assert table.attrs["power"] == [
+        "A true difference of this size is shown at least four times in five, if prompts differ as much as these:"
+        f" b: {', '.join(three)}; c: {one}. A smaller one may be there unseen."
+    ]
+
+
+def test_few_prompts_are_told_beside_their_intervals(write_results):
+    """Five prompts that all gain: p cannot be below 2 / 32, and nothing is promised."""
+    few = replace(MANY, prompts=MANY.prompts[:5])
+    a = write_results("a", {"taste@1": {(n, 0): 0.1 * n for n in range(5)}}, of=few)
+    b = write_results("b", {"taste@1": {(n, 0): 0.1 * n + 0.5 + 0.01 * n * n for n in range(5)}}, of=few)
+    table = compare([a, b])
+    found = row(table, "taste@1")
+    assert (found.interval, found.p, found.verdict) == ("few prompts", 2 / 32, "no difference shown")
+    assert found.ci_low > 0
+    assert "] (5 prompts)" in render_comparison(table)
+    assert table.attrs["notes"] == [FEW_SENTENCE]
+    assert table.attrs["power"] == [
+        "No difference could have been shown, however large: taste@1 of b (5 of 5 prompts differ, with which p is at"
+        " least 0.062)."
+    ]
+
+
+def test_few_prompts_that_moved_alike_have_no_interval_and_may_be_better(write_results):
+    few = replace(MANY, prompts=MANY.prompts[:10])
+    a = write_results("a", {"taste@1": {(n, 0): 0.0 for n in range(10)}}, of=few)
+    b = write_results("b", {"taste@1": {(n, 0): 1.0 for n in range(10)}}, of=few)
+    table = compare([a, b])
+    found = row(table, "taste@1")
+    assert math.isnan(found.ci_low)
+    assert (found.p, found.verdict, found.interval) == (2 / 2**10, "better", "none")
+    assert "| +1.000 (10 prompts, all alike) |" in render_comparison(table)
+    assert row(compare([b, a]), "taste@1").verdict == "worse"
+
+
+def test_what_two_runs_have_in_common_is_said_once(write_results):
+    a = write_results("a", {"taste@1": spread()}, of=MANY, sampler=None)
+    others = [write_results(name, {"taste@1": spread(0.1)}, of=MANY) for name in "bcd"]
+    assert compare([a, *others]).attrs["notes"] == [
+        "a: nobody recorded how its images were drawn, so starting noise may not be shared."
+    ]

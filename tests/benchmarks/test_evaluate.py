@@ -315,7 +315,7 @@ def test_when_nothing_could_be_scored_there_is_no_mean(run):
     assert summary.failed == 6
     assert summary.rows[0].mean is None
     assert summary.notes == ("imagestats.dark@1: none of 6 images could be scored, so there is no mean.",)
-    assert (run.folder / "summary.csv").read_text().splitlines()[1].endswith(",0,0,6,,,,")
+    assert (run.folder / "summary.csv").read_text().splitlines()[1].endswith(",0,0,6,,,,,none")
 
 
 FRAGILE = """

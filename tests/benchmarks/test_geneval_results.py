@@ -10,6 +10,7 @@ import pytest
 from benchmarks.geneval import TASKS
 from benchmarks.geneval_results import OFFICIAL, table_row, tabulate, tags_of, tell_overall, write_geneval
 from benchmarks.store import FAILED, OK, Row, ScoreStore, load_scores
+from benchmarks.student import student_quantile
 from benchmarks.suite import Suite, load_suite
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
@@ -65,19 +66,20 @@ def test_the_spread_is_that_of_prompts_within_tasks():
     # task, 1 of 1 and 1 of 2 images: the ratio 2/3, linearised at 1.5 images a prompt to 2/3 + 2/9 and 2/3 - 2/9.
     result = tabulate(make_rows(SUITE, VERDICTS), tags_of(SUITE), KEY)
     assert result.stderr == pytest.approx(((1 / 4) ** 2 + (1 / 2) ** 2 + (2 / 9) ** 2) ** 0.5 / 6)
-    # Two prompts a task: the extremes, each of probability 1/64, lie within the outer 2.5 %; the next are reached.
-    extreme = (1 / 4 + 1 / 2 + 2 / 9) / 6
-    assert known(result.overall) - extreme <= known(result.ci_low) < known(result.overall)
-    assert known(result.overall) < known(result.ci_high) <= known(result.overall) + extreme
+    # Two prompts a task show no skew; Welch and Satterthwaite leave (1/16 + 1/4 + 4/81)^2 / (1/256 + 1/16 + 16/6561) =
+    # 1.9 degrees of freedom, and the interval ends at the bound.
+    half = student_quantile((1 / 16 + 1 / 4 + 4 / 81) ** 2 / (1 / 256 + 1 / 16 + 16 / 6561), 0.95) * known(
+        result.stderr
+    )
+    assert (known(result.ci_low), known(result.ci_high)) == (pytest.approx(known(result.overall) - half), 1.0)
+    assert "] (tasks of as few as 2 prompts), the unweighted mean" in tell_overall(result)
 
 
 def test_images_that_agree_leave_no_spread():
+    """Nor an interval, where they are few."""
     result = tabulate(make_rows(SUITE, ["11"] * 12), tags_of(SUITE), KEY)
-    assert (result.overall, result.stderr, result.ci_low, result.ci_high) == (1, 0, 1, 1)
-    assert (
-        tell_overall(result)
-        == f"GenEval overall by {KEY}: 1.00000 [1.000, 1.000], the unweighted mean of the six tasks."
-    )
+    assert (result.overall, result.stderr, result.ci_low, result.ci_high) == (1, 0, None, None)
+    assert tell_overall(result) == f"GenEval overall by {KEY}: 1.00000, the unweighted mean of the six tasks."
 
 
 def test_a_failed_image_is_no_zero_and_is_said():

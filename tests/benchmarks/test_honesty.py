@@ -145,7 +145,7 @@ def test_overlap_is_asked_of_the_run_that_made_the_model(write_results, tmp_path
 
 
 def change(base, run, low, high):
-    return Difference(base, run, run - base, 0.1, low, high, 0.5, 0.5, 9)
+    return Difference(base, run, run - base, 0.1, low, high, 0.5, 0.5, 30, "bootstrap", 30)
 
 
 @pytest.mark.parametrize(

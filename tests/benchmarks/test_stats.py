@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import stats
+from benchmarks.power import detectable_difference
 
 
 def test_the_mean_is_over_prompts_not_over_images():
@@ -43,8 +44,9 @@ def test_strata_weigh_the_same_however_many_prompts_they_have():
 
 def test_one_stratum_is_an_estimate_and_a_stratum_of_one_prompt_claims_no_certainty():
     values = [0.0, 1.0, 4.0, 2.0]
-    one = stats.estimate_strata([values])
-    assert one == stats.estimate(values, list("abcd"))
+    one, whole = stats.estimate_strata([values]), stats.estimate(values, list("abcd"))
+    assert (one.mean, one.stderr, one.interval) == (whole.mean, whole.stderr, stats.FEW_PROMPTS)
+    assert (one.ci_low, one.ci_high) == pytest.approx((whole.ci_low, whole.ci_high))
     assert math.isnan(stats.estimate_strata([values, [1.0]]).ci_low)
     assert math.isnan(stats.estimate_strata([values, [1.0]]).stderr)
     with pytest.raises(ValueError, match="no strata"):
@@ -110,9 +112,12 @@ def test_memory_bound_changes_no_number(monkeypatch):
 
 def test_sign_flip_by_hand():
     # Four equal differences: |sum| is as large as observed only if all four signs agree, 2 of 16 ways.
-    assert stats.sign_flip_p([1.0, 1.0, 1.0, 1.0]) == pytest.approx(2 / 16, abs=0.01)
+    assert stats.sign_flip_p([1.0, 1.0, 1.0, 1.0]) == 2 / 16
     # (3, 1): all four sign patterns give |4| or |2|; 2 of 4 reach 4.
-    assert stats.sign_flip_p([3.0, 1.0]) == pytest.approx(0.5, abs=0.02)
+    assert stats.sign_flip_p([3.0, 1.0]) == 0.5
+    # Thirteen prompts have 8,192 ways and are counted out; fourteen have 16,384, more than are flipped.
+    assert stats.sign_flip_p(np.ones(13)) == 2 / 2**13
+    assert stats.sign_flip_p(np.ones(14)) == pytest.approx(2 / 2**14, abs=3e-4)
     # Equal despite rounding: 0.1 + 0.2 - 0.3 is not exactly 0, yet every flip must count as at least as extreme.
     assert stats.sign_flip_p([0.1, 0.2, -0.3]) == 1.0
     assert stats.sign_flip_p([0.0, 0.0]) == 1.0
@@ -145,11 +150,7 @@ def test_a_pair_by_hand():
     deviations = [0.5 - 0.7 / 3, 0.2 - 0.7 / 3, 0.0 - 0.7 / 3]
     assert result.stderr == pytest.approx(math.sqrt(sum(d * d for d in deviations) / 2 / 3))
     assert result.win_rate == pytest.approx(2.5 / 3)
-    assert result.detectable == pytest.approx(2.8 * result.stderr)
-
-
-def test_power_line_of_the_specification():
-    assert stats.detectable_difference(0.027) == pytest.approx(0.076, abs=0.0005)
+    assert result.differing == 2
 
 
 class Simulated:
@@ -202,8 +203,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(design):
     assert 0.93 <= Simulated(values).coverage(truth) <= 0.97
 
 
-def test_few_prompts_make_the_interval_a_little_too_narrow():
-    """What to expect of a short prompt file: 20 prompts cover about 92 in 100, never as little as 88."""
+def test_a_bootstrap_over_few_prompts_is_a_little_too_narrow():
+    """20 prompts cover about 92 in 100, never as little as 88; with fewer the interval is another one."""
     values, truth = prompt_means_of("normal", np.random.default_rng(14), 2000, 20)
     assert 0.88 <= Simulated(values).coverage(truth) <= 0.95
 
@@ -248,7 +249,7 @@ def test_a_table_of_equal_models_shows_a_difference_in_at_most_one_of_twenty():
         adjusted = stats.holm([trials.p_T[row] for row in rows])
         intervals = [(trials.low_T[row], trials.high_T[row]) for row in rows]
         verdicts = [
-            judge(stats.Difference(0, 0, 0, 0, low, high, p, 0.5, prompts), p, True)
+            judge(stats.Difference(0, 0, 0, 0, low, high, p, 0.5, prompts, stats.BOOTSTRAP, prompts), p, True)
             for (low, high), p in zip(intervals, adjusted, strict=True)
         ]
         shown += any(verdict != NO_DIFFERENCE for verdict in verdicts)
@@ -260,7 +261,7 @@ def test_the_power_line_keeps_its_word():
     """Where the true difference is 2.8 standard errors, about 80 of 100 trials find it."""
     generator = np.random.default_rng(17)
     prompts, spread = 200, 0.38
-    truth = stats.detectable_difference(spread / math.sqrt(prompts))
+    truth = detectable_difference(spread / math.sqrt(prompts), prompts, 1, 0.05)
     found = Simulated(truth + generator.normal(0, spread, size=(2000, prompts))).p_T < 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.03)
 

@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.summary import count_failures, summarise, write_summary
 
+POINTS = {"taste@1": {"unit": "points", "bounds": (0.0, 1.0)}}
+
 
 def test_a_summary_by_hand(suite, make_row):
     rows = [
@@ -16,36 +18,38 @@ def test_a_summary_by_hand(suite, make_row):
         make_row(suite, 2, 0, score=None),
         make_row(suite, 2, 1, score=None),
     ]
-    (row,), notes = summarise(rows, {"taste@1": "points"}, ["taste@1"])
+    (row,), notes = summarise(rows, POINTS, ["taste@1"])
     # Prompt means 0.5 and 0.9: mean 0.7, sd 0.2 * sqrt(2), stderr 0.2. The failed prompt is not a zero.
     assert row.mean == pytest.approx(0.7)
     assert row.stderr == pytest.approx(0.2)
     assert (row.prompts, row.seeds, row.failed, row.domain, row.unit) == (2, 2, 3, "in", "points")
-    assert (row.ci_low, row.ci_high) == (pytest.approx(0.5), pytest.approx(0.9))
+    # Two prompts: Student's t of one degree of freedom, 12.7 standard errors either way, within the bounds.
+    assert (row.ci_low, row.ci_high, row.interval) == (0.0, 1.0, "few prompts")
     assert notes == []
 
 
 def test_all_failed_has_no_mean_and_says_so(suite, make_row):
     rows = [make_row(suite, number, 0, score=None) for number in range(3)]
-    (row,), notes = summarise(rows, {"taste@1": "points"}, None)
+    (row,), notes = summarise(rows, POINTS, None)
     assert (row.mean, row.stderr, row.ci_low, row.ci_high, row.failed) == (None, None, None, None, 3)
     assert notes == ["taste@1: none of 3 images could be scored, so there is no mean."]
 
 
 def test_one_prompt_has_a_mean_and_no_interval(suite, make_row):
-    (row,), _ = summarise([make_row(suite, 0, 0, score=0.25)], {"taste@1": "points"}, None)
-    assert (row.mean, row.stderr, row.ci_low) == (0.25, None, None)
+    (row,), _ = summarise([make_row(suite, 0, 0, score=0.25)], POINTS, None)
+    assert (row.mean, row.stderr, row.ci_low, row.interval) == (0.25, None, None, "none")
 
 
 def test_the_file(tmp_path, suite, make_row):
     rows = [make_row(suite, number, 0, score=float(number)) for number in range(3)]
     rows += [make_row(suite, number, 0, reward="depth@2", score=None) for number in range(3)]
-    table, _ = summarise(rows, {"taste@1": "points", "depth@2": "m"}, None)
+    table, _ = summarise(rows, {**POINTS, "depth@2": {"unit": "m", "bounds": (None, None)}}, None)
     write_summary(tmp_path, table)
     lines = (tmp_path / "summary.csv").read_text().splitlines()
-    assert lines[0] == "run,suite,reward,unit,domain,prompts,seeds,failed,mean,stderr,ci_low,ci_high"
+    assert lines[0] == "run,suite,reward,unit,domain,prompts,seeds,failed,mean,stderr,ci_low,ci_high,interval"
     assert lines[1].startswith(f"base,small,taste@1,points,none,3,1,0,1.0,{1 / math.sqrt(3)},")
-    assert lines[2] == "base,small,depth@2,m,none,0,0,3,,,,"
+    assert lines[1].endswith(",few prompts")
+    assert lines[2] == "base,small,depth@2,m,none,0,0,3,,,,,none"
 
 
 def test_failures_are_counted_by_image(suite, make_row):

@@ -42,9 +42,10 @@ def test_table_2_puts_suites_of_one_model_into_one_row(write_results):
     assert published[-1].cells == ("", "", "23.89", "6.08", "4.40", "1.32", "23.91", "3.74")
     assert ours.model == "m"
     assert ours.cells[0] == ours.cells[2] == ours.cells[5] == ""
-    assert ours.cells[1] == "0.50 [0.00, 1.00]"
-    assert ours.cells[3].startswith("6.00 [5.")
-    assert ours.cells[4] == "4.00 [4.00, 4.00] (5 failed)"
+    few = r"\[-?\d+\.\d\d, \d+\.\d\d\] \([23] prompts\)"
+    assert re.fullmatch(rf"0\.50 {few}", ours.cells[1])
+    assert re.fullmatch(rf"6\.00 {few}", ours.cells[3])
+    assert ours.cells[4] == "4.00 (2 prompts, all alike) (5 failed)"
 
 
 def test_a_row_says_how_it_was_made_and_what_was_otherwise(write_results):
@@ -91,7 +92,7 @@ def test_other_suites_stand_alone(write_results):
     folder = write_results("m", {"taste@1": cells([1.0, 2.0, None]), "depth@1": cells([None] * 3)}, of=small("signs"))
     table = make_table([folder])
     assert table.heads == ("taste@1", "depth@1")
-    assert [line.cells for line in table.lines] == [("1.50 [1.00, 2.00] (1 failed)", "none (3 failed)")]
+    assert [line.cells for line in table.lines] == [("1.50 [-4.85, 7.85] (2 prompts) (1 failed)", "none (3 failed)")]
     assert "†" not in render_markdown(table)
 
 

@@ -46,7 +46,8 @@ def test_table_and_power_on_stdout(results):
     done = run("compare", results / "good", results / "bad")
     assert done.exit_code == 0
     assert "| worse" in done.stdout
-    assert "8 prompts find a true difference of" in done.stdout
+    assert "] (8 prompts) |" in done.stdout
+    assert "A true difference of this size is shown at least four times in five" in done.stdout
     assert "nobody recorded how its images were drawn" in done.stdout
 
 
