@@ -13,15 +13,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
-
-from benchmarks.compare import NO_DIFFERENCE, compare
+from benchmarks.compare import NO_DIFFERENCE, SIGNIFICANCE, compare
 from benchmarks.overlap import read_training_prompts, seen_in_training
 from benchmarks.pictures import BETWEEN_SEEDS, FIGURES, by_prompt, look_through
+from benchmarks.power import smallest_p
 from benchmarks.results import Results, read_results, tell_engine
-from benchmarks.stats import Difference, compare_pairs
+from benchmarks.stats import Difference, compare_pairs, holm
 from benchmarks.store import OK
 from rewards.errors import UsageError
 
@@ -31,11 +30,12 @@ VERDICTS = (FINE, LOOK, BAD, UNKNOWN)
 SEEN_SHARE = 0.01
 # More of one reward's scores than this missing, and its mean may stand for other images than the suite's.
 FAILED_SHARE = 0.05
-# A figure moved if its whole interval is beyond 0 and its change beyond half of the spread between the base's prompts.
-MOVED = 0.5
 # Near-identical pairs in more than half of a prompt's, or less than half of the base's diversity: seeds show one image.
 COLLAPSED = 0.5
 SHOWN = 5
+
+# A run's figures about its pictures by name, each by prompt.
+_Figures: TypeAlias = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,8 @@ def find_pictures(runs: Sequence[Results]) -> list[Finding]:
     looked = [look_through(run.folder) for run in runs]
     shared = set.intersection(*(set(found) for found, _ in looked))  # other seeds would be other pairs of images
     seen = [by_prompt({cell: found[cell] for cell in shared}) for found, _ in looked]
-    findings = [_compare_figure(name, runs, [one[name] for one in seen]) for name in FIGURES]
+    moves = [_moves(seen[0], one) for one in seen[1:]]
+    findings = [_compare_figure(name, runs, [one[name] for one in seen], moves) for name in FIGURES]
     unseen = [(run.name, len(problems), problems) for run, (_, problems) in zip(runs, looked, strict=True) if problems]
     if unseen:
         rows = tuple((name, str(count), next(iter(problems.values()))) for name, count, problems in unseen)
@@ -245,31 +246,51 @@ def find_pictures(runs: Sequence[Results]) -> list[Finding]:
     return findings
 
 
-def judge_figure(name: str, base_P: Sequence[float], found: Difference) -> tuple[str, str]:
-    """Verdict and one clause about one figure of a run; `base_P` holds the base's value of each prompt.
+def judge_figure(name: str, found: Difference, moved: bool) -> tuple[str, str]:
+    """Verdict and one clause about one figure of a run.
 
-    look: it moved (see MOVED; of near-identical pairs only a rise and of diversity only a fall counts, and any shown
-    one does). bad: more than half of all pairs of images are near-identical, which the base's were not; or diversity
-    fell below half of the base's.
+    look: it moved, whichever way and however little: the figures are no qualities, and what a move means is for a
+    person to see. bad: more than half of all pairs of images have become near-identical, or diversity fell below half
+    of the base's.
     """
-    shown = found.ci_low > 0 or found.ci_high < 0
-    change = f"{found.base_mean:.3f} to {found.run_mean:.3f}"
-    if name == "near_duplicates":
-        if shown and found.delta > 0:
-            return (BAD if found.run_mean > COLLAPSED else LOOK), f"rose from {change}"
-        return FINE, f"went from {change}"
-    if name == "diversity":
-        if shown and found.delta < 0:
-            return (BAD if found.run_mean < COLLAPSED * found.base_mean else LOOK), f"fell from {change}"
-        return FINE, f"went from {change}"
-    spread = float(np.std(base_P))
-    if shown and abs(found.delta) > MOVED * spread:
-        return LOOK, f"{'rose' if found.delta > 0 else 'fell'} from {change}"
-    return FINE, f"went from {change}"
+    change = f"from {found.base_mean:.3f} to {found.run_mean:.3f}"
+    if not moved:
+        return FINE, f"went {change}, no more than chance may do"
+    collapsed = {
+        "near_duplicates": found.delta > 0 and found.run_mean > COLLAPSED,
+        "diversity": found.run_mean < COLLAPSED * found.base_mean,
+    }
+    share = f" ({found.delta / found.base_mean:+.0%})" if found.base_mean else ""
+    return (BAD if collapsed.get(name) else LOOK), f"{'rose' if found.delta > 0 else 'fell'} {change}{share}"
 
 
-def _compare_figure(name: str, runs: Sequence[Results], values: Sequence[Mapping[str, float]]) -> Finding:
-    """`values` holds each run's value of each prompt, of the same prompts everywhere."""
+def _moves(base: _Figures, run: _Figures) -> dict[str, tuple[Difference, bool]]:
+    """How each figure differs from the base's, and whether that is more than chance: by the interval, and by Holm's
+    correction over the figures where there are prompts enough for a test to say so."""
+    found = {
+        name: compare_pairs(list(base[name].values()), [run[name][prompt] for prompt in base[name]], list(base[name]))
+        for name in FIGURES
+        if base[name]
+    }
+    tests = len(found)
+    adjusted = holm([one.p for one in found.values()])
+    return {
+        name: (
+            one,
+            one.excludes_zero and (p < SIGNIFICANCE or smallest_p(one.differing, tests) >= SIGNIFICANCE),
+        )
+        for (name, one), p in zip(found.items(), adjusted, strict=True)
+    }
+
+
+def _compare_figure(
+    name: str,
+    runs: Sequence[Results],
+    values: Sequence[Mapping[str, float]],
+    moves: Sequence[Mapping[str, tuple[Difference, bool]]],
+) -> Finding:
+    """`values` holds each run's value of each prompt, of the same prompts everywhere; `moves` what became of the base's
+    figures in each other run."""
     title, base = f"Pictures: {FIGURES[name]}", values[0]
     if not base:
         why = "no prompt has two images" if name in BETWEEN_SEEDS else "the folders share no image that can be read"
@@ -278,14 +299,14 @@ def _compare_figure(name: str, runs: Sequence[Results], values: Sequence[Mapping
     if len(runs) == 1:
         sentence = f"{runs[0].name}: {_mean(base)}, with no base model to compare it with."
         return Finding(title, UNKNOWN, sentence, head, tuple(rows))
-    prompts, verdicts, clauses = sorted(base), [], []
-    base_P = [base[prompt] for prompt in prompts]
-    for run, of_run in zip(runs[1:], values[1:], strict=True):
-        found = compare_pairs(base_P, [of_run[prompt] for prompt in prompts], prompts)
-        verdict, clause = judge_figure(name, base_P, found)
+    verdicts, clauses = [], []
+    for run, of_run, moved in zip(runs[1:], values[1:], moves, strict=True):
+        found, beyond_chance = moved[name]
+        verdict, clause = judge_figure(name, found, beyond_chance)
         verdicts.append(verdict)
         clauses.append(f"{run.name}: it {clause}.")
-        rows.append((run.name, _mean(of_run), _interval(found.delta, found.ci_low, found.ci_high), str(len(prompts))))
+        change = _interval(found.delta, found.ci_low, found.ci_high)
+        rows.append((run.name, _mean(of_run), change, str(found.prompts)))
     return Finding(title, _worst(verdicts), " ".join(clauses), head, tuple(rows))
 
 

@@ -1,11 +1,15 @@
 """Findings about folders whose scores and pictures were made by hand."""
 
+import hashlib
 import json
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.honesty import (
     BAD,
@@ -21,6 +25,7 @@ from benchmarks.honesty import (
 from benchmarks.overlap import fingerprint, write_training_prompts
 from benchmarks.record import read_record, write_record
 from benchmarks.stats import Difference
+from benchmarks.store import ScoreStore, read_rows
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
@@ -144,27 +149,52 @@ def test_overlap_is_asked_of_the_run_that_made_the_model(write_results, tmp_path
     assert by_title(examine([folder]))["Training prompts in the suite"].verdict == UNKNOWN
 
 
-def change(base, run, low, high):
-    return Difference(base, run, run - base, 0.1, low, high, 0.5, 0.5, 30, "bootstrap", 30)
-
-
 @pytest.mark.parametrize(
-    ("name", "found", "verdict"),
+    ("name", "base", "run", "moved", "verdict", "clause"),
     [
-        ("dark", change(0.1, 0.7, 0.5, 0.7), LOOK),  # the spread of the base's prompts is 1
-        ("dark", change(0.1, 0.5, 0.3, 0.5), FINE),
-        ("dark", change(0.1, 0.7, -0.1, 0.9), FINE),
-        ("dark", change(0.7, 0.1, -0.7, -0.5), LOOK),
-        ("near_duplicates", change(0.0, 0.1, 0.05, 0.2), LOOK),
-        ("near_duplicates", change(0.0, 0.6, 0.5, 0.7), BAD),
-        ("near_duplicates", change(0.9, 0.6, -0.4, -0.2), FINE),
-        ("diversity", change(0.4, 0.3, -0.2, -0.05), LOOK),
-        ("diversity", change(0.4, 0.1, -0.4, -0.2), BAD),
-        ("diversity", change(0.2, 0.3, 0.05, 0.2), FINE),
+        ("dark", 0.145, 0.019, True, LOOK, "fell from 0.145 to 0.019 (-87%)"),
+        ("dark", 0.1, 0.7, True, LOOK, "rose from 0.100 to 0.700 (+600%)"),
+        ("dark", 0.1, 0.7, False, FINE, "went from 0.100 to 0.700, no more than chance may do"),
+        ("edges", 0.153, 0.152, True, LOOK, "fell from 0.153 to 0.152 (-1%)"),
+        ("near_duplicates", 0.0, 0.1, True, LOOK, "rose from 0.000 to 0.100"),
+        ("near_duplicates", 0.0, 0.6, True, BAD, "rose from 0.000 to 0.600"),
+        ("near_duplicates", 0.9, 0.6, True, LOOK, "fell from 0.900 to 0.600 (-33%)"),
+        ("diversity", 0.4, 0.3, True, LOOK, "fell from 0.400 to 0.300 (-25%)"),
+        ("diversity", 0.4, 0.1, True, BAD, "fell from 0.400 to 0.100 (-75%)"),
+        ("diversity", 0.2, 0.3, True, LOOK, "rose from 0.200 to 0.300 (+50%)"),
     ],
 )
-def test_figures(name, found, verdict):
-    assert judge_figure(name, [-1.0, 1.0], found)[0] == verdict
+def test_figures(name, base, run, moved, verdict, clause):
+    found = Difference(base, run, run - base, 0.1, math.nan, math.nan, 0.5, 0.5, 30, "bootstrap", 30)
+    assert judge_figure(name, found, moved) == (verdict, clause)
+
+
+def write_pictures(folder, shade_of):
+    """Put an image of one grey at each cell's place and its hash into the scores."""
+    rows = []
+    for row in read_rows(folder):
+        path = folder / row.image
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (16, 16), (shade_of(row),) * 3).save(path)
+        rows.append(replace(row, image_sha=hashlib.sha256(path.read_bytes()).hexdigest()))
+    ScoreStore(folder).rewrite(rows)
+
+
+@pytest.mark.parametrize("prompts", [3, 30])
+def test_pictures_that_went_dark_are_worth_a_look(write_results, prompts):
+    """All of thirty prompts, and all of three, of which no test could show it."""
+    suite = replace(MANY, prompts=MANY.prompts[:prompts])
+    cells = {(number, seed): 0.5 for number in range(prompts) for seed in range(2)}
+    a, b, c = (write_results(name, {"taste@1": cells}, of=suite) for name in "abc")
+    for folder, shade in ((a, 200), (b, 5), (c, 200)):
+        write_pictures(folder, lambda row, shade=shade: shade)
+    dark = by_title(examine([a, b]))["Pictures: share of dark pixels"]
+    assert (dark.verdict, dark.sentence) == (LOOK, "b: it rose from 0.000 to 1.000.")
+    assert (
+        by_title(examine([b, a]))["Pictures: share of dark pixels"].sentence
+        == "a: it fell from 1.000 to 0.000 (-100%)."
+    )
+    assert by_title(examine([a, c]))["Pictures: share of dark pixels"].verdict == FINE
 
 
 def test_images_that_are_not_there_leave_the_figures_unknown(write_results):
