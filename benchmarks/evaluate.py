@@ -30,7 +30,7 @@ from benchmarks.record import (
 )
 from benchmarks.rows import RowMaker
 from benchmarks.shares import Alone, Peers, deal, hear_reports, locked, others, report, shared
-from benchmarks.store import OK, SCORES_FILE, Row, ScoreStore, holds_scores, read_all_rows
+from benchmarks.store import SCORES_FILE, Row, ScoreStore, holds_scores, read_all_rows
 from benchmarks.suite import Suite
 from benchmarks.summary import Summary, count_failures, summarise, write_summary
 from rewards.errors import UsageError
@@ -232,6 +232,11 @@ class _Evaluation:
         self.store.merge()
         rows = self._in_order(self._current(self.store.rows.values()))
         self.store.rewrite(rows)
+        if deadly := [row for row in rows if row.deadly]:
+            self.notes.add(
+                f"{len(deadly)} scores are missing because scoring the image killed the process; they are not tried "
+                f"again unless their rows are deleted from {self.store.path}."
+            )
         table, without_scores = summarise(rows, self.record["rewards"], self.record["trained_on"])
         for sentence in without_scores:
             self.notes.add(sentence)
@@ -276,7 +281,7 @@ class _Evaluation:
 
     def _is_done(self, picture: Picture, key: str) -> bool:
         row = self.store.rows.get((*picture.cell.key, key))
-        return row is not None and row.status == OK and row.image_sha == picture.sha256
+        return row is not None and row.settled and row.image_sha == picture.sha256
 
     def _current(self, rows: Iterable[Row]) -> list[Row]:
         """Without the scores, of rewards not asked for now, whose image has been replaced since."""

@@ -191,7 +191,7 @@ class _Batch:
 
     def _is_known(self, entry: Entry, file: _File, key: str) -> bool:
         row = self.known.get((*_identity(entry), key))
-        return row is not None and row.status == OK and row.image_sha == file.found.sha256
+        return row is not None and row.settled and row.image_sha == file.found.sha256
 
     def _row(self, entry: Entry, file: _File, key: str, scored: Scored | None) -> Row:
         if self._is_known(entry, file, key):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rewards.errors import UsageError
 from rewards.files import read_regular, replace_file
+from rewards.score import DEADLY
 from rewards.tables import csv_cells, decode, write_cells
 
 if TYPE_CHECKING:
@@ -59,6 +60,16 @@ class Row:
     @property
     def key(self) -> Key:
         return self.prompt_id, self.seed, self.reward
+
+    @property
+    def deadly(self) -> bool:
+        """Whether this image killed the process that scored it alone."""
+        return self.status == FAILED and self.detail.startswith(DEADLY)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the same command leaves it as it is; other failures are tried again."""
+        return self.status == OK or self.deadly
 
 
 Key = tuple[str, int, str]

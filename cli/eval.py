@@ -20,6 +20,7 @@ from cli.options import (
     DataFolder,
     DrawingDtype,
     ModelName,
+    RewardSeconds,
     RewardSets,
     RewardTexts,
     SamplingSets,
@@ -35,6 +36,8 @@ from cli.suites import find_suite
 from cli.threads import share_cores
 from rewards.errors import UsageError
 from rewards.registry import check_buildable, load
+from rewards.reward import DEADLINE_S
+from rewards.shown import shown
 from rewards.spec import RewardSpec, parse_rewards
 
 if TYPE_CHECKING:
@@ -75,12 +78,15 @@ def evaluate(
     max_failed: Annotated[int, typer.Option("--max-failed", min=0, help="Images that may stay without a score.")] = 0,
     data: DataFolder = None,
     workers: Workers = 1,
+    reward_seconds: RewardSeconds = DEADLINE_S,
     num_processes: Annotated[
         int, typer.Option("--num-processes", min=1, help="Processes (GPUs, or CPU cores) that share the work.")
     ] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model over a suite; the same command goes on where a killed one stood."""
+    from rewards.pool import ScoringPool
+
     if model is not None and images is not None:
         raise UsageError("Give either --model, which draws, or --images, which are scored as they are.")
     sampling = parse_sampling(sets)
@@ -102,10 +108,11 @@ def evaluate(
     if launching:
         raise typer.Exit(launch(num_processes))
     folder = output or RESULTS / f"{chosen.name}-{made.name}"
+    pool = ScoringPool(specs, workers, deadline_s=reward_seconds)
     if peers is not None and not _leads(peers):
-        _assist(chosen, specs, made, folder, workers, peers)
+        _assist(chosen, made, folder, pool, peers)
         return
-    summary = _run(chosen, specs, made, folder, workers, peers)
+    summary = _run(chosen, made, folder, pool, peers)
     _tell_overlap(folder)
     show_summary(summary, chosen, as_json=as_json)
     if summary.failed > max_failed:
@@ -258,19 +265,18 @@ def _leads(peers: Peers | None) -> bool:
     return peers is None or peers.rank == 0
 
 
-def _assist(suite: Suite, specs: Sequence[RewardSpec], made: _Source, folder: Path, workers: int, peers: Peers) -> None:
+def _assist(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers: Peers) -> None:
     """Do a share of the work and be silent: the main process tells what there is to tell."""
     from benchmarks.evaluate import assist
-    from rewards.pool import ScoringPool
 
     try:
         draw, _, _ = made.load()
-        share_cores(workers)
-        with ScoringPool(specs, workers) as pool:
+        share_cores(scoring.workers)
+        with scoring as pool:
             assist(
                 suite,
                 seeds=made.seeds,
-                specs=specs,
+                specs=scoring.specs,
                 folder=folder,
                 draw=draw,
                 images=made.images,
@@ -283,20 +289,17 @@ def _assist(suite: Suite, specs: Sequence[RewardSpec], made: _Source, folder: Pa
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _run(
-    suite: Suite, specs: Sequence[RewardSpec], made: _Source, folder: Path, workers: int, peers: Peers | None
-) -> Summary:
+def _run(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers: Peers | None) -> Summary:
     from benchmarks.evaluate import evaluate as measure
-    from rewards.pool import ScoringPool
 
     draw, trained_on, facts = made.load(say)
-    share_cores(workers)
+    share_cores(scoring.workers)
     total = len(suite.prompts) * len(made.seeds)
-    with ScoringPool(specs, workers) as pool, Progress(f"eval {made.name}", total) as progress:
+    with scoring as pool, Progress(f"eval {made.name}", total) as progress:
         return measure(
             suite,
             seeds=made.seeds,
-            specs=specs,
+            specs=scoring.specs,
             folder=folder,
             draw=draw,
             images=made.images,
@@ -345,7 +348,7 @@ def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
     if any(caveat(row.interval, row.prompts) for row in summary.rows):
         print(FEW_SENTENCE)
     for reason, times in summary.reasons.items():
-        print(f"failed {times} times: {reason}")
+        print(f"failed {times} times: {shown(reason)}")
     show_geneval(summary.geneval, summary.rows[0].run if summary.rows else "")
     print(f"results: {summary.folder}")
 

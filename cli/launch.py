@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from cli.screen import say
 
 GRACE_S = 60.0
+HURRY_S = 1.0
 LAUNCHER = "DGPO_LAUNCHER"
 
 
@@ -40,13 +42,22 @@ def _watch(launcher: int) -> None:
 def launch(processes: int) -> int:
     """Run this process's own command in N processes; the exit code of the first that did not end with 0.
 
-    Ctrl-C reaches every process by the terminal; this one only waits for them. When one fails, the others, which would
-    wait for it for ever, are ended.
+    Ctrl-C and SIGTERM are passed on to every process, and the same again ends all of them: one that waits for the
+    others cannot hear it. When one fails, the others, which would wait for it for ever, are ended.
     """
     port = _free_port()
     children = [_start(rank, processes, port) for rank in range(processes)]
-    forward = [signal.SIGINT, signal.SIGTERM]
-    before = {number: signal.signal(number, lambda got, _: _pass_on(children, got)) for number in forward}
+    heard: set[int] = set()
+
+    def pass_on(number: int, _frame: Any) -> None:
+        _pass_on(children, number)
+        if number in heard:
+            hurry = threading.Timer(HURRY_S, _kill, [children])
+            hurry.daemon = True
+            hurry.start()
+        heard.add(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return _wait(children)
     finally:
@@ -97,6 +108,10 @@ def _end(children: Sequence[subprocess.Popen]) -> None:
     deadline = time.monotonic() + GRACE_S / 10
     while any(child.poll() is None for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
+    _kill(children)
+
+
+def _kill(children: Sequence[subprocess.Popen]) -> None:
     for child in children:
         if child.poll() is None:
             child.kill()

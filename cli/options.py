@@ -56,6 +56,14 @@ DataFolder = Annotated[
     ),
 ]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Scoring processes; 0 scores in this one.")]
+RewardSeconds = Annotated[
+    float,
+    typer.Option(
+        "--reward-seconds",
+        min=1,
+        help="How long scoring a batch may take (the first an hour more); then its images fail. Needs workers.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from rewards.shown import shown
+
 if TYPE_CHECKING:
     import rich.progress
 
@@ -59,6 +61,7 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """A sentence that stays, above the bar."""
+        sentence = shown(sentence)
         if self._bar is not None:
             self._bar.console.print(f"dgpo: {sentence}", markup=False, highlight=False, soft_wrap=True)
         else:

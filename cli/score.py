@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import AsJson, RewardSets, RewardTexts, WeightFolders, Workers
+from cli.options import AsJson, RewardSeconds, RewardSets, RewardTexts, WeightFolders, Workers
 from cli.screen import format_number, print_json, print_table, say
 from rewards.errors import UsageError
+from rewards.reward import DEADLINE_S
+from rewards.shown import shown
 
 if TYPE_CHECKING:
     from benchmarks.listing import Entry
     from benchmarks.score import Draft, Tally
     from benchmarks.store import Row
+    from rewards.pool import ScoringPool
     from rewards.reward import Reward
     from rewards.spec import RewardSpec
 
@@ -48,10 +51,13 @@ def score(
     ] = None,
     max_failed: Annotated[int, typer.Option("--max-failed", min=0, help="Images that may stay without a score.")] = 0,
     workers: Workers = 1,
+    reward_seconds: RewardSeconds = DEADLINE_S,
     as_json: AsJson = False,
 ) -> None:
     """Score images by rewards: a row an image, prompt and reward, in the columns of scores.csv."""
     from benchmarks.listing import list_images
+    from cli.threads import scoring_threads
+    from rewards.pool import ScoringPool
     from rewards.prompt import read_prompts
     from rewards.spec import parse_rewards
 
@@ -65,7 +71,8 @@ def score(
         )
     entries = list_images(sources, read_prompts(prompts) if prompts is not None else (), prompt)
     rewards = _build(specs, entries)
-    tally, rows = _score(entries, specs, rewards, output, workers, streaming=output is None and not as_json)
+    pool = ScoringPool(specs, workers, scoring_threads(workers), deadline_s=reward_seconds)
+    tally, rows = _score(entries, rewards, output, pool, streaming=output is None and not as_json)
     if as_json:
         print_json(_document(tally, rewards, rows, output))
     elif output is not None:
@@ -88,33 +95,31 @@ def _build(specs: Sequence[RewardSpec], entries: Sequence[Entry]) -> list[Reward
 
 def _score(
     entries: Sequence[Entry],
-    specs: Sequence[RewardSpec],
     rewards: Sequence[Reward],
     output: Path | None,
-    workers: int,
+    scoring: ScoringPool,
     *,
     streaming: bool,
 ) -> tuple[Tally, list[Row]]:
     """All rows, with a progress line; on disk, or on stdout if `streaming`, as they are made."""
     from benchmarks.score import Draft, Tally, score_images
     from cli.progress import Progress
-    from cli.threads import scoring_threads, share_cores
-    from rewards.pool import ScoringPool
+    from cli.threads import share_cores
 
     draft = Draft(output, rewards) if output is not None else None
     if draft is not None:
         _tell(draft)
-    tally, rows = Tally([spec.key for spec in specs]), []
-    if workers == 0:
+    tally, rows = Tally([spec.key for spec in scoring.specs]), []
+    if scoring.workers == 0:
         share_cores(0)
-    with ScoringPool(specs, workers, scoring_threads(workers)) as pool, Progress("score", len(entries)) as progress:
+    with scoring as pool, Progress("score", len(entries)) as progress:
         batches = score_images(entries, rewards, pool, draft.known if draft is not None else None)
         for batch in _print_rows(batches) if streaming else batches:
             if draft is not None:
                 draft.add(batch)
             tally.add(batch)
             rows += batch
-            progress.update(len(rows) // len(specs), _note(tally))
+            progress.update(len(rows) // len(rewards), _note(tally))
     if draft is not None:
         draft.finish(rows)
     return tally, rows
@@ -151,7 +156,7 @@ def _show(tally: Tally, rewards: Sequence[Reward], output: Path) -> None:
     ]
     print_table(("reward", "unit", "mean", "scored", "failed"), rows)
     for reason, times in tally.reasons.most_common():
-        print(f"failed {times} times: {reason}")
+        print(f"failed {times} times: {shown(reason)}")
     print(f"scores: {output}")
 
 

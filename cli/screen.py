@@ -6,10 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rewards.shown import shown
+
 
 def say(sentence: str) -> None:
     """A sentence beside the answer, or why there is none."""
-    print(f"dgpo: {sentence}", file=sys.stderr, flush=True)
+    print(f"dgpo: {shown(sentence)}", file=sys.stderr, flush=True)
 
 
 def print_json(document: Any) -> None:
@@ -29,7 +31,7 @@ def render_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     a     1
     long  20
     """
-    lines = [[str(cell) for cell in line] for line in (head, *rows)]
+    lines = [[shown(str(cell)) for cell in line] for line in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(line.rstrip() for line in padded)

@@ -135,7 +135,7 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
         hush_loading()
         policy = load_policy(config.model, config, ranks.device, trainable=True)
         with (
-            ScoringPool(config.reward_specs, workers=config.workers) as pool,
+            ScoringPool(config.reward_specs, workers=config.workers, deadline_s=config.watch.reward_seconds) as pool,
             _evaluation_pool(config, pool) as evaluation_pool,
             _progress(config, ranks) as progress,
         ):
@@ -232,12 +232,14 @@ def _summary(metrics: dict[str, Any]) -> str:
 
 
 def _watch_signals(progress: Progress) -> dict[str, bool]:
-    """The first Ctrl-C (or SIGTERM) asks for a stop after this iteration; a second Ctrl-C ends at once."""
+    """The first Ctrl-C (or SIGTERM) asks for a stop after this iteration; the same again ends at once."""
     asked = {"stop": False}
+    heard: set[int] = set()
 
     def ask(number: int, _frame: Any) -> None:
-        if asked["stop"] and number == signal.SIGINT:
+        if number in heard:
             raise KeyboardInterrupt
+        heard.add(number)
         asked["stop"] = True
         progress.say("finishing this iteration, then saving (Ctrl-C again stops at once, without saving)")
 
@@ -312,7 +314,8 @@ def _evaluation_pool(config: Config, pool: ScoringPool) -> Iterator[ScoringPool]
     if not (config.evaluation.on and config.evaluation.rewards):
         yield pool
         return
-    with ScoringPool(config.evaluation_specs, workers=config.workers) as wider:
+    deadline_s = config.watch.reward_seconds
+    with ScoringPool(config.evaluation_specs, workers=config.workers, deadline_s=deadline_s) as wider:
         yield wider
 
 

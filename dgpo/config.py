@@ -14,6 +14,7 @@ from dgpo.guards import Guard, parse_guard
 from dgpo.precision import AUTO, Precision, Wanted
 from dgpo.settings import parse_setting, read_settings
 from rewards.errors import UsageError, suggestion
+from rewards.reward import DEADLINE_S
 from rewards.spec import RewardSpec, anchor, parse_rewards
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -183,6 +184,9 @@ class Watch(Section):
     """What follows when a reward gives every image the same score; one at its best possible value only warns."""
     constant_after: Count = 10
     """Iterations in a row after which that is so; it is warned of after half as many."""
+    reward_seconds: Positive = DEADLINE_S
+    """How long scoring a batch may take (a reward's first one an hour more, for its weights); then its images fail, and
+    the scoring process is replaced. With workers=0 nothing is, as nothing can end what hangs in the training itself."""
 
 
 class Every(Section):

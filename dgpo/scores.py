@@ -12,7 +12,7 @@ import torch
 
 from dgpo.advantage import dead_groups, spread
 from dgpo.parallel import Ranks
-from rewards.errors import SetupError
+from rewards.errors import DgpoError, SetupError
 from rewards.pool import Scored
 from rewards.score import Score
 from rewards.spec import RewardSpec
@@ -30,11 +30,11 @@ def collect_scores(
     """All ranks' scores [R, K, G] in the rewards' own units, and for each image that failed the reasons.
 
     Raises:
-        SetupError: on every rank, when a reward said on one of them that no more can be scored.
+        SetupError: on every rank, when a reward on one of them said that no more can be scored, or is broken.
     """
     try:
         batches, problem = [future.result().scores for future in futures], None
-    except SetupError as error:
+    except DgpoError as error:
         batches, problem = [], str(error)
     problems = [problem for problem in ranks.gather([problem]) if problem is not None]
     if problems:

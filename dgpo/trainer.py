@@ -127,7 +127,7 @@ class Trainer:
     def _iterate(self, step: int) -> None:
         started = time.perf_counter()
         passes, self.gradient_norm = self.policy.passes.copy(), 0.0
-        groups, scored = self._draw(step)
+        groups, scored, handing = self._draw(step)
         drawn = time.perf_counter()
         parts_RKG, failures = self._collect(groups, scored)
         judged = time.perf_counter()
@@ -147,20 +147,26 @@ class Trainer:
                 "gradient_norm": self.gradient_norm,
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
                 "seconds": {
-                    "draw": drawn - started,
-                    "score": judged - drawn,
+                    "draw": drawn - started - handing,
+                    "score": judged - drawn + handing,
                     "learn": time.perf_counter() - judged,
                 },
                 "passes": self._passes_an_image(passes),
             }
         )
 
-    def _draw(self, step: int) -> tuple[Groups, list[Future[Scored]]]:
-        """One rollout; its images are being scored while the next ones are drawn."""
-        rollout, scored = self.config.rollout, []
+    def _draw(self, step: int) -> tuple[Groups, list[Future[Scored]], float]:
+        """One rollout; its images are being scored while the next ones are drawn.
+
+        The seconds are those of handing them over: with workers=0 they are scored in that time.
+        """
+        rollout, scored, handing = self.config.rollout, [], 0.0
 
         def score(images: list[Image.Image], prompts: list[Prompt]) -> None:
+            nonlocal handing
+            start = time.perf_counter()
             scored.append(self.pool.submit(images, prompts))
+            handing += time.perf_counter() - start
 
         old = rollout.old_after is not None and step >= rollout.old_after
         groups = draw_groups(
@@ -175,7 +181,7 @@ class Trainer:
             step=step,
             on_images=score,
         )
-        return groups, scored
+        return groups, scored, handing
 
     def _collect(self, groups: Groups, scored: list[Future[Scored]]) -> tuple[torch.Tensor, list[str]]:
         """All ranks' scores [R, K, G] and why some are missing; too many of those stop the run."""

@@ -13,13 +13,15 @@ import os
 import re
 import sys
 from collections.abc import Collection
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rewards.broken import broke_off
 from rewards.card import Card
-from rewards.errors import SetupError, UsageError, suggestion
+from rewards.errors import DgpoError, SetupError, UsageError, suggestion
 
 if TYPE_CHECKING:
     from rewards.spec import RewardSpec
@@ -128,11 +130,17 @@ def build(made: Any, spec: "RewardSpec", card: Card) -> Any:
 
     Raises:
         SetupError: it needs a library that is not installed.
+        RewardBroken: it cannot be made.
     """
     try:
-        return made(spec, card)
+        with redirect_stdout(sys.stderr):
+            return made(spec, card)
+    except DgpoError:
+        raise
     except ModuleNotFoundError as error:
         raise SetupError(f"The reward {card.key} needs {error.name}, which is not installed here.") from error
+    except (Exception, SystemExit) as error:  # a stranger's code
+        raise broke_off(card.key, error) from error
 
 
 def locate_source(path: str, name: str) -> str:
@@ -186,11 +194,16 @@ def _import_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except DgpoError:
+        raise
     except SyntaxError as error:
         raise UsageError(f"{path}, line {error.lineno}: this is not Python ({error.msg}).") from error
     except ModuleNotFoundError as error:
         raise SetupError(f"{path} needs {error.name}, which is not installed here.") from error
+    except (Exception, SystemExit) as error:  # a stranger's code
+        raise broke_off(f"file {path}", error) from error
     return module
 
 

@@ -1,141 +1,98 @@
-"""Score images beside the drawing: worker processes that are replaced when they die, and one place for failures."""
+"""Score images beside the drawing: worker processes that are replaced when they die or hang."""
 
-import os
 import queue
-import signal
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import cache
-from multiprocessing import connection, get_context, parent_process
 from types import TracebackType
+from typing import NamedTuple
 
 from PIL.Image import Image
 
-from rewards.errors import DgpoError, ScoringError
+from rewards.errors import DgpoError
 from rewards.prompt import Prompt
 from rewards.registry import load
-from rewards.reward import Reward
-from rewards.score import Score
+from rewards.reward import DEADLINE_S, Reward
+from rewards.score import DEADLY, Score
+from rewards.scoring import Scored, put_back, score_batch, set_broken_aside
 from rewards.spec import RewardSpec
+from rewards.worker import Lost, Worker
 
-# What libraries raise when one input is beyond them. Anything else (a TypeError, say) is a bug and ends the run.
-_ENGINE_FAILURES = (ScoringError, RuntimeError, OSError, ValueError, ArithmeticError, MemoryError)
-_BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError)
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-_TRIES = 2
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores of one batch: for each reward's key one score an image, in order, and the seconds an image took."""
-
-    scores: dict[str, list[Score]]
-    seconds: dict[str, float]
-
-
-def score_batch(rewards: Mapping[str, Reward], images: Sequence[Image], prompts: Sequence[Prompt]) -> Scored:
-    """Judge every image by every reward; the one place where an engine's exception becomes a failed score.
-
-    When a batch fails as a whole, its images are judged one by one, so that only the guilty ones fail. An image that
-    cannot be decoded fails for every reward. Rewards that wait for a server (`remote`) do so while the others compute.
-    """
-    broken, images, prompts = _set_broken_aside(images, prompts)
-    remote = [key for key, reward in rewards.items() if getattr(reward, "remote", False)]
-    with ThreadPoolExecutor(max(len(remote), 1), thread_name_prefix="waiting") as waiting:
-        begun = {key: waiting.submit(_score_timed, rewards[key], images, prompts) for key in remote}
-        timed = {key: _score_timed(rewards[key], images, prompts) for key in rewards if key not in begun}
-        timed |= {key: future.result() for key, future in begun.items()}
-    scores = {key: timed[key][0] for key in rewards}
-    return _put_back(broken, Scored(scores, {key: timed[key][1] for key in rewards}))
+_END_S = 1.0
 
 
 class ScoringPool:
     """Worker processes that score batches; use as a context manager.
 
     Each worker is a fresh process that builds every reward once and computes with `threads` threads: one beside a model
-    that draws, more where the cores are idle. One that dies (out of memory, kill -9)
-    is replaced and its batch tried once more; a batch that kills two workers has failed scores. With workers=0 the
-    scores are made here, before `submit` returns; they are the same.
+    that draws, more where the cores are idle. One that dies (out of memory, kill -9, a crash) is replaced, and its
+    batch is cut until the image that kills is alone: that one fails. One that takes longer than `deadline_s` for a
+    batch is replaced too, and the images fail for the reward that it was at. Leaving by an error ends all at once.
+
+    With workers=0 the scores are made here, before `submit` returns; they are the same, but nothing guards against a
+    reward that hangs or dies.
     """
 
-    def __init__(self, specs: Sequence[RewardSpec], workers: int, threads: int = 1) -> None:
+    def __init__(
+        self, specs: Sequence[RewardSpec], workers: int, threads: int = 1, *, deadline_s: float = DEADLINE_S
+    ) -> None:
         self.specs = tuple(specs)
         self.workers = workers
         self.threads = threads
-        self._idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
-        self._threads: ThreadPoolExecutor | None = None
+        self.deadline_s = deadline_s
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._lanes: list[_Lane] = []
 
     def __enter__(self) -> "ScoringPool":
         if self.workers == 0:
             _build(self.specs)
-            return self
-        for _ in range(self.workers):
-            self._idle.put(self._start_worker())
-        self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="scoring")
+        self._lanes = [_Lane(self, self._tasks, number) for number in range(self.workers)]
+        for lane in self._lanes:
+            lane.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._threads is None:
-            return
-        self._threads.shutdown(cancel_futures=kind is not None)
-        self._threads = None
-        for _ in range(self.workers):
-            self._idle.get().shutdown(cancel_futures=True)
+        if kind is not None:
+            self.drop()
+        for _ in self._lanes:
+            self._tasks.put(None)
+        end = time.monotonic() + _END_S
+        for lane in self._lanes:
+            lane.join(None if kind is None else max(0.0, end - time.monotonic()))
+        self._lanes = []
+
+    def drop(self) -> None:
+        """End the workers, whatever they do; what waits is cancelled."""
+        for lane in self._lanes:
+            lane.close()
+        while not self._tasks.empty():
+            task = self._tasks.get()
+            if task is not None:
+                task.future.cancel()
 
     def submit(
         self, images: Sequence[Image], prompts: Sequence[Prompt], keys: Collection[str] | None = None
     ) -> "Future[Scored]":
-        """Queue a batch and return at once; the future holds its Scored, or raises what a bug or wrong use raised.
+        """Queue a batch and return at once; the future holds its Scored, or raises what a reward or wrong use raised.
 
         `keys` are the rewards that are wanted, otherwise all of the pool's.
         """
         wanted = tuple(spec.key for spec in self.specs if keys is None or spec.key in keys)
+        task = _Task(list(images), list(prompts), wanted)
         if self.workers == 0:
-            future: Future[Scored] = Future()
+            rewards = _build(self.specs)
             try:
-                future.set_result(score_batch(_choose(self.specs, wanted), images, prompts))
+                task.future.set_result(score_batch({key: rewards[key] for key in wanted}, images, prompts))
             except DgpoError as error:
-                future.set_exception(error)
-            return future
-        if self._threads is None:
+                task.future.set_exception(error)
+        elif not self._lanes:
             raise RuntimeError("the scoring pool is not open; use it in a with statement")
-        return self._threads.submit(self._run, list(images), list(prompts), wanted)
-
-    def _run(self, images: list[Image], prompts: list[Prompt], wanted: tuple[str, ...]) -> Scored:
-        broken, images, prompts = _set_broken_aside(images, prompts)
-        worker = self._idle.get()
-        try:
-            for _ in range(_TRIES):
-                worker, sound = self._attempt(worker, images, prompts, wanted)
-                if sound is not None:
-                    return _put_back(broken, sound)
-        finally:
-            self._idle.put(worker)
-        failed = Score.failed(f"the scoring process died {_TRIES} times on this batch (killed, or out of memory)")
-        return _put_back(broken, Scored({key: [failed] * len(images) for key in wanted}, dict.fromkeys(wanted, 0.0)))
-
-    def _attempt(
-        self, worker: ProcessPoolExecutor, images: list[Image], prompts: list[Prompt], wanted: tuple[str, ...]
-    ) -> tuple[ProcessPoolExecutor, Scored | None]:
-        """One try in one worker; None, and a new worker, when the worker died of it."""
-        try:
-            pending = worker.submit(_score_in_worker, self.specs, wanted, images, prompts)
-        except BrokenProcessPool:  # it died while idle, which is not this batch's doing
-            worker = self._start_worker()
-            pending = worker.submit(_score_in_worker, self.specs, wanted, images, prompts)
-        error = pending.exception()
-        if isinstance(error, BrokenProcessPool):
-            return self._start_worker(), None
-        return worker, pending.result()
-
-    def _start_worker(self) -> ProcessPoolExecutor:
-        worker = ProcessPoolExecutor(1, get_context("spawn"), _prepare_worker, (self.threads,))
-        worker.submit(_build, self.specs)  # so that the first batch does not wait for the weights
-        return worker
+        else:
+            self._tasks.put(task)
+        return task.future
 
 
 @cache
@@ -143,77 +100,123 @@ def _build(specs: tuple[RewardSpec, ...]) -> dict[str, Reward]:
     return {spec.key: load(spec) for spec in specs}
 
 
-def _choose(specs: tuple[RewardSpec, ...], wanted: tuple[str, ...]) -> dict[str, Reward]:
-    rewards = _build(specs)
-    return {key: rewards[key] for key in wanted}
+@dataclass(frozen=True)
+class _Task:
+    """A batch that waits for its scores."""
+
+    images: list[Image]
+    prompts: list[Prompt]
+    keys: tuple[str, ...]
+    future: "Future[Scored]" = field(default_factory=Future)
 
 
-def _score_in_worker(
-    specs: tuple[RewardSpec, ...], wanted: tuple[str, ...], images: list[Image], prompts: list[Prompt]
-) -> Scored:
-    return score_batch(_choose(specs, wanted), images, prompts)
+class _Part(NamedTuple):
+    """Some images of a batch (by their places), to be judged by some rewards; `killed` before, if it is one image."""
+
+    keys: tuple[str, ...]
+    places: Sequence[int]
+    killed: bool = False
 
 
-def _prepare_worker(threads: int) -> None:
-    """So many threads, deaf to Ctrl-C (the parent decides what that means), and gone when the parent is."""
-    for name in _THREADS:
-        os.environ[name] = str(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+class _Lane(threading.Thread):
+    """A worker, and the thread that hands it tasks, waits for it and replaces it."""
+
+    def __init__(self, pool: ScoringPool, tasks: "queue.SimpleQueue[_Task | None]", number: int) -> None:
+        super().__init__(name=f"scoring-{number}", daemon=True)
+        self.pool, self.tasks = pool, tasks
+        self._change = threading.Lock()
+        self._closed = False
+        self.worker = self._start_worker()
+
+    def run(self) -> None:
+        while (task := self.tasks.get()) is not None:
+            if not task.future.set_running_or_notify_cancel():
+                continue
+            try:
+                task.future.set_result(self._score(task))
+            except BaseException as error:  # whoever waits for the future gets it
+                task.future.set_exception(error)
+        self.worker.leave()
+
+    def close(self) -> None:
+        """End the worker and start no other."""
+        with self._change:
+            self._closed = True
+            self.worker.kill()
+
+    def _start_worker(self) -> Worker:
+        return Worker(self.pool.specs, self.pool.threads)
+
+    def _replace_worker(self) -> None:
+        with self._change:
+            self.worker.kill()
+            self.worker.leave()
+            if self._closed:
+                raise RuntimeError("the scoring pool was closed before these scores were made")
+            self.worker = self._start_worker()
+
+    def _score(self, task: _Task) -> Scored:
+        """Every image by every reward, in as many parts as it takes to keep those apart that kill or hang."""
+        broken, images, prompts = set_broken_aside(task.images, task.prompts)
+        sheet = _Sheet(task.keys, len(images))
+        parts = [_Part(task.keys, range(len(images)))] if images else []
+        while parts:
+            part = parts.pop()
+            some = [images[place] for place in part.places], [prompts[place] for place in part.places]
+            try:
+                sheet.fill(part, self.worker.ask(part.keys, *some, self.pool.deadline_s))
+            except Lost as lost:
+                self._replace_worker()
+                parts += sheet.cut(part, lost, self.pool.deadline_s)
+                if sheet.deaths >= sheet.most and parts:
+                    sheet.give_up(parts)
+                    break
+        return put_back(broken, sheet.scored)
 
 
-def _leave_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+class _Sheet:
+    """The scores of a task as they come in, and what is left of a part that its worker was lost with."""
 
+    def __init__(self, keys: tuple[str, ...], count: int) -> None:
+        unjudged = Score.failed("not judged")
+        self.scored = Scored({key: [unjudged] * count for key in keys}, dict.fromkeys(keys, 0.0))
+        self.count = count
+        self.deaths = 0
+        self.most = 2 + len(keys) - 1 + 3 * (count - 1).bit_length()  # finds two that kill, of any number of images
 
-def _score_timed(reward: Reward, images: Sequence[Image], prompts: Sequence[Prompt]) -> tuple[list[Score], float]:
-    """The scores, and the seconds that an image took."""
-    start = time.perf_counter()
-    scores = _score_safely(reward, images, prompts)
-    return scores, (time.perf_counter() - start) / max(len(images), 1)
+    def fill(self, part: _Part, scored: Scored) -> None:
+        for key in part.keys:
+            for place, score in zip(part.places, scored.scores[key], strict=True):
+                self.scored.scores[key][place] = score
+            self.scored.seconds[key] += scored.seconds[key] * len(part.places) / self.count
 
-
-def _score_safely(reward: Reward, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
-    if not images:
+    def cut(self, part: _Part, lost: Lost, deadline_s: float) -> list[_Part]:
+        """Smaller parts in the place of a lost one, the last being next: by reward, then by halves, then again."""
+        self.deaths += 1
+        if lost.key is None and not lost.hung:  # it died before it began, which is not this part's doing
+            return [part]
+        guilty = part._replace(keys=tuple(key for key in part.keys if lost.key in (key, None)))
+        others = tuple(key for key in part.keys if key not in guilty.keys)
+        rest = [part._replace(keys=others)] if others else []
+        if lost.hung:
+            self._fail(guilty, f"no scores within {deadline_s:g} s (reward_seconds), so the scoring process was ended")
+            return rest
+        if rest:
+            return [guilty, *rest]
+        if len(part.places) > 1:
+            middle = len(part.places) // 2
+            return [part._replace(places=part.places[middle:]), part._replace(places=part.places[:middle])]
+        if not part.killed:
+            return [part._replace(killed=True)]
+        self._fail(part, f"{DEADLY} (a crash, a kill, or out of memory)")
         return []
-    try:
-        scores = reward.score(images, prompts)
-    except _ENGINE_FAILURES as error:
-        if len(images) == 1:
-            return [Score.failed(f"{type(error).__name__}: {error}")]
-        pairs = zip(images, prompts, strict=True)
-        return [score for image, prompt in pairs for score in _score_safely(reward, [image], [prompt])]
-    if len(scores) != len(images):
-        raise AssertionError(f"{reward.spec.key} returned {len(scores)} scores for {len(images)} images")
-    return [score.checked() for score in scores]
 
+    def give_up(self, parts: Sequence[_Part]) -> None:
+        for part in parts:
+            self._fail(
+                part, f"the scoring process died {self.deaths} times on this batch (a crash, a kill, or out of memory)"
+            )
 
-def _set_broken_aside(
-    images: Sequence[Image], prompts: Sequence[Prompt]
-) -> tuple[dict[int, str], list[Image], list[Prompt]]:
-    """Decode every image; position and reason of those that cannot be, and the others with their prompts."""
-    if len(images) != len(prompts):
-        raise ValueError(f"{len(images)} images for {len(prompts)} prompts")
-    broken = {}
-    for position, image in enumerate(images):
-        try:
-            image.load()
-        except _BROKEN_IMAGE as error:
-            broken[position] = f"the image cannot be decoded: {error}"
-    sound = [position for position in range(len(images)) if position not in broken]
-    return broken, [images[position] for position in sound], [prompts[position] for position in sound]
-
-
-def _put_back(broken: Mapping[int, str], sound: Scored) -> Scored:
-    if not broken:
-        return sound
-    return Scored({key: _interleave(broken, scores) for key, scores in sound.scores.items()}, sound.seconds)
-
-
-def _interleave(broken: Mapping[int, str], scores: Sequence[Score]) -> list[Score]:
-    rest = iter(scores)
-    positions = range(len(scores) + len(broken))
-    return [Score.failed(broken[position]) if position in broken else next(rest) for position in positions]
+    def _fail(self, part: _Part, reason: str) -> None:
+        failed = Score.failed(reason)
+        self.fill(part, Scored({key: [failed] * len(part.places) for key in part.keys}, dict.fromkeys(part.keys, 0.0)))

@@ -12,6 +12,8 @@ from rewards.spec import RewardSpec
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+DEADLINE_S = 1800.0  # for a batch; a reward that takes longer counts as hung
+
 
 class Reward(Protocol):
     """Scores images one by one: an image's score depends on that image and its prompt alone, never on the batch.

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass, replace
 
+# How the reason begins of an image that kills whoever scores it; such a one is not tried again by itself.
+DEADLY = "the scoring process died twice on this image alone"
+
 
 @dataclass(frozen=True)
 class Score:
@@ -31,7 +34,10 @@ class Score:
         """This score as a plain float; failed when the value is not a finite number."""
         if self.value is None:
             return self
-        value = float(self.value)
+        try:
+            value = float(self.value)
+        except OverflowError:  # a whole number beyond all floats
+            value = math.inf
         if not math.isfinite(value):
             return Score.failed(f"the reward returned {value}, which is not a finite number", self.detail)
         return replace(self, value=value)

@@ -54,6 +54,7 @@ class Faulty(Reward):
         return scores
 """
 STEPS = 4
+DEAD_LINE = 1 + FAULTY[: FAULTY.index("raise ConnectionError")].count("\n")
 
 
 class Bench:
@@ -130,7 +131,7 @@ def peace(model_folder, tmp_path_factory):
 
 
 FATAL = {
-    "dead": "faulty@1: ConnectionError: connection refused",
+    "dead": f"faulty@1: ConnectionError: connection refused (faulty.py, line {DEAD_LINE})",
     "nan": "faulty@1: the reward returned nan, which is not a finite number",
     "unparsable": "faulty@1: ScoringError: no 'Final Score' in the reply: I like it very much.",
 }
