@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.store import check_folder
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.files import replace_file
@@ -76,6 +77,7 @@ def describe_reward(reward: Reward) -> Record:
 
 def read_record(folder: Path) -> Record:
     """run.json of a results folder; UsageError where there is none, or one of something else than an evaluation."""
+    check_folder(folder)
     path = folder / RECORD_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -136,9 +136,25 @@ class ScoreStore:
 
 def read_rows(folder: Path) -> list[Row]:
     """The scores in a results folder, the latest of each prompt, seed and reward; the file is left as it is."""
+    check_folder(folder)
     if not holds_scores(folder):
         raise UsageError(f"{folder} holds no {SCORES_FILE}; name a folder that `dgpo eval --output` has written.")
     return list({row.key: row for row in read_all_rows(folder)}.values())
+
+
+def check_folder(folder: Path) -> None:
+    """UsageError for what is no folder, or none of results, in words that say what it seems to be."""
+    if not folder.exists():
+        raise UsageError(f"There is no folder {folder}; name one that `dgpo eval --output` has written.")
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder} is a file, and results are a folder, with run.json and scores.csv in it. To get one from images"
+            f" that are already there: dgpo eval --suite PROMPTS --images DIR --output FOLDER"
+        )
+    if (folder / "checkpoints").is_dir():
+        raise UsageError(
+            f"{folder} is a training run. Measure its model first: dgpo eval --suite NAME --model {folder}"
+        )
 
 
 def read_all_rows(folder: Path) -> list[Row]:

@@ -208,5 +208,5 @@ def test_images_that_are_not_there_leave_the_figures_unknown(write_results):
 def test_nothing_to_look_at():
     with pytest.raises(UsageError, match="no results folder"):
         examine([])
-    with pytest.raises(UsageError, match=r"holds no run\.json"):
+    with pytest.raises(UsageError, match="There is no folder"):
         examine([Path("/absent")])

@@ -84,7 +84,10 @@ def test_json_is_one_document(results):
     ("words", "hint"),
     [
         ((), "needs at least two"),
-        (("absent",), "holds no run.json"),
+        (("absent",), "There is no folder"),
+        (("empty",), "holds no run.json"),
+        (("made.csv",), "is a file, and results are a folder"),
+        (("training",), "is a training run. Measure its model first: dgpo eval --suite NAME --model"),
         (("bad", "--margin", "orc=0.1"), 'Did you mean "ocr"?'),
         (("bad", "--margin", "ocr"), "--margin takes NAME=X"),
         (("bad", "--output", "table.txt"), "ends so"),
@@ -92,10 +95,20 @@ def test_json_is_one_document(results):
     ],
 )
 def test_wrong_use_ends_with_2(results, words, hint):
-    folders = [results / word if word in ("bad", "absent") else word for word in words]
+    (results / "empty").mkdir(exist_ok=True)
+    (results / "training/checkpoints").mkdir(parents=True, exist_ok=True)
+    (results / "made.csv").write_text("run,suite\n")
+    places = ("bad", "absent", "empty", "training", "made.csv")
+    folders = [results / word if word in places else word for word in words]
     done = run("compare", results / "good", *folders)
     assert done.exit_code == 2, done.stdout
     assert hint in done.stderr
+
+
+def test_nothing_to_compare_is_said():
+    done = run("compare")
+    assert done.exit_code == 2
+    assert "Missing argument 'DIR_A DIR_B ...'" in done.stderr
 
 
 def test_margins_are_numbers():
