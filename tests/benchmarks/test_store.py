@@ -138,5 +138,8 @@ def test_a_foreign_file_is_refused(tmp_path):
     (tmp_path / "scores.csv").write_text("name,score\nx,1\n")
     with pytest.raises(UsageError, match="does not begin with the columns"):
         ScoreStore(tmp_path)
-    with pytest.raises(UsageError, match=r"holds no scores\.csv"):
+    with pytest.raises(UsageError, match="There is no folder"):
         read_rows(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"holds no scores\.csv"):
+        read_rows(tmp_path / "empty")
