@@ -15,15 +15,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmarks.evaluate import check_prompts
 from benchmarks.listing import Entry
 from benchmarks.record import RECORD_FILE, describe_reward
-from benchmarks.store import COLUMNS, FAILED, MISSING, OK, Row, ScoreStore, format_rows
+from benchmarks.shares import LOCK_FILE, seize
+from benchmarks.store import COLUMNS, FAILED, MISSING, OK, SCORES_FILE, Row, ScoreStore, format_rows
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
-from rewards.files import replace_file
+from rewards.files import check_writable, replace_file
 from rewards.images import ImageFile, read_image
 from rewards.pool import Scored, ScoringPool
 from rewards.prompt import Prompt
@@ -110,17 +111,24 @@ class Draft:
     """The rows of an unfinished output file, in the folder FILE.draft beside it, until `finish` writes the file."""
 
     def __init__(self, output: Path, rewards: Sequence[Reward]) -> None:
-        self.output = output
-        self.folder = output.with_name(output.name + ".draft")
-        self.outdated = False
-        record = {reward.spec.key: describe_reward(reward) for reward in rewards}
-        _refuse_foreign(output)
-        if self.folder.exists() and _read(self.folder / RECORD_FILE) != _plain(record):
-            self.outdated = True
-            self._remove()
+        self.output = Path(os.path.realpath(output))
+        self.folder = self.output.with_name(self.output.name + ".draft")
+        record = _plain({reward.spec.key: describe_reward(reward) for reward in rewards})
+        check_output(self.output)
         self.folder.mkdir(parents=True, exist_ok=True)
-        replace_file(self.folder / RECORD_FILE, _plain(record))
+        self._lock = self._seize()
+        before = _read(self.folder / RECORD_FILE)
+        self.outdated = before not in (b"", record)
+        if self.outdated:
+            self._clear()
+        replace_file(self.folder / RECORD_FILE, record)
         self.store = ScoreStore(self.folder, key_of)
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.close()
 
     @property
     def known(self) -> Mapping[Key, Row]:
@@ -133,22 +141,35 @@ class Draft:
     def finish(self, rows: Iterable[Row]) -> None:
         """Write the output, whole or not at all, and drop the draft."""
         replace_file(self.output, format_rows(rows, header=True))
-        self._remove()
-
-    def _remove(self) -> None:
-        for name in (RECORD_FILE, "scores.csv"):
-            (self.folder / name).unlink(missing_ok=True)
+        self._clear()
         shutil.rmtree(self.folder)
 
+    def _seize(self) -> IO[str]:
+        """Hold the draft until this command ends, however it ends."""
+        file = (self.folder / LOCK_FILE).open("w")
+        if not seize(file):
+            raise UsageError(f"Another `dgpo score` is writing {self.output}. Wait for it, or choose another --output.")
+        return file
 
-def _refuse_foreign(output: Path) -> None:
-    """A file that we did not write is not replaced by ours."""
+    def _clear(self) -> None:
+        for name in (RECORD_FILE, SCORES_FILE):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def check_output(output: Path) -> None:
+    """Before any work: scores can be written there, and what is there is not somebody else's.
+
+    Raises:
+        UsageError: a folder, or a file that we did not write.
+        OSError: the operating system does not let us.
+    """
     if output.is_dir():
         raise UsageError(f"{output} is a folder; --output takes a file, for instance {output / 'scores.csv'}.")
     if output.is_file() and output.stat().st_size:
         with output.open("rb") as file:
             if file.readline().strip() != ",".join(COLUMNS).encode():
                 raise UsageError(f"{output} is not a file of scores, and is left alone; choose another --output.")
+    check_writable(output)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
     """
     with _lock_file(folder) as file:
         deadline = time.monotonic() + PATIENCE_S
-        while not _seize(file):
+        while not seize(file):
             if time.monotonic() > deadline:
                 raise UsageError(
                     f"Another process is evaluating into {folder}. Wait for it, or choose another --output."
@@ -119,7 +119,8 @@ def _lock_file(folder: Path) -> IO[str]:
     return (folder / LOCK_FILE).open("w")
 
 
-def _seize(file: IO[str]) -> bool:
+def seize(file: IO[str]) -> bool:
+    """Hold a file that nobody else holds, until it is closed."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

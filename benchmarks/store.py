@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewards.errors import UsageError
-from rewards.files import read_regular, replace_file
+from rewards.files import about, read_regular, replace_file
 from rewards.score import DEADLY
 from rewards.tables import csv_cells, decode, write_cells
 
@@ -104,7 +104,7 @@ class ScoreStore:
         if not rows:
             return
         new = not self.target.exists() or self.target.stat().st_size == 0
-        with self.target.open("ab") as file:
+        with about(self.target), self.target.open("ab") as file:
             file.write(format_rows(rows, header=new))
             file.flush()
             os.fsync(file.fileno())

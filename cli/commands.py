@@ -1,5 +1,6 @@
 """The list of commands, and the one place where an error becomes a message and an exit code."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -7,6 +8,7 @@ from typer.core import TyperGroup
 
 from cli import recipes, rewards, suites
 from cli.compare import compare
+from cli.disk import READER_GONE, explain, give_up_answer, reader_is_gone
 from cli.doctor import doctor
 from cli.eval import evaluate
 from cli.sample import sample
@@ -15,7 +17,7 @@ from cli.screen import say
 from cli.serve import serve
 from cli.train import train
 from dgpo import __version__
-from rewards.errors import DgpoError
+from rewards.errors import DgpoError, SetupError
 
 INTERRUPTED = 130
 
@@ -25,7 +27,19 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            answer = super().invoke(ctx)
+            sys.stdout.flush()
+            return answer
+        except OSError as error:
+            sentence = explain(error)
+            if isinstance(error, BrokenPipeError) and reader_is_gone():
+                give_up_answer()
+                raise typer.Exit(READER_GONE) from None
+            if sentence is None:
+                raise
+            say(sentence)
+            give_up_answer()
+            raise typer.Exit(SetupError.exit_code) from None
         except DgpoError as error:
             say(str(error))
             raise typer.Exit(error.exit_code) from None

@@ -11,6 +11,7 @@ import typer
 from cli.options import AsJson, split_setting
 from cli.screen import print_json, say
 from rewards.errors import UsageError
+from rewards.files import check_writable
 
 GATE_FAILED = 4
 
@@ -64,6 +65,9 @@ def compare(
     for path, ending in ((output, ".csv"), (picture, ".png"), (html, ".html")):
         if path is not None and path.suffix.lower() != ending:
             raise UsageError(f"{path}: this is written as {ending}; name a file that ends so.")
+    for path in (output, picture, html, table):
+        if path is not None:
+            check_writable(path)
     if html is not None and len(folders) == 1:
         others = output or picture or table or also or margins or fail_if_worse or as_json
         _show_one(folders, html, others_asked=bool(others))

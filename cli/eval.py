@@ -35,6 +35,7 @@ from cli.screen import format_number, print_json, print_table, say
 from cli.suites import find_suite
 from cli.threads import share_cores
 from rewards.errors import UsageError
+from rewards.files import check_writable
 from rewards.registry import check_buildable, load
 from rewards.reward import DEADLINE_S
 from rewards.shown import shown
@@ -100,6 +101,8 @@ def evaluate(
     if speaks:
         for note in chosen.notes:
             say(note)
+    if speaks:
+        check_writable(output or RESULTS, folder=True)
     specs = choose_rewards(chosen, reward, reward_set, weights, check=_leads(peers))
     if images is not None:
         made = _Source.of_folder(images, chosen, seeds)

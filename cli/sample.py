@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from cli.options import DrawingDtype, ModelName, SamplingSets, parse_sampling
 from cli.screen import say
 from cli.threads import share_cores
 from rewards.errors import SetupError, UsageError
+from rewards.files import check_writable, replace_file
 from rewards.prompt import Prompt
 
 SAMPLES = Path("runs/samples")
@@ -38,6 +40,7 @@ def sample(
     if output is not None and output.suffix.lower() != ".png":
         raise UsageError(f"{output}: images are written as PNG; name a file that ends in .png.")
     sampling = parse_sampling(sets)
+    check_writable(output or SAMPLES / "image.png")
     share_cores(0)
     loaded = load_choice(choose_model(model), sampling, dtype)
     say(f"precision: {loaded.precision}")
@@ -49,5 +52,7 @@ def sample(
         raise SetupError(
             f"{loaded.name} withholds this image (its safety checker found something); try another --seed."
         )
-    image.save(path, format="PNG")
+    data = io.BytesIO()
+    image.save(data, format="PNG")
+    replace_file(path, data.getvalue())
     print(path)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import AsJson, RewardSeconds, RewardSets, RewardTexts, WeightFolders, Workers
 from cli.screen import format_number, print_json, print_table, say
 from rewards.errors import UsageError
+from rewards.files import about, is_stream
 from rewards.reward import DEADLINE_S
 from rewards.shown import shown
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from rewards.spec import RewardSpec
 
 SOME_FAILED = 5
+# The answer goes there anyhow, and opening it once more would write over what stands there already.
+STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def score(
@@ -56,6 +60,7 @@ def score(
 ) -> None:
     """Score images by rewards: a row an image, prompt and reward, in the columns of scores.csv."""
     from benchmarks.listing import list_images
+    from benchmarks.score import check_output
     from cli.threads import scoring_threads
     from rewards.pool import ScoringPool
     from rewards.prompt import read_prompts
@@ -69,10 +74,13 @@ def score(
         raise UsageError(
             "Say by what to score: --reward NAME, for instance --reward ocr. `dgpo rewards ls` lists them."
         )
+    output = None if str(output) in STANDARD_OUTPUT else output
+    if output is not None:
+        check_output(output)
     entries = list_images(sources, read_prompts(prompts) if prompts is not None else (), prompt)
     rewards = _build(specs, entries)
     pool = ScoringPool(specs, workers, scoring_threads(workers), deadline_s=reward_seconds)
-    tally, rows = _score(entries, rewards, output, pool, streaming=output is None and not as_json)
+    tally, rows = _score(entries, rewards, output, pool, silent=as_json)
     if as_json:
         print_json(_document(tally, rewards, rows, output))
     elif output is not None:
@@ -99,29 +107,37 @@ def _score(
     output: Path | None,
     scoring: ScoringPool,
     *,
-    streaming: bool,
+    silent: bool,
 ) -> tuple[Tally, list[Row]]:
-    """All rows, with a progress line; on disk, or on stdout if `streaming`, as they are made."""
+    """All rows, with a progress line; in the draft as they are made, or on a stream: a pipe, a device, or stdout."""
     from benchmarks.score import Draft, Tally, score_images
     from cli.progress import Progress
     from cli.threads import share_cores
 
-    draft = Draft(output, rewards) if output is not None else None
-    if draft is not None:
-        _tell(draft)
     tally, rows = Tally([spec.key for spec in scoring.specs]), []
     if scoring.workers == 0:
         share_cores(0)
-    with scoring as pool, Progress("score", len(entries)) as progress:
+    with ExitStack() as opened:
+        stream = draft = None
+        if output is not None and is_stream(output):
+            opened.enter_context(about(output))
+            stream = opened.enter_context(output.open("w", encoding="utf-8"))
+        elif output is not None:
+            draft = opened.enter_context(Draft(output, rewards))
+            _tell(draft)
+        elif not silent:
+            stream = sys.stdout
+        pool = opened.enter_context(scoring)
+        progress = opened.enter_context(Progress("score", len(entries)))
         batches = score_images(entries, rewards, pool, draft.known if draft is not None else None)
-        for batch in _print_rows(batches) if streaming else batches:
+        for batch in batches if stream is None else _write_rows(batches, stream):
             if draft is not None:
                 draft.add(batch)
             tally.add(batch)
             rows += batch
             progress.update(len(rows) // len(rewards), _note(tally))
-    if draft is not None:
-        draft.finish(rows)
+        if draft is not None:
+            draft.finish(rows)
     return tally, rows
 
 
@@ -133,13 +149,14 @@ def _tell(draft: Draft) -> None:
         say(f"going on from {draft.folder}: {len(draft.known)} scores are there")
 
 
-def _print_rows(batches: Iterator[list[Row]]) -> Iterator[list[Row]]:
+def _write_rows(batches: Iterator[list[Row]], stream: IO[str]) -> Iterator[list[Row]]:
+    """The same batches; each is on the stream before it is handed on."""
     from benchmarks.store import format_rows
 
     header = True
     for batch in batches:
-        sys.stdout.write(format_rows(batch, header=header).decode())
-        sys.stdout.flush()
+        stream.write(format_rows(batch, header=header).decode())
+        stream.flush()
         header = False
         yield batch
 

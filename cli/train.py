@@ -26,6 +26,7 @@ from cli.training_prompts import (
     find_training_prompts,
 )
 from rewards.errors import UsageError
+from rewards.files import check_writable
 
 if TYPE_CHECKING:
     from cli.progress import Progress
@@ -93,6 +94,7 @@ def train(
     config = load_config(recipe or _default_recipe(model, reward), given, set_ or [])
     check_settings(config)
     folder = output or Path("runs") / _run_name(config)
+    check_writable(folder, folder=True)
     if num_processes > 1 and not launched() and not dry_run:
         raise typer.Exit(launch(num_processes))
     leave_with_launcher()

@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusion3Pipeline
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dgpo.policy import ADAPTER, Policy
 from rewards.errors import SetupError, UsageError
-from rewards.files import sha256
+from rewards.files import about, sha256
 
 MANIFEST = "manifest.json"
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -44,6 +45,24 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimiz
     final = checkpoint_of(folder, progress.step)
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with about(partial), _tensors_like_other_files():
+            _write(partial, policy, optimizer, progress)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    replaced = folder / f".{final.name}.replaced"
+    shutil.rmtree(replaced, ignore_errors=True)
+    if final.exists():
+        final.rename(replaced)
+    partial.rename(final)
+    shutil.rmtree(replaced, ignore_errors=True)
+    (folder / _SAVED).touch()
+    _flush(folder)
+    return final
+
+
+def _write(partial: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     partial.mkdir(parents=True)
     publish_weights(partial, policy)
     (partial / "trainer.json").write_text(json.dumps({"step": progress.step, "updates": progress.updates}))
@@ -54,15 +73,18 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimiz
     for path in partial.rglob("*"):
         if path.is_file():
             _flush(path)
-    replaced = folder / f".{final.name}.replaced"
-    shutil.rmtree(replaced, ignore_errors=True)
-    if final.exists():
-        final.rename(replaced)
-    partial.rename(final)
-    shutil.rmtree(replaced, ignore_errors=True)
-    (folder / _SAVED).touch()
-    _flush(folder)
-    return final
+
+
+@contextmanager
+def _tensors_like_other_files() -> Iterator[None]:
+    """A full disk is an OSError from safetensors too, which says it in words of its own."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def publish_weights(folder: Path, policy: Policy) -> None:

@@ -1,10 +1,13 @@
 """Pictures of a run: the grid of samples with fixed noise, and the curve."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
+
+from rewards.files import replace_file
 
 SMALLEST_SIDE = 96
 GAP = 6
@@ -24,7 +27,9 @@ def draw_grid(images: Sequence[Image.Image], captions: Sequence[str], columns: i
             canvas.text((left, top), captions[row], fill="black", font=font)
         sheet.paste(image.resize((width, height), Image.Resampling.NEAREST), (left, top + line))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    data = io.BytesIO()
+    sheet.save(data, format="PNG")
+    replace_file(path, data.getvalue())
 
 
 def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -50,8 +55,10 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_ylabel("reward")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right")
-    figure.savefig(path, dpi=120)
+    data = io.BytesIO()
+    figure.savefig(data, dpi=120, format="png")
     pyplot.close(figure)
+    replace_file(path, data.getvalue())
 
 
 def held_out_points(lines: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float, float, float]]]:

@@ -6,36 +6,87 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
-from rewards.errors import UsageError
+# What is written for a trial: a block, which a full disk has no more.
+_TRIAL = 4096
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a kill at any moment, sees the old content or the new, never a part.
+    """Write a file whole or not at all, see `replacing`."""
+    with replacing(path) as file:
+        file.write(data)
 
-    A symbolic link stays one: the file it leads to is replaced. The mode is the old file's, or follows the umask.
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, so that a reader, or a kill at any moment, sees the old content or the new, never a part.
+
+    A symbolic link stays one: the file it leads to is replaced. The mode is the old file's, or follows the umask. A
+    pipe or a device stays what it is, and is written to.
 
     Raises:
-        UsageError: there is something at `path` that is no regular file (a device, a pipe, a folder), whose place a
-            rename would take.
-        OSError: the disk is full, the folder read-only, and so on; nothing is left behind.
+        OSError: the disk is full, the folder read-only, there is a folder at `path`, and so on; it names the file, and
+            nothing is left behind.
     """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is {_kind(path)}, not a file that can be written; choose another place.")
-    partial = path.with_name(f".{path.name[:200]}.partial")
+    with about(path):
+        if is_stream(path):
+            with path.open("wb") as file:
+                yield file
+            return
+        path = Path(os.path.realpath(path))
+        partial = path.with_name(f".{path.name[:200]}.partial")
+        try:
+            with partial.open("wb") as file:
+                if path.exists():
+                    os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """An OSError of this block names this file; that of a write to a full disk names none of itself."""
     try:
-        with partial.open("wb") as file:
-            if path.exists():
-                os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
         raise
+
+
+def check_writable(path: Path, *, folder: bool = False) -> None:
+    """OSError if no file (or folder) can be written at `path`, before any work is done for it; nothing is left there.
+
+    What is absent on the way there would be made, so the place that is tried is the nearest folder above.
+    """
+    with about(path):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            mode = None
+        if mode is not None and stat.S_ISDIR(mode) != folder:
+            number = errno.EEXIST if folder else errno.EISDIR
+            raise OSError(number, os.strerror(number))
+        if is_stream(path):
+            return
+        place = path if mode is not None and folder else Path(os.path.realpath(path)).parent
+        while not place.exists():
+            place = place.parent
+        with TemporaryFile(dir=place) as file:
+            file.write(bytes(_TRIAL))
+
+
+def is_stream(path: Path) -> bool:
+    """Whether it is a pipe or a device: what is written there goes on at once, and can be neither kept nor replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
@@ -87,9 +138,3 @@ def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
 
 def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _kind(path: Path) -> str:
-    if path.is_dir():
-        return "a folder"
-    return "a pipe" if path.is_fifo() else "a socket" if path.is_socket() else "a device"

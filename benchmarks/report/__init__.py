@@ -6,7 +6,6 @@ scores. Small pictures are inside; the full ones are read from the PNG files bes
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from benchmarks.report.cells import collect
 from benchmarks.report.curves import training_curves
 from benchmarks.report.thumbnails import FORMAT, Job, Plan, plan, shrink_all
 from benchmarks.results import Results, read_results
+from rewards.files import replacing
 
 MOST_BYTES = 30_000_000
 # What the data say of one thumbnail (run, cell, length), and of all that could not be read.
@@ -74,16 +74,14 @@ def write_report(
     data = {**cells.data, "curves": curves, "noise": all(run.record.get("sampler") for run in runs)}
     fixed = len(before) + len(between) + len(after) + len(document.to_json(data))
     planned = plan(cells.jobs, most_bytes - fixed - SENTENCES_BYTES - LENGTH_BYTES * len(cells.jobs))
-    partial = path.with_name(path.name + ".partial")
     embedded = _Embedded(runs, planned)
-    with partial.open("wb") as file:
+    with replacing(path) as file:
         file.write(before)
         for text in embedded.texts():
             file.write(text)
         file.write(between)
         file.write(document.to_json({**data, "thumbnails": embedded.describe()}))
         file.write(after)
-    os.replace(partial, path)
     return Written(path, path.stat().st_size, embedded.count, planned.side, tuple(embedded.notes()))
 
 

@@ -313,13 +313,24 @@ class TestDraft:
         assert [row.score for row in rows_of(entries, known=draft.known)] == [0.75, 1.0]
 
     def test_draft_by_other_weights_is_dropped(self, entries, tmp_path, monkeypatch):
-        draft = self.begin(tmp_path)
-        draft.add(rows_of(entries))
-        assert not self.begin(tmp_path).outdated
+        with self.begin(tmp_path) as draft:
+            draft.add(rows_of(entries))
+        with self.begin(tmp_path) as again:
+            assert not again.outdated
         monkeypatch.setattr("rewards.imagestats.DarkShare.provenance", lambda self: {"engine": "another"})
         again = self.begin(tmp_path)
         assert again.outdated
         assert not again.known
+
+    def test_a_second_command_is_told_of_the_first(self, entries, tmp_path):
+        with self.begin(tmp_path) as first:
+            with pytest.raises(UsageError, match=r"Another `dgpo score` is writing .*out/scores\.csv"):
+                self.begin(tmp_path)
+            first.add(rows_of(entries))
+        with self.begin(tmp_path) as second:
+            assert len(second.known) == len(entries)
+            second.finish(rows_of(entries))
+        assert os.listdir(tmp_path / "out") == ["scores.csv"]
 
     def test_what_is_not_ours_is_left_alone(self, tmp_path):
         path = tmp_path / "thesis.csv"

@@ -1,11 +1,12 @@
+import errno
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from rewards.errors import UsageError
-from rewards.files import fingerprint, replace_file, sha256
+from rewards.files import check_writable, fingerprint, is_stream, replace_file, replacing, sha256
 
 
 def test_replacing_a_file_leaves_no_partial_one(tmp_path):
@@ -36,13 +37,71 @@ def test_a_link_is_written_through(tmp_path):
     assert (tmp_path / "there" / "file").read_bytes() == b"two"
 
 
-def test_what_is_no_file_is_never_replaced(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as threads:
+        read = threads.submit(pipe.read_bytes)
+        replace_file(pipe, b"through")
+        assert read.result() == b"through"
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_folder_is_never_replaced(tmp_path):
     (tmp_path / "folder").mkdir()
-    for name, kind in (("pipe", "a pipe"), ("folder", "a folder")):
-        with pytest.raises(UsageError, match=f"{name} is {kind}, not a file"):
-            replace_file(tmp_path / name, b"x")
-    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(IsADirectoryError) as refused:
+        replace_file(tmp_path / "folder", b"x")
+    assert refused.value.filename == str(tmp_path / "folder")
+
+
+def test_a_full_device_is_named(tmp_path):
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*/full'"):
+        replace_file(tmp_path / "full", b"x")
+    assert is_stream(Path("/dev/full"))
+
+
+def test_a_file_that_fails_half_way_is_not_there(tmp_path):
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a") as file:  # noqa: PT012
+        file.write(b"half")
+        _ = 1 / 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "folder", "number"),
+    [
+        ("file/below.csv", False, errno.ENOTDIR),
+        ("file/deeper/below", True, errno.ENOTDIR),
+        ("x" * 256, False, errno.ENAMETOOLONG),
+        ("x" * 256, True, errno.ENAMETOOLONG),
+        ("folder", False, errno.EISDIR),
+        ("file", True, errno.EEXIST),
+        ("loop", False, errno.ELOOP),
+    ],
+)
+def test_what_cannot_be_written_is_known_beforehand(tmp_path, place, folder, number):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OSError) as refused:  # noqa: PT011
+        check_writable(tmp_path / place, folder=folder)
+    assert refused.value.errno == number
+    assert refused.value.filename == str(tmp_path / place)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_can_be_written_is_let_pass_and_left_as_it_is(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(tmp_path.rglob("*"))
+    for place, folder in (("file", False), ("a/b/c", False), ("a/b", True), ("folder", True), ("pipe", False)):
+        check_writable(tmp_path / place, folder=folder)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "file").read_bytes() == b"old"
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
