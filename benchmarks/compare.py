@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.drawing import drawn_otherwise, precision_of
 from benchmarks.power import detectable_difference, smallest_p
 from benchmarks.record import domain_of
 from benchmarks.results import Results, read_results, shared_rewards
@@ -26,7 +27,9 @@ SIGNIFICANCE = 0.05
 NO_DIFFERENCE = "no difference shown"
 
 
-def compare(folders: Sequence[Path], margins: Mapping[str, float] | None = None) -> pandas.DataFrame:
+def compare(
+    folders: Sequence[Path], margins: Mapping[str, float] | None = None, *, any_sampler: bool = False
+) -> pandas.DataFrame:
     """Every run against the first folder, one row a run and reward, with the columns of compare.csv.
 
     `margins` maps a reward (ocr or ocr@1) to the loss that one is ready to accept, in the reward's raw unit; a run
@@ -36,7 +39,8 @@ def compare(folders: Sequence[Path], margins: Mapping[str, float] | None = None)
     are left out of both. `attrs["notes"]` of the table says how many, and whatever else a reader should know;
     `attrs["power"]` what this design could have shown.
 
-    Raises UsageError, with how to mend it, where folders were not measured alike.
+    Raises UsageError, with how to mend it, where folders were not measured alike; with `any_sampler`, other settings of
+    the sampler or another precision are only noted.
     """
     import pandas
 
@@ -46,7 +50,7 @@ def compare(folders: Sequence[Path], margins: Mapping[str, float] | None = None)
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UsageError("A results folder was named twice; a run compared with itself shows nothing.")
     base, *runs = read_results(folders)
-    shared = [shared_rewards(base, run) for run in runs]
+    shared = [shared_rewards(base, run, any_sampler=any_sampler) for run in runs]
     margin_of = _resolve_margins(margins or {}, base, {key for keys in shared for key in keys})
     rows: list[list[str | float | int]] = []
     notes: list[str] = []
@@ -167,6 +171,14 @@ def _notes(base: Results, run: Results, pairs: Sequence[_Pair]) -> list[str]:
             notes.append(f"{', '.join(alone)}: scored in {one.name} but not in {other.name}, so not compared.")
         if one.record.get("sampler") is None:
             notes.append(f"{one.name}: nobody recorded how its images were drawn, so starting noise may not be shared.")
+        elif precision_of(one.record) is None:
+            notes.append(f"{one.name}: the precision in which its images were drawn was not recorded.")
+    differing = drawn_otherwise(base.record, run.record)
+    if differing:
+        notes.append(
+            f"{base.name} and {run.name} were drawn by other sampler settings ({', '.join(differing)}), which may make"
+            " a difference as the model does."
+        )
     return notes
 
 

@@ -58,12 +58,17 @@ class Finding:
 
 
 def examine(
-    folders: Sequence[Path], base: Path | None = None, *, margins: Mapping[str, float] | None = None
+    folders: Sequence[Path],
+    base: Path | None = None,
+    *,
+    margins: Mapping[str, float] | None = None,
+    any_sampler: bool = False,
 ) -> list[Finding]:
     """The findings about results folders, each compared with `base` (the first one, if none is named).
 
-    `margins` are the losses one is ready to accept, as in `compare`. The most serious question comes first, whatever
-    its answer: over-optimisation, prompts seen in training, scores that are not there, how it was scored, the pictures.
+    `margins` are the losses one is ready to accept, and `any_sampler` allows other settings, as in `compare`. The most
+    serious question comes first, whatever its answer: over-optimisation, prompts seen in training, scores that are not
+    there, how it was scored, the pictures.
     """
     folders = [Path(folder) for folder in folders]
     if not folders and base is None:
@@ -72,7 +77,7 @@ def examine(
         folders = [Path(base), *(folder for folder in folders if folder.resolve() != Path(base).resolve())]
     runs = read_results(folders)
     return [
-        find_over_optimisation(runs, margins or {}),
+        find_over_optimisation(runs, margins or {}, any_sampler=any_sampler),
         find_overlap(runs),
         find_failures(runs),
         find_rulers(runs),
@@ -80,13 +85,15 @@ def examine(
     ]
 
 
-def find_over_optimisation(runs: Sequence[Results], margins: Mapping[str, float]) -> Finding:
+def find_over_optimisation(
+    runs: Sequence[Results], margins: Mapping[str, float], *, any_sampler: bool = False
+) -> Finding:
     """In one line: did the rewards trained on rise while another one fell?"""
     title = "Over-optimisation"
     if len(runs) < 2:
         return Finding(title, UNKNOWN, "There is one folder, and over-optimisation shows against a base model only.")
     try:
-        table = compare([run.folder for run in runs], margins)
+        table = compare([run.folder for run in runs], margins, any_sampler=any_sampler)
     except UsageError as error:
         return Finding(title, UNKNOWN, f"These folders cannot be compared: {error}")
     describes = {key for run in runs for key in run.scores if run.card(key)["higher_is_better"] is None}

@@ -32,7 +32,9 @@ LINE = 20
 PAPER, INK, PALE, NOTHING = (255, 255, 255), (20, 20, 20), (110, 110, 110), (225, 225, 225)
 
 
-def before_after(folders: Sequence[Path], path: Path, prompts: int = 8, reward: str | None = None) -> Path:
+def before_after(
+    folders: Sequence[Path], path: Path, prompts: int = 8, reward: str | None = None, *, any_sampler: bool = False
+) -> Path:
     """Write a PNG with a row a prompt and a column a run; returns its path.
 
     `reward` is the key (ocr@1) whose scores are shown, by default the first that all runs share. Raises UsageError for
@@ -41,7 +43,7 @@ def before_after(folders: Sequence[Path], path: Path, prompts: int = 8, reward: 
     runs = read_results([Path(folder) for folder in folders])
     if not runs or prompts < 1:
         raise UsageError("A picture needs at least one results folder and one prompt.")
-    key = _choose_reward(runs, reward)
+    key = _choose_reward(runs, reward, any_sampler)
     cells = _first_cells(runs[0].scores[key], prompts)
     tiles = [[_load_tile(run, run.scores[key][cell]) for run in runs] for cell in cells]
     captions = [runs[0].scores[key][cell].prompt for cell in cells]
@@ -66,10 +68,10 @@ def enlarge(image: Image.Image, size: int = TILE) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def _choose_reward(runs: Sequence[Results], reward: str | None) -> str:
+def _choose_reward(runs: Sequence[Results], reward: str | None, any_sampler: bool) -> str:
     shared = list(runs[0].scores)
     for run in runs[1:]:
-        comparable = shared_rewards(runs[0], run)
+        comparable = shared_rewards(runs[0], run, any_sampler=any_sampler)
         shared = [key for key in shared if key in comparable]
     if not shared:
         raise UsageError("These runs have no reward in common, so there is no score to show under their images.")

@@ -3,7 +3,7 @@
 Our fields: schema, kind ("evaluation"), run, suite (name, sha256, source, prompts), seeds, images (where the images
 came from), trained_on (reward keys of the training mix; null for base models and foreign images), rewards (by key: what
 the card says, and the engine and weights that scored), finished. Whatever the caller knows (program, packages,
-hardware, `model`, `sampler`, command line) stands beside them under the caller's own names.
+hardware, `model`, `sampler`, `precision`, command line) stands beside them under the caller's own names.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.drawing import precision_of, settings_of
 from benchmarks.store import check_folder
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
@@ -23,6 +24,7 @@ from rewards.reward import Reward
 RECORD_FILE = "run.json"
 SCHEMA = 1
 DRAWN = "images"
+DRAWN_BY = ("sampler", "precision")
 
 Record = dict[str, Any]
 
@@ -104,25 +106,36 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def amend_record(old: Record, new: Record) -> Record:
-    """The new record, with the seeds and rewards that the folder already holds kept beside its own."""
+    """The new record, with the seeds and rewards that the folder already holds kept beside its own.
+
+    How its images were drawn stays as it was recorded: an older folder, which names no precision, does not get one.
+    """
+    drawn = {name: old.get(name) for name in DRAWN_BY if name in {*old, *new}}
     return {
         **new,
+        **drawn,
         "seeds": sorted({*old["seeds"], *new["seeds"]}),
         "rewards": {**old["rewards"], **new["rewards"]},
     }
 
 
 def refuse_other_run(folder: Path, old: Record, new: Record) -> None:
-    """UsageError if a folder's results were made by another model, suite, sampler or source of images."""
+    """UsageError if a folder's results were made by another model, suite, sampler, precision or source of images."""
     differences = [
         f"its {what} is {_brief(theirs)}, and this run's is {_brief(ours)}"
         for (what, theirs), ours in zip(_identity(old).items(), _identity(new).values(), strict=True)
         if theirs != ours
     ]
+    there, here = precision_of(old), precision_of(new)
+    known = there is not None and here is not None and there != here
+    if known:
+        differences.append(f"its images are drawn in {there}, and this run's in {here}")
     if differences:
+        asked = (old.get("precision") or {}).get("dtype", there)
         raise UsageError(
             f"{folder} holds the results of another run: {'; '.join(differences)}."
-            " Choose another --output, or delete that folder first."
+            f" {f'Go on in that precision with --dtype {asked}, choose' if known else 'Choose'} another --output, or"
+            " delete that folder first."
         )
 
 
@@ -152,7 +165,7 @@ def _identity(record: Record) -> dict[str, Any]:
         "suite": f"{record['suite']['name']} ({record['suite']['sha256'][:12]})",
         "folder of images": record["images"],
         "model": record.get("model"),
-        "sampler": record.get("sampler"),
+        "sampler": settings_of(record),
     }
 
 

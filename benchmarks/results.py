@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmarks.drawing import drawn_otherwise
 from benchmarks.generate import CellKey
 from benchmarks.record import Record, read_record
 from benchmarks.store import Row, read_rows
@@ -67,13 +68,15 @@ def tell_engine(provenance: Mapping[str, Any]) -> tuple[str, str]:
     return named or engine or "-", weights
 
 
-def shared_rewards(base: Results, run: Results) -> list[str]:
-    """The rewards by which two runs may be compared, in the base's order.
+def shared_rewards(base: Results, run: Results, *, any_sampler: bool = False) -> list[str]:
+    """The rewards by which two runs may be compared, in the base's order; `any_sampler` lets images differ in that.
 
     Raises UsageError with how to mend it if the two were not measured alike: other suites or samplers, other versions
     or engines of a reward, other seeds, or an evaluation that was not finished.
     """
-    _refuse_other_protocol(base, run)
+    _refuse_other_prompts(base, run)
+    if not any_sampler:
+        _refuse_other_sampler(base, run)
     _refuse_other_versions(base, run)
     shared = [key for key in base.scores if key in run.scores]
     if not shared:
@@ -95,25 +98,22 @@ def _by_reward(folder: Path) -> dict[str, dict[CellKey, Row]]:
     return scores
 
 
-def _refuse_other_protocol(base: Results, run: Results) -> None:
+def _refuse_other_prompts(base: Results, run: Results) -> None:
     if base.record["suite"]["sha256"] != run.record["suite"]["sha256"]:
         raise UsageError(
             f"{base.folder} and {run.folder} answer other prompts: the suite {_suite(base)} there, {_suite(run)} here."
             f" Evaluate both with the same --suite."
         )
-    theirs, ours = base.record.get("sampler"), run.record.get("sampler")
-    if theirs is not None and ours is not None and theirs != ours:
-        names = sorted({*theirs, *ours}) if isinstance(theirs, dict) and isinstance(ours, dict) else []
-        differing = [f"{name} {theirs.get(name)} and {ours.get(name)}" for name in names if _differ(theirs, ours, name)]
+
+
+def _refuse_other_sampler(base: Results, run: Results) -> None:
+    differing = drawn_otherwise(base.record, run.record)
+    if differing:
         raise UsageError(
-            f"{base.folder} and {run.folder} were drawn by other sampler settings"
-            f" ({', '.join(differing) or f'{theirs} and {ours}'}), so a difference would not be the model's."
-            " Evaluate both with the same settings."
+            f"{base.folder} and {run.folder} were drawn by other sampler settings ({', '.join(differing)}), so a"
+            " difference would not be the model's. Evaluate one again like the other (`dgpo eval` with --output,"
+            " --set sampling.NAME=VALUE or --dtype NAME), or compare them all the same with --any-sampler."
         )
-
-
-def _differ(theirs: dict[str, Any], ours: dict[str, Any], name: str) -> bool:
-    return theirs.get(name) != ours.get(name)
 
 
 def _refuse_other_versions(base: Results, run: Results) -> None:

@@ -53,6 +53,13 @@ def compare(
         list[str] | None,
         typer.Option("--margin", metavar="NAME=X", help="A loss of this reward that is acceptable; repeatable."),
     ] = None,
+    any_sampler: Annotated[
+        bool,
+        typer.Option(
+            "--any-sampler",
+            help="Compare even what was drawn by other sampler settings or in another precision; it is noted.",
+        ),
+    ] = False,
     fail_if_worse: Annotated[bool, typer.Option("--fail-if-worse", help="Exit 4 when a run is worse.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -74,15 +81,15 @@ def compare(
         return
     if also and table is None:
         raise UsageError("--also adds folders to the table that --table writes; name that file too.")
-    found = comparison.compare(folders, margins)
+    found = comparison.compare(folders, margins, any_sampler=any_sampler)
     notes, power = found.attrs["notes"], found.attrs["power"]
     if table is not None:
         _write_table([*folders, *(also or [])], table)
-    findings = examine(folders, margins=margins)
+    findings = examine(folders, margins=margins, any_sampler=any_sampler)
     if output is not None:
         comparison.write_comparison(found, output)
     if picture is not None:
-        before_after(folders, picture)
+        before_after(folders, picture, any_sampler=any_sampler)
     rows = found.to_dict("records")
     if as_json:
         print_json({"rows": rows, "notes": notes, "power": power, "findings": [asdict(one) for one in findings]})
@@ -96,7 +103,7 @@ def compare(
         if path is not None:
             say(f"wrote {path}")
     if html is not None:
-        _write_page(folders, html, margins)
+        _write_page(folders, html, margins, any_sampler=any_sampler)
     worse = [f"{row['run']} in {row['reward']}" for row in rows if row["verdict"] == "worse"]
     if fail_if_worse and worse:
         say(f"worse: {', '.join(worse)}")
@@ -118,10 +125,10 @@ def _show_one(folders: list[Path], html: Path, *, others_asked: bool) -> None:
     _write_page(folders, html, {})
 
 
-def _write_page(folders: list[Path], html: Path, margins: dict[str, float]) -> None:
+def _write_page(folders: list[Path], html: Path, margins: dict[str, float], *, any_sampler: bool = False) -> None:
     from benchmarks.report import write_report
 
-    written = write_report(folders, html, margins)
+    written = write_report(folders, html, margins, any_sampler=any_sampler)
     for note in written.notes:
         say(note)
     say(f"wrote {html} ({written.size / 1e6:.1f} MB, {written.thumbnails} images of at most {written.side} pixels)")

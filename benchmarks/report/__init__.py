@@ -44,21 +44,24 @@ def write_report(
     path: Path,
     margins: Mapping[str, float] | None = None,
     most_bytes: int = MOST_BYTES,
+    *,
+    any_sampler: bool = False,
 ) -> Written:
     """Write the page about results folders, each compared with the first; one folder is shown alone.
 
-    `margins` are those of `benchmarks.compare.compare`. Raises UsageError for folders that may not be compared.
+    `margins` and `any_sampler` are those of `benchmarks.compare.compare`. Raises UsageError for folders that may not be
+    compared.
     """
     folders = [Path(folder) for folder in folders]
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = comparison.compare(folders, margins) if len(folders) > 1 else None
+    table = comparison.compare(folders, margins, any_sampler=any_sampler) if len(folders) > 1 else None
     runs = read_results(folders)
     cells = collect(runs, categories_of(runs[0].record), path.parent)
     curves, curve_notes = training_curves(runs)
     notes = [*cells.notes, *curve_notes]
     if table is not None:
         notes = [*table.attrs["notes"], *notes, *table.attrs["power"]]
-    findings = examine(folders, margins=margins)
+    findings = examine(folders, margins=margins, any_sampler=any_sampler)
     before, between, after = document.parts(
         {
             "title": escape(f"{' and '.join(run.name for run in runs)} on {runs[0].suite}"),

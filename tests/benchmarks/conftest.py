@@ -94,7 +94,7 @@ def write_results(tmp_path: Path, suite: Suite) -> WriteResults:
                 images=None,
                 trained_on=trained_on,
                 rewards=judges,
-                provenance={"model": name, "sampler": {"steps": 10}, **provenance},
+                provenance={"model": name, "sampler": {"steps": 10, "dtype": "fp32"}, **provenance},
             ),
         )
         ScoreStore(path).append(

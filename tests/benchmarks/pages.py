@@ -71,7 +71,7 @@ def write_run(
         folder,
         {
             "model": {"base": "tiny"},
-            "sampler": {"steps": 10},
+            "sampler": {"steps": 10, "dtype": "fp32"},
             **record,
             "schema": 1,
             "kind": "evaluation",

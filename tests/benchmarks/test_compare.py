@@ -205,6 +205,23 @@ def test_rewards_of_one_side_are_mentioned(write_results):
     ]
 
 
+def test_other_samplers_are_noted_where_they_are_allowed(write_results):
+    a = write_results("a", {"taste@1": spread()}, of=MANY)
+    b = write_results("b", {"taste@1": spread(0.2)}, of=MANY, sampler={"steps": 40, "dtype": "bf16"})
+    with pytest.raises(UsageError, match="--any-sampler"):
+        compare([a, b])
+    assert compare([a, b], any_sampler=True).attrs["notes"] == [
+        "a and b were drawn by other sampler settings (steps 10 and 40, dtype fp32 and bf16), which may make a"
+        " difference as the model does."
+    ]
+
+
+def test_a_precision_that_nobody_recorded_is_noted(write_results):
+    a = write_results("a", {"taste@1": spread()}, of=MANY)
+    b = write_results("b", {"taste@1": spread(0.2)}, of=MANY, sampler={"steps": 10})
+    assert compare([a, b]).attrs["notes"] == ["b: the precision in which its images were drawn was not recorded."]
+
+
 def test_other_suites_are_refused(write_results):
     a = write_results("a", {"taste@1": spread()}, of=MANY)
     b = write_results("b", {"taste@1": spread()}, of=replace(MANY, prompts=(*MANY.prompts, Prompt("one more"))))

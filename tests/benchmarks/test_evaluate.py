@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.evaluate import evaluate
+from benchmarks.record import read_record
 from benchmarks.store import read_rows
 from rewards import registry
 from rewards.card import Card
@@ -214,6 +215,30 @@ def test_scores_of_an_image_that_changed_are_not_kept(run, tmp_path):
     assert [row.score for row in rows if Path(row.image).name == changed.name] == [1.0]
     assert len(rows) == 5
     assert "1 scores of imagestats.edges@1 belonged to images that have changed" in summary.notes[0]
+
+
+def drawn_in(dtype):
+    sampler = {"steps": 10} if dtype is None else {"steps": 10, "dtype": dtype}
+    return {"model": "tiny", "sampler": sampler, "precision": {"dtype": dtype, "reason": "as asked"}}
+
+
+def test_another_precision_is_refused_with_how_to_go_on(run):
+    run(provenance=drawn_in("fp32"))
+    before = content(run.folder)
+    with pytest.raises(UsageError, match=r"its images are drawn in fp32, and this run's in bf16.*--dtype fp32"):
+        run(provenance=drawn_in("bf16"))
+    assert run.drawn == 0
+    assert content(run.folder) == before
+
+
+def test_a_precision_that_was_not_recorded_is_not_made_up(run):
+    """An older folder is amended; in what its images were drawn stays unknown."""
+    run(provenance={"model": "tiny", "sampler": {"steps": 10}})
+    run(["imagestats.edges"], provenance=drawn_in("bf16"))
+    assert run.drawn == 0
+    record = read_record(run.folder)
+    assert record["sampler"] == {"steps": 10}
+    assert record["precision"] is None
 
 
 @pytest.mark.parametrize(

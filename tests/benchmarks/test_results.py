@@ -53,6 +53,19 @@ def test_other_samplers(write_results):
         shared_rewards(*pair(write_results, sampler={"steps": 40, "guidance": 4.5}))
 
 
+def test_other_precision(write_results):
+    runs = pair(write_results, sampler={"steps": 10, "dtype": "bf16"})
+    with pytest.raises(UsageError, match=r"\(dtype fp32 and bf16\).*--dtype NAME.*--any-sampler"):
+        shared_rewards(*runs)
+    assert shared_rewards(*runs, any_sampler=True) == ["taste@1"]
+
+
+@pytest.mark.parametrize("dtype", [{}, {"dtype": "float32"}])
+def test_precision_of_older_folders_is_no_difference(write_results, dtype):
+    """It was not recorded, or under torch's name."""
+    assert shared_rewards(*pair(write_results, sampler={"steps": 10, **dtype})) == ["taste@1"]
+
+
 def test_no_reward_in_common(write_results):
     with pytest.raises(UsageError, match=r"no reward in common .*--reward taste@1"):
         shared_rewards(*pair(write_results, run={"depth@1": SCORES}))
