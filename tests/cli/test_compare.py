@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -62,6 +63,26 @@ def test_files_are_written_where_asked(results, tmp_path):
     assert Image.open(picture).width > 2 * 256
     assert str(table) in done.stderr
     assert str(picture) in done.stderr
+
+
+def test_precision_is_asked_about_once_and_then_noted_everywhere(results, tmp_path):
+    folders = [tmp_path / name for name in ("fp32", "bf16")]
+    for folder in folders:
+        shutil.copytree(results / "good", folder)
+        record = json.loads((folder / "run.json").read_text())
+        record["sampler"] = {"steps": 10, "dtype": folder.name}
+        (folder / "run.json").write_text(json.dumps(record))
+    refused = run("compare", *folders)
+    assert refused.exit_code == 2
+    assert "(dtype fp32 and bf16)" in refused.stderr
+    files = [tmp_path / f"c{ending}" for ending in (".csv", ".png", ".html")]
+    words = [word for pair in zip(("--output", "--picture", "--html"), files, strict=True) for word in pair]
+    done = run("compare", *folders, "--any-sampler", *words)
+    assert done.exit_code == 0, done.stderr
+    note = "were drawn by other sampler settings (dtype fp32 and bf16), which may make a difference"
+    assert note in done.stdout
+    assert note in files[2].read_text()
+    assert "cannot be compared" not in done.stdout
 
 
 def test_gate_fails_only_when_asked_and_worse(results):

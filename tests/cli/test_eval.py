@@ -346,6 +346,9 @@ def test_evaluation_during_training_agrees_with_the_command(measure, run, run_fo
     }
     assert images == {row["image"]: row["image_sha"] for row in read(tmp_path / "after/scores.csv")}
     assert seen[-1] == (3, 3)
+    records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("during", "after")]
+    assert records[0]["sampler"] == records[1]["sampler"]
+    assert records[0]["sampler"]["dtype"] == records[1]["precision"]["dtype"]
 
 
 def test_evaluation_during_training_takes_the_first_prompts_and_the_seeds(measure):

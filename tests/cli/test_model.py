@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.generate import Cell
-from cli.model import choose_model, load_choice
+from cli.model import choose_model, load_choice, pick_device
+from dgpo.precision import examine, settle
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
 from tests.dgpo.unet import save_unet
@@ -132,6 +133,37 @@ def test_run_is_its_last_checkpoint_and_each_step_is_another_model(run_folder, m
     base = load_choice(choose_model(str(model_folder)), SIZES)
     assert np.array_equal(pixels(before), pixels(base))
     assert before.facts["weights"] == base.facts["weights"]
+
+
+def test_base_model_is_drawn_from_in_what_fits_the_machine_or_as_asked(model_folder, unet_folder):
+    fitting = settle("auto", examine(pick_device())).dtype
+    for folder, sizes in ((model_folder, SIZES), (unet_folder, {"height": 32, "width": 64, "steps": 1})):
+        choice = choose_model(str(folder))
+        assert load_choice(choice, sizes).sampler["dtype"] == fitting
+        for dtype in ("fp32", "bf16", "fp16"):
+            model = load_choice(choice, sizes, dtype)
+            assert model.sampler["dtype"] == dtype
+            assert str(model.precision).startswith(f"{dtype} (as asked")
+
+
+def test_precision_changes_what_is_drawn_and_fp16_draws(model_folder):
+    choice = choose_model(str(model_folder))
+    drawn = {dtype: pixels(load_choice(choice, SIZES, dtype)) for dtype in ("fp32", "bf16", "fp16")}
+    for dtype in ("bf16", "fp16"):
+        assert 0 < np.abs(drawn[dtype].astype(int) - drawn["fp32"]).mean() < 8
+
+
+@pytest.mark.parametrize("step", ["", "@0"])
+@pytest.mark.parametrize("trained_in", ["fp32", "bf16"])
+def test_run_is_drawn_from_in_its_own_precision_or_as_asked(run_folder, step, trained_in):
+    path = run_folder / "config.yaml"
+    path.write_text(path.read_text().replace("dtype: auto", f"dtype: {trained_in}"))
+    choice = choose_model(f"{run_folder}{step}")
+    model = load_choice(choice)
+    assert model.sampler["dtype"] == trained_in
+    assert str(model.precision).startswith(f"{trained_in} (as {run_folder} was trained")
+    other = {"fp32": "bf16", "bf16": "fp32"}[trained_in]
+    assert load_choice(choice, dtype=other).sampler["dtype"] == other
 
 
 def test_run_says_what_it_was_trained_on_and_keeps_its_sampler(run_folder):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,8 @@ def test_a_run_leaves_what_the_architecture_promises(whole: Path) -> None:
     record = json.loads((whole / "run.json").read_text())
     assert record["reward_provenance"]["ocr@1"]
     assert record["packages"]["torch"]
+    assert yaml.safe_load((whole / "config.yaml").read_text())["training"]["dtype"] == record["precision"]["dtype"]
+    assert record["precision"]["dtype"] in ("fp32", "bf16")
     for name in ("config.yaml", "curve.png", "samples/step-000000.png", "samples/step-000004.png"):
         assert (whole / name).stat().st_size > 0
     assert (whole / "checkpoints/step-000004/pytorch_lora_weights.safetensors").exists()
@@ -155,6 +158,18 @@ def test_another_runs_folder_is_refused_and_fresh_starts_over(whole: Path, tmp_p
     assert "seed is 0 there and 5 here" in refused.stderr
     assert run("--seed", "5", "--fresh", folder=folder, steps=1).returncode == 0
     assert not same(trained(folder, 1), trained(whole, 1))
+
+
+def test_a_run_goes_on_in_the_precision_it_began_with(whole: Path, tmp_path: Path) -> None:
+    """Wherever it is: this one says that it began in bf16, on another machine perhaps."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("dtype: fp32", "dtype: bf16"))
+    result = run(folder=folder, steps=5)
+    assert result.returncode == 0, result.stderr
+    assert "precision: bf16 (as this run began" in result.stderr
+    assert yaml.safe_load(path.read_text())["training"]["dtype"] == "bf16"
 
 
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:

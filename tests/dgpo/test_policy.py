@@ -61,6 +61,19 @@ def test_reference_is_the_base_model_bit_for_bit_after_training(make_policy, mod
     assert not torch.allclose(question(policy, "current"), base, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("method", "dtype", "told"),
+    [
+        ("lora", "fp32", "fp32"),
+        ("lora", "bf16", "bf16"),
+        ("full", "fp32", "fp32"),
+        ("full", "bf16", "text_encoder fp32, text_encoder_2 fp32, transformer bf16, vae fp32"),
+    ],
+)
+def test_precision_is_told_part_by_part_where_they_differ(make_policy, method, dtype, told):
+    assert make_policy({"training.method": method, "training.dtype": dtype})[0].precision == told
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_snapshot_is_no_alias_of_the_live_weights(make_policy, question, method):
     policy, _ = make_policy({"training.method": method})

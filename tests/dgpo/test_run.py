@@ -212,6 +212,25 @@ class TestContents:
         assert "does not record the contents of the base model, the training prompts, the reward weights" in note
 
 
+class TestPrecision:
+    """What is left to the program is as the run began; what is asked for has to be that."""
+
+    def test_nothing_is_settled_before_something_was_made(self, run):
+        assert run.precision == "auto"
+        run.begin(config(training__dtype="bf16"), {}, fresh=False)
+        assert run.precision == "auto"
+        do_work(run)
+        assert run.precision == "bf16"
+
+    def test_only_another_one_that_is_asked_for_is_refused(self, run):
+        run.begin(config(training__dtype="bf16"), {}, fresh=False)
+        do_work(run)
+        run.refuse_other(config(training__dtype="auto"), {}, fresh=False)
+        assert run.begin(config(training__dtype="bf16"), {}, fresh=False) is True
+        with pytest.raises(UsageError, match=r"training\.dtype is 'bf16' there and 'fp32' here"):
+            run.begin(config(training__dtype="fp32"), {}, fresh=False)
+
+
 class TestClaim:
     def test_a_start_that_made_nothing_leaves_the_folder_free(self, run):
         run.begin(config(), {}, fresh=False)

@@ -161,6 +161,16 @@ def test_decoding_undoes_scale_and_shift_once(sd3_folder, monkeypatch):
     assert (image.size, image.mode) == ((64, 64), "RGB")
 
 
+def test_precision_of_the_autoencoder_does_not_reach_the_transformer(model_folder):
+    model = load(model_folder)
+    inputs = (torch.randn((1, 8, 8, 16), generator=torch.Generator().manual_seed(0)), torch.tensor([0.7]))
+    conditioning = model.encode(["a sign"])
+    with torch.no_grad():
+        before = model.velocity(*inputs, conditioning)
+        model.pipeline.vae.to(torch.bfloat16)
+        assert torch.equal(model.velocity(*inputs, conditioning), before)
+
+
 def test_pixels_by_hand():
     # 127.5 x + 127.5: -1 -> 0; 0 -> 127.5, which rounds to the even 128; 0.5 -> 191.25; 1 -> 255; beyond is cut off
     pixels = torch.tensor([-1.5, -1.0, -0.996, 0.0, 0.5, 1.0, 7.0])
