@@ -71,8 +71,8 @@ def write_comparison(table: pandas.DataFrame, path: Path) -> None:
     replace_file(path, table.to_csv(index=False, lineterminator="\n").encode("utf-8"))
 
 
-def render_comparison(table: pandas.DataFrame) -> str:
-    """The table for a terminal, which is also Markdown."""
+def comparison_cells(table: pandas.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns that a person reads, and the cells of each row."""
     head = ["base", "run", "reward", "domain", "base mean", "run mean", "delta [95 %]", "p (Holm)", "wins", "verdict"]
     body = [
         [
@@ -89,6 +89,12 @@ def render_comparison(table: pandas.DataFrame) -> str:
         ]
         for row in table.to_dict("records")
     ]
+    return head, body
+
+
+def render_comparison(table: pandas.DataFrame) -> str:
+    """The table as Markdown."""
+    head, body = comparison_cells(table)
     widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
     lines = [head, ["-" * width for width in widths], *body]
     return "\n".join(

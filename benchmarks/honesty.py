@@ -19,6 +19,7 @@ from benchmarks.compare import NO_DIFFERENCE, SIGNIFICANCE, compare
 from benchmarks.overlap import read_training_prompts, seen_in_training
 from benchmarks.pictures import BETWEEN_SEEDS, FIGURES, by_prompt, look_through
 from benchmarks.power import smallest_p
+from benchmarks.record import DRAWN
 from benchmarks.results import Results, read_results, tell_engine
 from benchmarks.stats import Difference, compare_pairs, holm
 from benchmarks.store import OK
@@ -150,31 +151,27 @@ def find_overlap(runs: Sequence[Results]) -> Finding:
     """Prompts of the suite that a run was trained on, compared as `overlap.normalise` says."""
     title = "Training prompts in the suite"
     verdicts, sentences, rows = [], [], []
+    unknown: dict[str, list[str]] = {}
     for run in runs:
         prompts = list(dict.fromkeys(row.prompt for cells in run.scores.values() for row in cells.values()))
         folder = _training_run(run)
         if folder is None:
-            why = (
-                "its images come from elsewhere"
-                if run.record["images"] != "images"
-                else "no training of this program made it"
-            )
-            verdicts.append(UNKNOWN)
-            sentences.append(f"{run.name}: {why}, so what it was trained on is not known here.")
+            drawn = run.record["images"] == DRAWN
+            why = "no training of this program made it" if drawn else "its images come from elsewhere"
+            unknown.setdefault(f"{why}, so what it was trained on is not known here.", []).append(run.name)
             continue
         training = read_training_prompts(folder)
         if training is None:
-            verdicts.append(UNKNOWN)
-            sentences.append(f"{run.name}: {folder} does not tell its training prompts any more.")
+            unknown.setdefault(f"{folder} does not tell its training prompts any more.", []).append(run.name)
             continue
         verdict, sentence, shared = judge_overlap(run.name, prompts, training)
         verdicts.append(verdict)
         sentences.append(sentence)
         rows += [(run.name, text) for text in shared]
     # A base model is part of most comparisons; that nobody knows its prompts must not hide what is known of the others.
-    known = [verdict for verdict in verdicts if verdict != UNKNOWN]
+    sentences += [f"{', '.join(names)}: {why}" for why, names in unknown.items()]
     head = ("run", "prompt in both") if rows else ()
-    return Finding(title, _worst(known) if known else UNKNOWN, " ".join(sentences), head, tuple(rows))
+    return Finding(title, _worst(verdicts) if verdicts else UNKNOWN, " ".join(sentences), head, tuple(rows))
 
 
 def judge_overlap(name: str, prompts: Sequence[str], training: set[str]) -> tuple[str, str, list[str]]:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import AsJson, split_setting
-from cli.screen import print_json, say
+from cli.screen import print_json, print_table, say, terminal_width
 from rewards.errors import UsageError
 from rewards.files import check_writable
+from rewards.shown import shown
+
+if TYPE_CHECKING:
+    import pandas
 
 GATE_FAILED = 4
+# Columns that a narrow terminal goes without, in this order.
+EXPENDABLE = ("base", "domain", "wins", "base mean", "run mean")
+WORDS = (
+    'domain: "in" where the run was trained on that reward. wins: prompts on which the run is better (higher, where a'
+    " reward only describes), ties counting half."
+)
 
 
 def compare(
@@ -94,11 +104,7 @@ def compare(
     if as_json:
         print_json({"rows": rows, "notes": notes, "power": power, "findings": [asdict(one) for one in findings]})
     else:
-        print(comparison.render_comparison(found))
-        print("\n".join(["", *notes, *power]))
-        print(
-            "\n".join(["", *(f"{one.verdict}: {one.title}. {one.sentence}" for one in findings if one.verdict != FINE)])
-        )
+        _show(found, [f"{one.verdict}: {one.title}. {one.sentence}" for one in findings if one.verdict != FINE])
     for path in (output, picture, table):
         if path is not None:
             say(f"wrote {path}")
@@ -108,6 +114,18 @@ def compare(
     if fail_if_worse and worse:
         say(f"worse: {', '.join(worse)}")
         raise typer.Exit(GATE_FAILED)
+
+
+def _show(found: pandas.DataFrame, findings: list[str]) -> None:
+    """The answer for a person: as Markdown where it goes elsewhere than to a terminal, which has its width."""
+    from benchmarks.compare import comparison_cells, render_comparison
+
+    if terminal_width() is None:
+        print(shown(render_comparison(found)))
+    else:
+        print_table(*comparison_cells(found), expendable=EXPENDABLE)
+    notes = [WORDS, *found.attrs["notes"], *found.attrs["power"]]
+    print(shown("\n".join(["", *notes, "", *findings])))
 
 
 def _write_table(folders: list[Path], path: Path) -> None:

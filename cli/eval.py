@@ -347,7 +347,8 @@ def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
         )
         for row in summary.rows
     ]
-    print_table(("reward", "unit", "mean [95 %]", "prompts", "seeds", "failed", "domain"), rows)
+    head = ("reward", "unit", "mean [95 %]", "prompts", "seeds", "failed", "domain")
+    print_table(head, rows, expendable=("unit", "domain", "seeds"))
     if any(caveat(row.interval, row.prompts) for row in summary.rows):
         print(FEW_SENTENCE)
     for reason, times in summary.reasons.items():

@@ -24,7 +24,7 @@ def list_all(as_json: AsJson = False) -> None:
     if as_json:
         print_json([dict(zip(head, row, strict=True)) for row in rows])
     else:
-        print_table(head, rows)
+        print_table(head, rows, expendable=("model", "steps"))
 
 
 @app.command("show")

@@ -42,7 +42,8 @@ def list_all(as_json: AsJson = False) -> None:
     rows = [
         (card.key, card.unit, _direction(card), card.extra or "-", tell_stand(card), card.summary) for card in cards()
     ]
-    print_table(("reward", "unit", "better", "extra", "weights", "what it measures"), rows)
+    head = ("reward", "unit", "better", "extra", "weights", "what it measures")
+    print_table(head, rows, expendable=("unit", "extra", "better"))
     for name, members in BUNDLES.items():
         print(f"\n{name} stands for {', '.join(members)}.")
 

@@ -2,10 +2,12 @@
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cli.layout import lay_out
 from rewards.shown import shown
 
 
@@ -19,22 +21,27 @@ def print_json(document: Any) -> None:
     print(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    print(render_table(head, rows))
+def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]], expendable: Sequence[str] = ()) -> None:
+    """A table within the terminal's width, for which `expendable` columns may go; whole where it goes elsewhere."""
+    print(render_table(head, rows, terminal_width(), expendable))
 
 
-def render_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns under their names, as wide as they need to be.
+def terminal_width() -> int | None:
+    """Columns of the terminal that reads the answer; None where a file or another program does."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def render_table(
+    head: Sequence[str], rows: Sequence[Sequence[Any]], width: int | None = None, expendable: Sequence[str] = ()
+) -> str:
+    """Columns under their names, as wide as they need to be, or as `lay_out` fits them into a width.
 
     >>> print(render_table(["name", "n"], [["a", 1], ["long", 20]]))
     name  n
     a     1
     long  20
     """
-    lines = [[shown(str(cell)) for cell in line] for line in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join(line.rstrip() for line in padded)
+    return lay_out([[shown(str(cell)) for cell in line] for line in (head, *rows)], width, expendable)
 
 
 def format_number(value: float | None) -> str:

@@ -69,7 +69,8 @@ def list_all(data: DataFolder = None, as_json: AsJson = False) -> None:
         )
         for entry in entries
     ]
-    print_table(("suite", "prompts", "sha256", "here", "default rewards", "what", "from"), rows)
+    head = ("suite", "prompts", "sha256 of the prompts", "here", "default rewards", "what", "from")
+    print_table(head, rows, expendable=("from", "sha256 of the prompts", "default rewards"))
     for entry in entries:
         if entry.missing:
             say(entry.missing)

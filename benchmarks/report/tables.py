@@ -85,7 +85,11 @@ def comparison_table(table: pandas.DataFrame) -> str:
         lines.append(f'<tr><th scope="row">{escape(row["reward"])}</th>{rest}</tr>')
     run = records[0]["run"] if alone else "Each run"
     head = "".join(f'<th scope="col">{name}</th>' for name in shown)
-    return _table(head, lines, escape(f"{run} minus {records[0]['base']}, on the same prompts and seeds"))
+    return _table(
+        head,
+        lines,
+        escape(f"{run} minus {records[0]['base']}, on the same prompts and seeds; wins: prompts on which it is better"),
+    )
 
 
 def alerts(findings: Sequence[Finding]) -> str:

@@ -178,3 +178,16 @@ def test_one_folder_is_for_a_page_only(results, tmp_path):
     assert done.exit_code == 2
     assert "Name a second folder" in done.output
     assert "name a file that ends so" in run("compare", results / "bad", "--html", tmp_path / "one.htm").output
+
+
+def test_in_a_terminal_the_table_has_its_width(results, monkeypatch):
+    """Whole and in Markdown through a pipe; on 80 columns no line is broken, and what is left out is told."""
+    monkeypatch.setattr("cli.compare.terminal_width", lambda: 80)
+    monkeypatch.setattr("cli.screen.terminal_width", lambda: 80)
+    table, _, rest = run("compare", results / "bad", results / "good").stdout.partition("\n\n")
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split()[:2] == ["run", "reward"]
+    assert "better" in lines[1]
+    assert "base (bad-images)" in " ".join(lines[-2:])
+    assert rest.startswith('domain: "in" where the run was trained on that reward. wins:')

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from cli.screen import format_number, print_json, render_table, say
+from cli.screen import format_number, print_json, print_table, render_table, say
 
 
 def test_table_columns_are_as_wide_as_their_widest_cell():
@@ -13,6 +13,18 @@ def test_table_columns_are_as_wide_as_their_widest_cell():
 
 def test_table_without_rows_is_its_head():
     assert render_table(("a", "b"), []) == "a  b"
+
+
+def test_tables_have_the_width_of_the_terminal_and_are_whole_elsewhere(capsys, monkeypatch):
+    row = ("x", "words " * 20)
+    print_table(("name", "text"), [row])
+    assert len(capsys.readouterr().out.splitlines()[1]) == len("name  ") + len("words " * 20) - 1
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_table(("name", "text"), [row])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines).split() == ["name", "text", "x", *["words"] * 20]
 
 
 def test_json_has_null_for_what_is_no_number(capsys):
