@@ -13,9 +13,15 @@ def main() -> None:
     from cli.neighbours import refuse_intruders
 
     refuse_intruders()
-    from cli.commands import app
+    from cli.commands import INTERRUPTED, app
 
-    app(prog_name="dgpo")
+    try:
+        app(prog_name="dgpo")
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)  # all is put away by now, and torch would take seconds over leaving
 
 
 def _leave_current_folder() -> None:

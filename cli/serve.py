@@ -77,6 +77,8 @@ def _serve(specs: list[RewardSpec], host: str, port: int, workers: int, **rest: 
     _log_to_stderr()
     _tell(specs, host, listener.getsockname()[1], secret=rest["token"] is not None)
     server.run([listener])
+    if service.broken is not None:
+        raise service.broken
     say("stopped")
 
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rewards.errors import load_extra
+from rewards.errors import DgpoError, load_extra
 from rewards.serving.asked import match_images, read_asked
 from rewards.serving.auth import check_token
 from rewards.serving.batching import Batcher, Job
@@ -67,28 +67,43 @@ class Service:
         self.engine, self.version, self.token = engine, version, token
         self.limits = limits or Limits()
         self.held = Held(self.limits.held_bytes)
-        self.batcher = Batcher(
-            engine.submit,
-            batch=batch,
-            wait_s=wait_s,
-            capacity=self.limits.queue_images,
-            lanes=engine.lanes,
-            on_batch=lambda key, size: self.metrics.count_batch(key, size),
+        # Each reward has its own queue and lanes, and of several none fills the memory: a slow one holds up no other.
+        most = self.limits.held_bytes // min(len(engine.rewards), 2)
+        self.pictures = {key: Held(most) for key in engine.rewards}
+        self.batchers = {
+            key: Batcher(
+                engine.submit,
+                batch=batch,
+                wait_s=wait_s,
+                capacity=self.limits.queue_images,
+                lanes=engine.lanes,
+                on_batch=lambda key, size: self.metrics.count_batch(key, size),
+            )
+            for key in engine.rewards
+        }
+        self.metrics = Metrics(
+            lambda: sum(batcher.waiting for batcher in self.batchers.values()), lambda: self.held.bytes
         )
-        self.metrics = Metrics(lambda: self.batcher.waiting, lambda: self.held.bytes)
         self.ready = self.stopping = False
+        self.broken: DgpoError | None = None
+        self.on_broken: Callable[[], None] = lambda: None
         self._decoders = ThreadPoolExecutor(4, thread_name_prefix="decoding")
 
     @asynccontextmanager
     async def live(self, _app: object) -> AsyncIterator[None]:
-        """From the start of the server to its end; ready once every reward has scored a first picture."""
+        """From the start of the server to its end; ready once every reward has scored a first picture.
+
+        One that breaks over it is told of in `broken`, and `on_broken` is called: there is nothing to serve.
+        """
         restrain_pillow()
         with ExitStack() as opened:
             opened.enter_context(self.engine)
             opened.callback(self._decoders.shutdown)
-            opened.enter_context(self.batcher)
+            for batcher in self.batchers.values():
+                opened.enter_context(batcher)
             threading.Thread(target=self._warm_up, name="warming up", daemon=True).start()
             yield
+            self.engine.drop()  # whoever waited has an answer by now, or has been sent away
 
     def stop(self) -> None:
         """Take no new work; what is queued is still answered."""
@@ -97,21 +112,21 @@ class Service:
     async def score(self, exchange: Exchange) -> "Response":
         """POST /v1/score: images in, scores out."""
         self._refuse_early()
-        request, length = exchange.request, exchange.body.length
-        most = self.limits.request_bytes
+        request = exchange.request
         with ExitStack() as held:
-            held.enter_context(self.held.hold(most if length is None else min(length, most)))
-            form = await read_form(request.headers.get("content-type", ""), exchange.body, self.limits)
-            wanted, prompts = read_asked(form.request or b"", self.limits)
-            match_images(prompts, form.images)
-            key = self.engine.find(wanted)
-            exchange.notes |= {"reward": key, "images": len(prompts)}
-            pictures = await self._aside(open_pictures, form.images, self.limits)
-            held.enter_context(self.held.hold(count_bytes(pictures)))
-            _refuse_prompts(await self._aside(self.engine.check, key, prompts))
-            pictures = await self._aside(decode_pictures, pictures)
-            marks = [mark_of(part) for part in form.images]
-            form.images.clear()
+            with self.held.share() as hold:
+                form = await read_form(request.headers.get("content-type", ""), exchange.body, self.limits, hold)
+                wanted, prompts = read_asked(form.request or b"", self.limits)
+                match_images(prompts, form.images)
+                key = self.engine.find(wanted)
+                exchange.notes |= {"reward": key, "images": len(prompts)}
+                pictures = await self._aside(open_pictures, form.images, self.limits)
+                for shared in (self.pictures[key], self.held):
+                    held.enter_context(shared.share())(count_bytes(pictures))
+                _refuse_prompts(await self._aside(self.engine.check, key, prompts))
+                pictures = await self._aside(decode_pictures, pictures)
+                marks = [mark_of(part) for part in form.images]
+                form.images.clear()
             answer = await self._await_scores(request, Job(key, pictures, prompts))
         failed = sum(not score.ok for score in answer.scores)
         self.metrics.count_images(key, len(prompts) - failed, failed)
@@ -123,10 +138,12 @@ class Service:
     async def check(self, exchange: Exchange) -> "Response":
         """POST /v1/check: prompts in; for each one why no image of it can be judged, or null."""
         self._refuse_early()
-        most = self.limits.json_bytes
-        with self.held.hold(most):
-            chunks = [chunk async for chunk in exchange.body.chunks(most, self.limits.request_seconds)]
-            wanted, prompts = read_asked(b"".join(chunks), self.limits)
+        text = bytearray()
+        with self.held.share() as hold:
+            async for chunk in exchange.body.chunks(self.limits.json_bytes, self.limits.request_seconds):
+                hold(len(chunk))
+                text += chunk
+            wanted, prompts = read_asked(text, self.limits)
             key = self.engine.find(wanted)
             problems = await self._aside(self.engine.check, key, prompts)
         return self._reply(exchange, 200, {**self._name(key), "problems": problems})
@@ -193,7 +210,7 @@ class Service:
 
     async def _await_scores(self, request: "Request", job: Job) -> Any:
         """The batcher's answer; a job whose client has gone leaves the queue."""
-        self.batcher.put(job)
+        self.batchers[job.key].put(job)
         answer = asyncio.wrap_future(job.future)
         gone = asyncio.ensure_future(_wait_until_gone(request))
         try:
@@ -201,6 +218,8 @@ class Service:
             if not answer.done():
                 raise Refusal(499, "The client has gone before its scores were made.")
             return answer.result()
+        except DgpoError as error:
+            raise Refusal(500, str(error).partition("\n")[0]) from None
         finally:
             gone.cancel()
             answer.cancel()
@@ -220,7 +239,12 @@ class Service:
 
     def _warm_up(self) -> None:
         for key in self.engine.rewards:
-            reason = self.engine.warm_up(key)
+            try:
+                reason = self.engine.warm_up(key)
+            except DgpoError as error:
+                self.broken = error
+                self.on_broken()
+                return
             if reason:
                 log.warning("%s cannot judge a plain grey picture: %s", key, reason)
         self.ready = True

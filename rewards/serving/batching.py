@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ from rewards.prompt import Prompt
 from rewards.score import Score
 from rewards.serving.limits import Refusal
 
+_END_S = 5.0
 Submit: TypeAlias = Callable[[str, Sequence[Image], Sequence[Prompt]], "Future[Scored]"]
 
 
@@ -38,9 +39,9 @@ class Job:
 
 
 class Batcher:
-    """Scores jobs in batches of one reward, oldest first; use as a context manager.
+    """Scores the jobs of one reward in batches, oldest first; use as a context manager.
 
-    A batch is as many whole jobs of the oldest one's reward as fit into `batch` images; where fewer are waiting, it
+    A batch is as many whole jobs as fit into `batch` images; where fewer are waiting, it
     leaves `wait_s` after the oldest arrived. More than `capacity` images do not wait.
 
     Args:
@@ -73,12 +74,12 @@ class Batcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Score what is queued, and end."""
+        """Score what is queued, and end; what hangs is left behind."""
         with self._change:
             self._closed = True
             self._change.notify_all()
         for lane in self._lanes:
-            lane.join()
+            lane.join(_END_S)
 
     @property
     def waiting(self) -> int:
@@ -124,7 +125,7 @@ class Batcher:
     def _oldest(self) -> list[Job]:
         jobs, size = [], 0
         for job in self._queue:
-            if job.key == self._queue[0].key and (not jobs or size + len(job.images) <= self.batch):
+            if not jobs or size + len(job.images) <= self.batch:
                 jobs.append(job)
                 size += len(job.images)
         return jobs
@@ -138,7 +139,7 @@ class Batcher:
         prompts = [prompt for job in jobs for prompt in job.prompts]
         self.on_batch(jobs[0].key, len(images))
         pending = self.submit_batch(jobs[0].key, images, prompts)
-        error = pending.exception()
+        error = _error_of(pending)
         if error is None:
             scores = iter(pending.result().scores[jobs[0].key])
             for job in jobs:
@@ -153,9 +154,17 @@ class Batcher:
     def _score_alone(self, job: Job, taken: float) -> None:
         """A bug that one client's request runs into does not reach those it was merged with."""
         pending = self.submit_batch(job.key, job.images, job.prompts)
-        error = pending.exception()
+        error = _error_of(pending)
         if error is not None:
             job.future.set_exception(error)
         else:
             scores = pending.result().scores[job.key]
             job.future.set_result(Answer(scores, len(job.images), taken - job.arrived))
+
+
+def _error_of(pending: "Future[Scored]") -> BaseException | None:
+    """Waits; being dropped at the end of the server is an error like others."""
+    try:
+        return pending.exception()
+    except CancelledError as error:
+        return error

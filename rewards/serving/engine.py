@@ -1,7 +1,8 @@
 """The rewards that a server scores with: built once, described to clients, and run in this process or in workers."""
 
+import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any
 
@@ -23,8 +24,8 @@ WARM_UP = Prompt('a sign that says "OK"', {"include": [{"class": "cup", "count":
 class Engine:
     """Scores batches by any of its rewards; use as a context manager.
 
-    With workers=0, in this process, one batch at a time. Otherwise each reward has so many processes of its own, that
-    are replaced when they die.
+    With workers=0, in this process, one batch at a time, in the thread that submits it. Otherwise each reward has so
+    many processes of its own, that are replaced when they die or hang.
     """
 
     def __init__(self, specs: Sequence[RewardSpec], workers: int = 0, threads: int = 1, version: str = "") -> None:
@@ -33,12 +34,11 @@ class Engine:
         self.lanes = max(1, workers)
         self.descriptions = {key: describe(reward, version) for key, reward in self.rewards.items()}
         self._pools = {spec.key: ScoringPool([spec], workers, threads) for spec in specs} if workers else {}
-        self._here = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        self._here = threading.Lock()
         self._open = ExitStack()
 
     def __enter__(self) -> "Engine":
         with ExitStack() as opened:
-            opened.callback(self._here.shutdown)
             for pool in self._pools.values():
                 opened.enter_context(pool)
             self._open = opened.pop_all()
@@ -48,10 +48,21 @@ class Engine:
         self._open.close()
 
     def submit(self, key: str, images: Sequence[Image], prompts: Sequence[Prompt]) -> "Future[Scored]":
-        """Start to score; the future raises only what a bug raised."""
+        """Start to score; the future raises only what a broken reward raised."""
         if key in self._pools:
             return self._pools[key].submit(images, prompts)
-        return self._here.submit(score_batch, {key: self.rewards[key]}, images, prompts)
+        future: Future[Scored] = Future()
+        with self._here:
+            try:
+                future.set_result(score_batch({key: self.rewards[key]}, images, prompts))
+            except Exception as error:  # whoever waits for the future gets it
+                future.set_exception(error)
+        return future
+
+    def drop(self) -> None:
+        """End what is being scored in other processes."""
+        for pool in self._pools.values():
+            pool.drop()
 
     def find(self, wanted: str) -> str:
         """The key of a reward that is asked for by key, NAME@VERSION or NAME.

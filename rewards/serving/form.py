@@ -74,14 +74,17 @@ class Body:
         return message.get("body", b"")
 
 
-async def read_form(content_type: str, body: Body, limits: Limits) -> Form:
+async def read_form(content_type: str, body: Body, limits: Limits, hold: Callable[[int], None]) -> Form:
     """The parts of a body; `content_type` is the header, whose boundary tells them apart.
 
+    `hold` is told of every byte that has come; what is announced costs nothing.
+
     Raises:
-        Refusal: 400 not the form described above, 408 too slow, 413 too large, 415 no multipart at all.
+        Refusal: 400 not the form described above, 408 too slow, 413 too large, 415 no multipart at all, 429 (`hold`).
     """
     reader = FormReader(_boundary(content_type), limits)
     async for chunk in body.chunks(limits.request_bytes, limits.request_seconds):
+        hold(len(chunk))
         reader.feed(chunk)
     return reader.finish()
 

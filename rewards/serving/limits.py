@@ -1,7 +1,7 @@
 """What one request, and all of them together, may take: numbers, and the refusal of whatever asks for more."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -14,7 +14,7 @@ class Limits:
     """Limits of a server, told to its clients; `--limit NAME=VALUE` changes one.
 
     Sizes are bytes as sent, except `held_bytes`: the bodies and decoded pixels (4 bytes each) of all requests at once.
-    `queue_images` wait at most; `request_seconds` is how long a request may take to arrive.
+    `queue_images` wait for each reward at most; `request_seconds` is how long a request may take to arrive.
     """
 
     images: int = 64
@@ -63,20 +63,27 @@ class Held:
         self._lock = threading.Lock()
 
     @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """While the block runs, `size` bytes count as held.
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """What one request holds while the block runs: nothing, and more with every `hold(size)`.
 
-        Raises:
+        Raises, from `hold`:
             Refusal: 429, now there is no room; 413, there never will be.
         """
-        if size > self.capacity:
-            raise Refusal(413, f"This request needs {size} bytes, and all requests share {self.capacity} (held_bytes).")
-        with self._lock:
-            if self.bytes + size > self.capacity:
-                raise Refusal(429, "The server holds as much as it may; send this again in a moment.", 1.0)
-            self.bytes += size
+        mine = 0
+
+        def hold(size: int) -> None:
+            nonlocal mine
+            if mine + size > self.capacity:
+                needed = f"This request needs {mine + size} bytes"
+                raise Refusal(413, f"{needed}, and all requests share {self.capacity} (held_bytes).")
+            with self._lock:
+                if self.bytes + size > self.capacity:
+                    raise Refusal(429, "The server holds as much as it may; send this again in a moment.", 1.0)
+                self.bytes += size
+            mine += size
+
         try:
-            yield
+            yield hold
         finally:
             with self._lock:
-                self.bytes -= size
+                self.bytes -= mine

@@ -42,6 +42,10 @@ def make_server(service: Service, drain_s: int = DRAIN_S, header_s: float = HEAD
             self.force_exit = self.should_exit
             self.should_exit = True
 
+    def give_up() -> None:
+        server.should_exit = True
+
+    service.on_broken = give_up
     config = uvicorn.Config(
         build_app(service),
         http=_impatient(header_s),
@@ -55,7 +59,8 @@ def make_server(service: Service, drain_s: int = DRAIN_S, header_s: float = HEAD
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=drain_s,
     )
-    return Server(config)
+    server = Server(config)
+    return server
 
 
 def _impatient(header_s: float) -> Any:

@@ -30,10 +30,12 @@ class Running:
 
 
 @contextmanager
-def serving(specs: Sequence[RewardSpec], port: int = 0, version: str = "dgpo test", **rest: Any) -> Iterator[Running]:
+def serving(
+    specs: Sequence[RewardSpec], port: int = 0, version: str = "dgpo test", workers: int = 0, **rest: Any
+) -> Iterator[Running]:
     """A server of these rewards while the block runs; `rest` goes to the Service."""
     forget_servers()
-    service = Service(Engine(specs, version=version), version=version, **rest)
+    service = Service(Engine(specs, workers, version=version), version=version, **rest)
     listener = bind("127.0.0.1", port)
     server = make_server(service, drain_s=5)
     thread = threading.Thread(target=server.run, args=([listener],))

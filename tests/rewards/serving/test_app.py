@@ -2,7 +2,9 @@
 
 import json
 import logging
+import socket
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,7 +13,10 @@ from PIL import Image
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
+from rewards.serving.app import Service
+from rewards.serving.engine import Engine
 from rewards.serving.limits import Limits
+from rewards.serving.run import bind, make_server
 from rewards.spec import parse_rewards
 from rewards.wire import encode, mark_of
 from tests.rewards.served import serving, wait_for
@@ -178,7 +183,7 @@ def test_requests_of_several_clients_become_one_batch_and_a_full_queue_says_when
         kind.begun.acquire(timeout=20)
         for client in clients[1:]:
             client.start()
-        wait_for(lambda: running.service.batcher.waiting == 4)
+        wait_for(lambda: running.service.batchers["slow@1"].waiting == 4)
         busy = ask(running.base, "slow", ["a"], IMAGES[:1])
         assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
         kind.go.set()
@@ -230,3 +235,38 @@ def test_what_a_client_that_left_had_asked_for_is_not_scored(slow):
         first.join(20)
     assert alone > 0
     assert not kind.begun.acquire(blocking=False)
+
+
+BROKEN = Path(__file__).with_name("broken.py")
+ODD = Path(__file__).parents[1] / "misbehaving.py"
+
+
+def test_a_reward_that_hangs_holds_up_no_other_and_not_the_end():
+    specs = parse_rewards([f"{ODD}:Odd[how=hang]", "imagestats.dark"])
+    black = [Image.new("RGB", (8, 8))]
+    with serving(specs, workers=1, limits=Limits(queue_images=1)) as running:
+        asking = threading.Thread(target=ask, args=(running.base, "odd", ["a"], black), daemon=True)
+        asking.start()
+        wait_for(lambda: 'images_sum{reward="odd@1[how=hang]"} 1.0' in running.service.metrics.render().decode())
+        for _ in range(3):
+            assert ask(running.base, "imagestats.dark", ["a"], black).status_code == 200
+
+
+def test_a_request_that_only_announces_holds_nothing():
+    limits = Limits(request_bytes=2000, held_bytes=4000)
+    with serving(parse_rewards(["imagestats.dark"]), limits=limits) as running:
+        head = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: 1999\r\n"
+        silent = [socket.create_connection(running.address) for _ in range(16)]
+        for connection in silent:
+            connection.sendall(head + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n")
+        wait_for(lambda: running.service.held.bytes == 16 * 5)
+        assert ask(running.base, "imagestats.dark", ["a"], [Image.new("RGB", (4, 4))]).status_code == 200
+        for connection in silent:
+            connection.close()
+
+
+def test_a_broken_reward_is_told_and_ends_the_server():
+    service = Service(Engine(parse_rewards([f"{BROKEN}:Broken"])), version="test")
+    server = make_server(service)
+    server.run([bind("127.0.0.1", 0)])
+    assert "The reward broken@1 broke off: it called sys.exit(0)" in str(service.broken)

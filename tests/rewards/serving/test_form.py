@@ -23,7 +23,7 @@ def read(chunks: Sequence[bytes], limits=DEFAULT, kind=KIND, length=None, pause=
         await asyncio.sleep(pause)
         return messages.pop(0)
 
-    return asyncio.run(read_form(kind, Body(receive, length), limits))
+    return asyncio.run(read_form(kind, Body(receive, length), limits, lambda size: None))
 
 
 def refuse(*arguments, **rest):

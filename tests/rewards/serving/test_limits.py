@@ -19,19 +19,26 @@ def test_an_impossible_limit_is_refused_with_a_sentence(text, message):
 
 def test_what_is_held_is_bounded_and_given_back():
     held = Held(10)
-    with held.hold(6):
-        with pytest.raises(Refusal) as busy, held.hold(5):
-            pass
-        with held.hold(4):
-            assert held.bytes == 10
-    assert (busy.value.status, held.bytes) == (429, 0)
-    with pytest.raises(Refusal) as never, held.hold(11):
-        pass
-    assert never.value.status == 413
+    with held.share() as hold, held.share() as hold_more:
+        hold(2)
+        hold(4)
+        with pytest.raises(Refusal) as busy:
+            hold_more(5)
+        hold_more(4)
+        assert held.bytes == 10
+        with pytest.raises(Refusal) as never:
+            hold(5)
+    assert (busy.value.status, never.value.status, held.bytes) == (429, 413, 0)
 
 
 def test_what_a_failing_request_held_is_given_back():
     held = Held(10)
-    with pytest.raises(KeyError), held.hold(6):
-        raise KeyError
+
+    def fail():
+        with held.share() as hold:
+            hold(6)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert held.bytes == 0
