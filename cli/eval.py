@@ -19,10 +19,10 @@ from cli.options import (
     AsJson,
     DataFolder,
     DrawingDtype,
+    JudgeTexts,
     ModelName,
     RewardSeconds,
     RewardSets,
-    RewardTexts,
     SamplingSets,
     WeightFolders,
     Workers,
@@ -39,7 +39,7 @@ from rewards.files import check_writable
 from rewards.registry import check_buildable, load
 from rewards.reward import DEADLINE_S
 from rewards.shown import shown
-from rewards.spec import RewardSpec, parse_rewards
+from rewards.spec import RewardSpec, parse_judges
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,7 +64,7 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Score these images in place of a model's.")
     ] = None,
-    reward: RewardTexts = None,
+    reward: JudgeTexts = None,
     reward_set: RewardSets = None,
     weights: WeightFolders = None,
     seeds: Annotated[
@@ -146,7 +146,7 @@ def choose_rewards(
     """
     from benchmarks.evaluate import check_prompts
 
-    specs = parse_rewards(texts or suite.default_rewards, sets or (), weights or ())
+    specs = parse_judges(texts or suite.default_rewards, sets or (), weights or ())
     if not specs:
         raise UsageError(f"The suite {suite.name} brings no reward of its own; name one with --reward.")
     if not check:

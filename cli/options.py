@@ -18,13 +18,17 @@ ModelName = Annotated[
         help="tiny (embedded, the default), a diffusers folder or hub id, or RUN_DIR[@STEP].",
     ),
 ]
+_SPEC = "NAME, NAME@VERSION, NAME[option=value], path/to/file.py:Class or http://host:port/NAME (`dgpo serve`)"
+JudgeTexts = Annotated[
+    list[str] | None,
+    typer.Option("--reward", metavar="SPEC", help=f"{_SPEC}; repeatable. See `dgpo rewards ls`."),
+]
 RewardTexts = Annotated[
     list[str] | None,
     typer.Option(
         "--reward",
         metavar="SPEC",
-        help="NAME, NAME@VERSION, NAME[option=value], path/to/file.py:Class or http://host:port/NAME (`dgpo serve`); "
-        "=WEIGHT behind it in a training mix; repeatable. See `dgpo rewards ls`.",
+        help=f"{_SPEC}; =WEIGHT behind it in a training mix; repeatable. See `dgpo rewards ls`.",
     ),
 ]
 RewardSets = Annotated[

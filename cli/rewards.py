@@ -14,7 +14,7 @@ from cli.screen import print_json, print_table, render_table, say
 from rewards.card import Card, WeightFile
 from rewards.cards import BUNDLES
 from rewards.registry import broken_plugins, card_of, cards
-from rewards.spec import parse_rewards
+from rewards.spec import parse_judges
 from rewards.weights import format_size, tell_stand
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def list_all(as_json: AsJson = False) -> None:
 @app.command("show")
 def show(name: Name, as_json: AsJson = False) -> None:
     """Print all that is known of a reward: unit, bounds, options, weights, licence."""
-    known = [card_of(spec) for spec in parse_rewards([name])]
+    known = [card_of(spec) for spec in parse_judges([name])]
     if as_json:
         print_json([_to_json(card) for card in known])
         return
@@ -67,7 +67,7 @@ def fetch(
     ] = None,
 ) -> None:
     """Download the published weights of rewards and verify them; given again, go on where it stopped."""
-    known = [card_of(spec) for spec in parse_rewards(names)]
+    known = [card_of(spec) for spec in parse_judges(names)]
     published = [card for card in known if card.files]
     for card in known:
         if not card.files:
@@ -99,7 +99,7 @@ def check(
     """Compare weights with the published files and scores with published ones; exit 4 where one is off."""
     from rewards.check import check as check_one
 
-    specs = parse_rewards(names or [card.key for card in cards()], reward_sets or (), weights or ())
+    specs = parse_judges(names or [card.key for card in cards()], reward_sets or (), weights or ())
     findings = [finding for spec in specs for finding in check_one(spec, card_of(spec), pictures)]
     if as_json:
         from dataclasses import asdict

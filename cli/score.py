@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import AsJson, RewardSeconds, RewardSets, RewardTexts, WeightFolders, Workers
+from cli.options import AsJson, JudgeTexts, RewardSeconds, RewardSets, WeightFolders, Workers
 from cli.screen import format_number, print_json, print_table, say
 from rewards.errors import UsageError
 from rewards.files import about, is_stream
@@ -33,7 +33,7 @@ STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 def score(
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further image files.")] = None,
-    reward: RewardTexts = None,
+    reward: JudgeTexts = None,
     reward_set: RewardSets = None,
     weights: WeightFolders = None,
     images: Annotated[
@@ -64,12 +64,12 @@ def score(
     from cli.threads import scoring_threads
     from rewards.pool import ScoringPool
     from rewards.prompt import read_prompts
-    from rewards.spec import parse_rewards
+    from rewards.spec import parse_judges
 
     sources = [*(images or ()), *(files or ())]
     if not sources:
         raise UsageError("Say which images to score: --images DIR, or image files.")
-    specs = parse_rewards(reward or (), reward_set or (), weights or ())
+    specs = parse_judges(reward or (), reward_set or (), weights or ())
     if not specs:
         raise UsageError(
             "Say by what to score: --reward NAME, for instance --reward ocr. `dgpo rewards ls` lists them."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import RewardSets, RewardTexts, WeightFolders
+from cli.options import JudgeTexts, RewardSets, WeightFolders
 from cli.screen import say
 from rewards.errors import UsageError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def serve(
-    reward: RewardTexts = None,
+    reward: JudgeTexts = None,
     reward_set: RewardSets = None,
     weights: WeightFolders = None,
     host: Annotated[
@@ -47,12 +47,12 @@ def serve(
     """Serve rewards over HTTP to `--reward http://host:port/NAME`, until Ctrl-C or SIGTERM."""
     from rewards.serving.auth import read_token, refuse_open_door
     from rewards.serving.limits import change_limits
-    from rewards.spec import parse_rewards
+    from rewards.spec import parse_judges
 
     limits = change_limits(limit or ())
     token = read_token(token_file)
     refuse_open_door(host, token)
-    specs = parse_rewards(reward or (), reward_set or (), weights or ())
+    specs = parse_judges(reward or (), reward_set or (), weights or ())
     if not specs:
         raise UsageError(
             "Say what to serve: --reward NAME, for instance --reward ocr. `dgpo rewards ls` lists the rewards."

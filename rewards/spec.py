@@ -97,7 +97,22 @@ def parse_rewards(texts: Sequence[str], sets: Sequence[str] = (), weights: Seque
         UsageError: an unknown name, version, option or value, a reward given twice, a setting without its reward.
         SetupError: a server that does not answer.
     """
-    asked = [one for text in texts for one in _parse(text)]
+    return _make_specs([one for text in texts for one in _parse(text)], sets, weights)
+
+
+def parse_judges(texts: Sequence[str], sets: Sequence[str] = (), weights: Sequence[str] = ()) -> list[RewardSpec]:
+    """The same, where every reward judges by itself: UsageError for a =WEIGHT, which only means something in a mix."""
+    asked = [(text, one) for text in texts for one in _parse(text)]
+    for text, one in asked:
+        if one.weight is not None:
+            name = text.rpartition("=")[0]
+            raise UsageError(
+                f'"{text}": a weight is for a training mix. Here every reward is reported by itself: write {name}.'
+            )
+    return _make_specs([one for _, one in asked], sets, weights)
+
+
+def _make_specs(asked: "Sequence[_Asked]", sets: Sequence[str], weights: Sequence[str]) -> list[RewardSpec]:
     given = {one.card.name for one in asked if not one.served}
     settings = [_parse_setting(text, given) for text in sets]
     folders = _share([_parse_folder(text, given) for text in weights], [one.card for one in asked if not one.served])
@@ -109,7 +124,8 @@ def parse_rewards(texts: Sequence[str], sets: Sequence[str] = (), weights: Seque
             )
 
     specs: dict[str, RewardSpec] = {}
-    for card, options, weight, source in asked:
+    for card, options, given_weight, source in asked:
+        weight = 1.0 if given_weight is None else given_weight
         if source is not None and is_address(source):
             spec = RewardSpec(card.name, card.version, tuple(options.items()), None, weight, source)
         else:
@@ -127,7 +143,7 @@ class _Asked(NamedTuple):
 
     card: Card
     options: dict[str, str]
-    weight: float
+    weight: float | None
     source: str | None
 
     @property
@@ -192,9 +208,9 @@ def _parse_version(text: str, version: str) -> int:
     return int(version)
 
 
-def _parse_weight(text: str, weight: str | None) -> float:
+def _parse_weight(text: str, weight: str | None) -> float | None:
     if weight is None:
-        return 1.0
+        return None
     try:
         value = float(weight)
     except ValueError:

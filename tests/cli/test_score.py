@@ -189,6 +189,7 @@ def test_interrupted_command_keeps_its_rows_and_goes_on(tmp_path):
         (["--reward", "pickscore", "--images", "IMAGES", "--weights", "pickscore=absent"], 3, "pickscore@1: "),
         (["--reward", "ocr", "--reward-set", "ocr.enigne=x", "--images", "."], 2, 'Did you mean "engine"?'),
         (["--reward", "imagestats=much", "--images", "."], 2, "weight behind = is a number"),
+        (["--reward", "ocr=0.5", "--images", "."], 2, "a weight is for a training mix"),
     ],
 )
 def test_wrong_use_is_a_sentence_before_anything_is_scored(run, signs, tmp_path, words, code, said):
@@ -197,3 +198,9 @@ def test_wrong_use_is_a_sentence_before_anything_is_scored(run, signs, tmp_path,
     assert done.exit_code == code, done.stderr
     assert said in done.stderr
     assert (tmp_path / "notes.csv").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(("command", "taken"), [("train", True), ("eval", False), ("score", False), ("serve", False)])
+def test_only_help_of_what_takes_weights_speaks_of_them(command, taken):
+    help = " ".join(CliRunner().invoke(app, [command, "--help"]).stdout.split())
+    assert ("=WEIGHT behind it" in help) == taken

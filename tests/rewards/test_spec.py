@@ -1,10 +1,11 @@
 import json
 import pickle
+import re
 
 import pytest
 
 from rewards.errors import UsageError
-from rewards.spec import RewardSpec, make_spec, parse_rewards
+from rewards.spec import RewardSpec, make_spec, parse_judges, parse_rewards
 
 
 def keys(*texts, **rest):
@@ -117,3 +118,11 @@ def test_a_weights_folder_serves_all_that_read_the_same_files():
     assert official.weights == "one"
     with pytest.raises(UsageError, match="not among those given"):
         parse_rewards(["imagestats"], weights=["geneval=one"])
+
+
+@pytest.mark.parametrize("text", ["ocr=0.5", "ocr=1", "imagestats=2", "ocr@1[weights=v4]=-1"])
+def test_who_judges_takes_no_weight(text):
+    name = text.rpartition("=")[0]
+    with pytest.raises(UsageError, match=f"a weight is for a training mix. .* write {re.escape(name)}[.]$"):
+        parse_judges([text])
+    assert parse_judges([name]) == parse_rewards([name])
