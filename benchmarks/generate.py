@@ -45,8 +45,8 @@ class Cell:
         return f"{self.prompt.id}_{self.seed}.png"
 
 
-# One image a cell, in order; None where the model could make none, which becomes a failed row.
-Draw = Callable[[Sequence[Cell]], Sequence[Image.Image | None]]
+# One image a cell, in order, or in words why the model could make none, which becomes a failed row.
+Draw = Callable[[Sequence[Cell]], Sequence[Image.Image | str]]
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,12 @@ class DrawnImages:
             self.note(f"{path} is not the image that was scored (its SHA-256 changed); it is drawn again.")
         return picture if picture.sha256 in scored_sha else None
 
-    def _written(self, cell: Cell, image: Image.Image | None) -> Picture:
+    def _written(self, cell: Cell, image: Image.Image | str) -> Picture:
         path = self.folder / cell.file_name
         file = f"{IMAGES_FOLDER}/{cell.file_name}"
-        if image is None:
-            return Picture(cell, file, problem="the model could not make this image")
+        if isinstance(image, str):
+            path.unlink(missing_ok=True)
+            return Picture(cell, file, problem=f"the model made no image: {image}")
         self.folder.mkdir(parents=True, exist_ok=True)
         data = io.BytesIO()
         image.save(data, format="PNG")

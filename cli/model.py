@@ -47,7 +47,7 @@ class LoadedModel:
     """A model that draws, with what a record of results has to say of it.
 
     `facts`, `sampler` and `precision` go into run.json; `trained_on` are the reward keys of its training, None without
-    one. `make_images` gives one image a (prompt, seed), None where the model withholds it.
+    one. `make_images` gives one image a (prompt, seed), or the reason why there is none.
     """
 
     name: str
@@ -55,9 +55,9 @@ class LoadedModel:
     sampler: Mapping[str, Any]
     precision: Settled
     trained_on: tuple[str, ...] | None
-    make_images: Callable[[Sequence[tuple[Prompt, int]]], Sequence[Image | None]]
+    make_images: Callable[[Sequence[tuple[Prompt, int]]], Sequence[Image | str]]
 
-    def draw(self, cells: Sequence[Cell]) -> Sequence[Image | None]:
+    def draw(self, cells: Sequence[Cell]) -> Sequence[Image | str]:
         """One image a cell; its noise follows from the cell alone."""
         return self.make_images([(cell.prompt, cell.seed) for cell in cells])
 

@@ -46,12 +46,9 @@ def sample(
     say(f"precision: {loaded.precision}")
     cell = Cell(Prompt(prompt.strip()), seed)
     path = output or SAMPLES / f"{loaded.name}_{cell.file_name}"
-    path.parent.mkdir(parents=True, exist_ok=True)
     image = loaded.draw([cell])[0]
-    if image is None:
-        raise SetupError(
-            f"{loaded.name} withholds this image (its safety checker found something); try another --seed."
-        )
+    if isinstance(image, str):
+        raise SetupError(f"{loaded.name} made no image: {image}. Try another --seed.")
     data = io.BytesIO()
     image.save(data, format="PNG")
     replace_file(path, data.getvalue())

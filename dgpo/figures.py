@@ -13,10 +13,14 @@ SMALLEST_SIDE = 96
 GAP = 6
 
 
-def draw_grid(images: Sequence[Image.Image], captions: Sequence[str], columns: int, path: Path) -> None:
-    """One row a caption, `columns` images each; small images are enlarged by a whole factor, so pixels stay sharp."""
-    factor = max(1, -(-SMALLEST_SIDE // min(images[0].size)))
-    width, height = (side * factor for side in images[0].size)
+def draw_grid(images: Sequence[Image.Image | str], captions: Sequence[str], columns: int, path: Path) -> None:
+    """One row a caption, `columns` images each; small images are enlarged by a whole factor, so pixels stay sharp.
+
+    Where there is no image, a cross stands for it.
+    """
+    size = next((image.size for image in images if not isinstance(image, str)), (SMALLEST_SIDE, SMALLEST_SIDE))
+    factor = max(1, -(-SMALLEST_SIDE // min(size)))
+    width, height = (side * factor for side in size)
     line = 18
     sheet = Image.new("RGB", (GAP + columns * (width + GAP), GAP + len(captions) * (height + line + GAP)), "white")
     canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
@@ -25,7 +29,12 @@ def draw_grid(images: Sequence[Image.Image], captions: Sequence[str], columns: i
         left, top = GAP + column * (width + GAP), GAP + row * (height + line + GAP)
         if column == 0:
             canvas.text((left, top), captions[row], fill="black", font=font)
-        sheet.paste(image.resize((width, height), Image.Resampling.NEAREST), (left, top + line))
+        if isinstance(image, str):
+            right, bottom = left + width, top + line + height
+            canvas.line((left, top + line, right, bottom), fill="red")
+            canvas.line((left, bottom, right, top + line), fill="red")
+        else:
+            sheet.paste(image.resize((width, height), Image.Resampling.NEAREST), (left, top + line))
     path.parent.mkdir(parents=True, exist_ok=True)
     data = io.BytesIO()
     sheet.save(data, format="PNG")

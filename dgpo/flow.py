@@ -1,4 +1,4 @@
-"""Rectified flow: noising, velocities, and the tables of times that a sampler visits.
+"""Rectified flow: noising, velocities, and the way from noise to image.
 
 sigma runs from 1 (noise) to 0 (image); x_t = (1 - sigma) x0 + sigma eps; the network predicts v = eps - x0
 (Liu et al. 2022; Esser et al. 2024). Shapes: B images; C, H, W of the latent.
@@ -7,13 +7,12 @@ sigma runs from 1 (noise) to 0 (image); x_t = (1 - sigma) x0 + sigma eps; the ne
 # Annotations in diffusers and transformers are narrower than what their functions take and give.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalOperand=false
 
+import copy
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable
 
 import torch
 
-SamplerName = Literal["euler", "dpm++"]
 Velocity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -33,36 +32,9 @@ def guide(conditional: torch.Tensor, unconditional: torch.Tensor, guidance: floa
     return unconditional + guidance * (conditional - unconditional)
 
 
-def build_scheduler(sampler: SamplerName, config: Mapping[str, Any], steps: int):
-    """A diffusers scheduler of the model's own shift, its table set to `steps` deterministic steps.
-
-    Read the times back from it (`sampled_times`): schedulers round and shift in their own ways.
-    """
-    from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
-
-    if sampler == "euler":
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(config))
-    else:
-        scheduler = DPMSolverMultistepScheduler(
-            num_train_timesteps=config["num_train_timesteps"],
-            algorithm_type="dpmsolver++",
-            solver_order=2,
-            prediction_type="flow_prediction",
-            use_flow_sigmas=True,
-            flow_shift=config["shift"],
-        )
-    scheduler.set_timesteps(steps)
-    return scheduler
-
-
-def sampled_times(scheduler) -> list[float]:
-    """The times at which a rollout asks the network, as sigma in (0, 1], first to last."""
-    return [float(time) / scheduler.config.num_train_timesteps for time in scheduler.timesteps]
-
-
 def integrate(velocity: Velocity, noise_BCHW: torch.Tensor, scheduler) -> torch.Tensor:
     """Follow the probability-flow ODE from noise to image; latents [B, C, H, W] in fp32."""
-    scheduler.set_timesteps(len(scheduler.timesteps))
+    scheduler = copy.deepcopy(scheduler)  # it counts its steps
     x_BCHW = noise_BCHW.float()
     for time in scheduler.timesteps:
         sigma_B = (time / scheduler.config.num_train_timesteps).expand(len(x_BCHW)).to(x_BCHW)

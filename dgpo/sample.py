@@ -19,20 +19,20 @@ def draw_images(
     *,
     who: Who = "current",
     micro_batch: int = 16,
-) -> list[Image.Image]:
-    """One image a (prompt, seed).
+) -> list[Image.Image | str]:
+    """One image a (prompt, seed), or the reason why there is none.
 
     The starting noise depends on the prompt's id and the seed alone, so that models, batch sizes and machines are
     compared on the same noise.
     """
     model = policy.model
     shape = model.latent_shape(sampling.height, sampling.width)
-    images = []
+    images: list[Image.Image | str] = []
     for start in range(0, len(cells), micro_batch):
         chosen = cells[start : start + micro_batch]
         noise = torch.stack([seeded_noise(shape, "image", prompt.id, seed) for prompt, seed in chosen])
         conditioning = model.encode([prompt.text for prompt, _ in chosen])
-        latents, _ = draw_latents(policy, noise, conditioning, sampling, who=who)
+        latents = draw_latents(policy, noise, conditioning, sampling, who=who)
         images += model.decode(latents)
     return images
 

@@ -4,8 +4,9 @@ Shapes: R rewards, K prompts an iteration, G images of each. NaN is an image tha
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,8 +27,11 @@ def collect_scores(
     *,
     groups: int,
     group_size: int,
+    unmade: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[torch.Tensor, list[str]]:
     """All ranks' scores [R, K, G] in the rewards' own units, and for each image that failed the reasons.
+
+    `image_B` are the numbers of the images that `futures` score; those `unmade` could not be drawn, and are failed.
 
     Raises:
         SetupError: on every rank, when a reward on one of them said that no more can be scored, or is broken.
@@ -41,6 +45,7 @@ def collect_scores(
         raise SetupError(problems[0])
     judged = [scores for batch in batches for scores in zip(*(batch[spec.key] for spec in specs), strict=True)]
     mine = [(int(i), _numbers(scores), _reasons(specs, scores)) for i, scores in zip(image_B, judged, strict=True)]
+    mine += [(image, [math.nan] * len(specs), reason) for image, reason in unmade.items()]
     parts = torch.full((len(specs), groups * group_size), torch.nan, dtype=torch.float64)
     failures = []
     for image, values, reasons in ranks.gather(mine):

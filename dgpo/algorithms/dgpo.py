@@ -100,13 +100,15 @@ class DGPO:
     def _chunks(self, groups: Groups, advantage_KG: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """As many whole groups as fit a micro-batch, and this rank's rows of them, which may be none.
 
+        An image that could not be made is in no row: numbers that do not exist still do not times a weight of 0.
+
         All ranks walk the same groups together.
         """
         live = advantage_KG.ne(0).any(dim=1).nonzero().flatten().tolist()
         together = max(1, self.config.optimizer.micro_batch * self.ranks.size // groups.group_size)
         for start in range(0, len(live), together):
             chosen = torch.tensor(live[start : start + together], device=groups.group_B.device)
-            yield chosen, torch.isin(groups.group_B, chosen).nonzero().flatten()
+            yield chosen, (torch.isin(groups.group_B, chosen) & groups.drawn_B).nonzero().flatten()
 
     def _noise(
         self, groups: Groups, advantage_KG: torch.Tensor, rows: torch.Tensor, sigma: float, place: int, step: int

@@ -32,6 +32,7 @@ ARGUMENTS = {"steps": "num_inference_steps", "guidance": "guidance_scale", "heig
 OWN = ("prompt", "generator", "output_type")
 NOT_SETTINGS = {*OWN, "return_dict", "num_images_per_prompt"}
 SETTING_TYPES = (bool, int, float, str)
+WITHHELD = "its own safety checker found something in it"
 LOW_PRECISION = (torch.float16, torch.bfloat16)
 
 
@@ -75,9 +76,9 @@ class TextToImage:
         }
 
     @torch.no_grad()
-    def draw(self, cells: Sequence[tuple[Prompt, int]], micro_batch: int = 4) -> list[Image.Image | None]:
-        """One image a (prompt, seed); None where the model's own safety checker has blackened it."""
-        images = []
+    def draw(self, cells: Sequence[tuple[Prompt, int]], micro_batch: int = 4) -> list[Image.Image | str]:
+        """One image a (prompt, seed), or the reason why there is none: blackened by the model's own safety checker."""
+        images: list[Image.Image | str] = []
         for start in range(0, len(cells), micro_batch):
             chosen = cells[start : start + micro_batch]
             with _FullPrecisionNoise():
@@ -88,7 +89,7 @@ class TextToImage:
                     **self._given(len(chosen)),
                 )
             blackened = getattr(drawn, "nsfw_content_detected", None) or [False] * len(chosen)
-            images += [None if black else image for image, black in zip(drawn.images, blackened, strict=True)]
+            images += [WITHHELD if black else image for image, black in zip(drawn.images, blackened, strict=True)]
         return images
 
     def _given(self, batch: int) -> dict[str, Any]:

@@ -14,7 +14,10 @@ from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 from torch.func import functional_call
 
+from dgpo.config import Sampling
+from dgpo.models.canvas import Canvas
 from dgpo.models.pretrained import load_pretrained, read_index
+from dgpo.schedule import build_scheduler
 from rewards.errors import UsageError
 
 ATTENTION_PROJECTIONS = (
@@ -53,6 +56,7 @@ class SD3:
         self.text_length = text_length if pipeline.text_encoder_3 is not None else 0
         self.transformer = pipeline.transformer
         self.dtype = pipeline.transformer.dtype
+        self.canvas = Canvas.of(pipeline.transformer.config, pipeline.vae.config)
         for frozen in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.text_encoder_3):
             if frozen is not None:
                 frozen.requires_grad_(False).eval()
@@ -84,10 +88,14 @@ class SD3:
         return self.transformer.device
 
     def latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
-        """Latent [C, H, W] of an image; without a size, the one the autoencoder was made for."""
-        scale = self.pipeline.vae_scale_factor
-        side = self.transformer.config.sample_size * scale
-        return self.transformer.config.in_channels, (height or side) // scale, (width or side) // scale
+        """Latent [C, H, W] of an image; without a size, the model's own. One that it cannot draw is a UsageError."""
+        return self.canvas.latent_shape(height, width)
+
+    def scheduler(self, sampling: Sampling, shape: tuple[int, ...]):
+        """The sampler's scheduler for latents [C, H, W], with this model's own times."""
+        own = self.pipeline.scheduler
+        config = {**own.config, "_class_name": type(own).__name__}
+        return build_scheduler(sampling.sampler, config, sampling.steps, tokens=self.canvas.tokens(shape))
 
     @torch.no_grad()
     def encode(self, texts: list[str]) -> Conditioning:
@@ -122,12 +130,28 @@ class SD3:
         return functional_call(self.transformer, weights, (), inputs)[0]
 
     @torch.no_grad()
-    def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
-        """Latents to 8-bit RGB images, rounded once."""
+    def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image | str]:
+        """Latents to 8-bit RGB images, rounded once; for numbers that are no colours, the reason in their place."""
         vae = self.pipeline.vae
         latents = latents_BCHW / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
         pixels = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
-        return [Image.fromarray(array) for array in to_uint8(pixels).permute(0, 2, 3, 1).cpu().numpy()]
+        drawn, decoded = finite_rows(latents_BCHW), finite_rows(pixels)
+        arrays = to_uint8(pixels.nan_to_num()).permute(0, 2, 3, 1).cpu().numpy()
+        return [
+            Image.fromarray(array) if sound else not_finite("pixels" if latent else "latents", vae.dtype)
+            for array, latent, sound in zip(arrays, drawn, decoded, strict=True)
+        ]
+
+
+def finite_rows(values: torch.Tensor) -> list[bool]:
+    """For each of a batch whether all its numbers exist."""
+    return torch.isfinite(values).flatten(1).all(dim=1).tolist()
+
+
+def not_finite(what: str, dtype: torch.dtype) -> str:
+    """Why there is no image."""
+    precision = str(dtype).removeprefix("torch.")
+    return f"the {what} are not finite (NaN or infinity, computed in {precision})"
 
 
 def to_uint8(pixels_BCHW: torch.Tensor) -> torch.Tensor:

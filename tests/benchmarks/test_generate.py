@@ -125,9 +125,9 @@ def test_an_image_swapped_after_scoring_is_drawn_again(tmp_path, cells, painter)
 
 
 def test_a_generation_that_failed_has_no_image(tmp_path, cells):
-    pictures = DrawnImages(tmp_path, lambda asked: [None, *map(paint, asked[1:])], print).fetch(cells, {})
+    pictures = DrawnImages(tmp_path, lambda asked: ["it is not finite", *map(paint, asked[1:])], print).fetch(cells, {})
     assert pictures[0].image is None
-    assert pictures[0].problem == "the model could not make this image"
+    assert pictures[0].problem == "the model made no image: it is not finite"
     assert not pictures[0].missing
     assert not (tmp_path / pictures[0].file).exists()
 

@@ -8,8 +8,8 @@ import pytest
 from cli import training_prompts
 from cli.training_prompts import asks_for_objects, find_training_prompts
 from dgpo.config import load_config
-from dgpo.flow import build_scheduler, sampled_times
 from dgpo.models.tiny.words import held_out_words, sign_prompts, training_words
+from dgpo.schedule import build_scheduler, sampled_times
 from rewards.errors import SetupError, UsageError
 from rewards.geneval.clauses import read_request
 from rewards.geneval.prompts import official_prompts

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -6,9 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from dgpo.algorithms.dgpo import DGPO, choose_times
-from dgpo.flow import build_scheduler, sampled_times, velocity_error
+from dgpo.flow import velocity_error
 from dgpo.parallel import Ranks
 from dgpo.rollout import Groups
+from dgpo.schedule import build_scheduler, sampled_times
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
 from tests.dgpo.training import PROMPTS, brightness, small_config, stir, train
@@ -113,6 +115,30 @@ class TestTimes:
     def test_one_update_or_one_a_time(self, make_policy, one_update, updates):
         policy, config = make_policy({"times.count": 3, "times.one_update": one_update})
         assert learn(policy, config, draw_batch(policy, config), draw_advantages(config))[2] == updates
+
+
+class TestFailedImages:
+    @pytest.mark.parametrize("micro_batch", [3, 16])
+    def test_teach_as_if_they_were_not_there(self, make_policy, micro_batch):
+        """Bit for bit, with KL and clip, and whatever their numbers are; the others of their groups still teach."""
+        policy, config = make_policy(
+            {"objective.kl": 0.1, "objective.clip": 0.5, "group_size": 4, "optimizer.micro_batch": micro_batch}
+        )
+        policy.keep("old")
+        stir(policy, 0.05)
+        advantage = draw_advantages(config)
+        failed = [1, 6]
+        advantage.view(-1)[failed] = 0.0
+        groups = draw_batch(policy, config)
+        groups.x0_BCHW[1], groups.x0_BCHW[6] = math.nan, math.inf
+        marked = dataclasses.replace(groups, failed=dict.fromkeys(failed, "not finite"))
+        absent = draw_batch(policy, config, images=[i for i in range(config.images) if i not in failed])
+        found, told, _ = learn(policy, config, marked, advantage)
+        expected, wanted, _ = learn(policy, config, absent, advantage)
+        assert told == wanted
+        assert flat(found).isfinite().all()
+        assert flat(found).norm() > 0
+        assert torch.equal(flat(found), flat(expected))
 
 
 class TestNoise:

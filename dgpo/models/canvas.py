@@ -1,0 +1,60 @@
+"""Which images a Stable Diffusion 3 model can draw, by its configs alone: sizes, and the latents they have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rewards.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Pixels, latent cells (`scale` pixels a side) and patches (`patch` cells a side) of one model."""
+
+    channels: int
+    """Of the latent."""
+    cells: int
+    """A side of the model's own size."""
+    scale: int
+    patch: int
+    largest: int
+    """Patches a side for which the model knows positions."""
+
+    @classmethod
+    def of(cls, transformer: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> "Canvas":
+        """From the configs of both networks."""
+        return cls(
+            channels=transformer["in_channels"],
+            cells=transformer["sample_size"],
+            scale=2 ** (len(autoencoder["block_out_channels"]) - 1),
+            patch=transformer["patch_size"],
+            largest=transformer["pos_embed_max_size"],
+        )
+
+    def latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
+        """Latent [C, H, W] of an image in pixels; without a size, the model's own.
+
+        Raises:
+            UsageError: this model cannot draw that size; it would be cut off, or have no positions.
+        """
+        own = self.cells * self.scale
+        sides = {"height": own if height is None else height, "width": own if width is None else width}
+        for name, pixels in sides.items():
+            self._refuse(name, pixels)
+        return self.channels, sides["height"] // self.scale, sides["width"] // self.scale
+
+    def tokens(self, shape: tuple[int, ...]) -> int:
+        """Patches of a latent [C, H, W]."""
+        return (shape[-2] // self.patch) * (shape[-1] // self.patch)
+
+    def _refuse(self, name: str, pixels: int) -> None:
+        unit = self.patch * self.scale
+        top = unit * self.largest
+        if pixels % unit == 0 and unit <= pixels <= top:
+            return
+        below = min(max(unit, pixels // unit * unit), top)
+        near = " or ".join(str(side) for side in sorted({below, min(below + unit, top)} if pixels < top else {top}))
+        raise UsageError(
+            f"sampling.{name} is {pixels}, and this model draws multiples of {unit} from {unit} to {top} pixels; "
+            f"take {near}."
+        )

@@ -1,0 +1,144 @@
+"""The table of times that a sampler visits, from a model's own scheduler settings.
+
+The solver is ours to choose (`sampling.sampler`); how the times lie is the model's, as its scheduler's config says.
+Each setting that moves them is honoured as diffusers does, or refused by name; none is ignored.
+"""
+
+# Annotations in diffusers are narrower than what its functions take and give.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalSubscript=false
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+
+from rewards.errors import UsageError
+
+SamplerName = Literal["euler", "dpm++"]
+
+EULER = "FlowMatchEulerDiscreteScheduler"
+# Schedulers that can hold the times of a rectified flow, and the name by which each knows its shift.
+SHIFTS = {
+    EULER: "shift",
+    "FlowMatchHeunDiscreteScheduler": "shift",
+    "DPMSolverMultistepScheduler": "flow_shift",
+    "UniPCMultistepScheduler": "flow_shift",
+}
+# What Stable Diffusion 3's pipeline reads of any scheduler's config for a shift that grows with the image.
+DYNAMIC = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.16}
+# Settings with the value at which they do nothing: those that no deterministic way from noise to image can follow,
+# and those that dpm++, which has a table of its own, cannot.
+NO_PATH = {"stochastic_sampling": False, "invert_sigmas": False, "thresholding": False, "final_sigmas_type": "zero"}
+NO_SHIFT = {
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "use_lu_lambdas": False,
+    "shift_terminal": None,
+}
+CONFIG = "scheduler/scheduler_config.json"
+
+
+def build_scheduler(sampler: SamplerName, config: Mapping[str, Any], steps: int, *, tokens: int = 0):
+    """A diffusers scheduler with the model's own times, its table set to `steps` deterministic steps.
+
+    `euler` visits the times of the model's scheduler itself, `dpm++` (DPM-Solver++ 2M on flow sigmas) those of its
+    shift. Read the times back (`sampled_times`): schedulers round and shift in their own ways.
+
+    Args:
+        config: of the model's scheduler, with its `_class_name`.
+        tokens: patches an image, by which a dynamic shift goes.
+
+    Raises:
+        UsageError: a scheduler that is no rectified flow's, or a setting of it that this sampler cannot follow.
+    """
+    from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+
+    own = _own_scheduler(config, NO_PATH if sampler == "euler" else NO_PATH | NO_SHIFT, sampler)
+    mu = _dynamic_shift(own.config, tokens)
+    if sampler == "euler":
+        scheduler = FlowMatchEulerDiscreteScheduler(own.config.num_train_timesteps)
+        scheduler.set_timesteps(sigmas=_own_sigmas(own, steps, mu))
+    else:
+        scheduler = DPMSolverMultistepScheduler(
+            num_train_timesteps=own.config.num_train_timesteps,
+            algorithm_type="dpmsolver++",
+            solver_order=2,
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=_shift(own, mu),
+        )
+        scheduler.set_timesteps(steps)
+    _refuse_no_flow(scheduler.sigmas[:-1], own)
+    return scheduler
+
+
+def sampled_times(scheduler) -> list[float]:
+    """The times at which a rollout asks the network, as sigma in (0, 1], first to last."""
+    return [float(time) / scheduler.config.num_train_timesteps for time in scheduler.timesteps]
+
+
+def _own_scheduler(config: Mapping[str, Any], idle: Mapping[str, Any], sampler: str):
+    """The model's scheduler as diffusers builds it; `idle` are settings that have to be at the value given there."""
+    import diffusers
+
+    name = config.get("_class_name", EULER)
+    if name not in SHIFTS:
+        raise UsageError(
+            f"The model's scheduler is a {name}, whose times cannot be followed; those of {', '.join(SHIFTS)} can. "
+            f"Put one of them into {CONFIG} and model_index.json."
+        )
+    family = getattr(diffusers, name)
+    known = {*inspect.signature(family.__init__).parameters, *DYNAMIC}
+    given = {key: value for key, value in config.items() if not key.startswith("_")}
+    refused = [key for key in given if (key not in known and given[key]) or given[key] != idle.get(key, given[key])]
+    if refused:
+        others = " sampling.sampler=euler can." if set(refused) <= set(NO_SHIFT) else ""
+        raise UsageError(
+            f"The model's {name} sets {', '.join(f'{key} to {given[key]}' for key in refused)}, which the sampler "
+            f"{sampler} cannot follow.{others or f' Mend it in {CONFIG} to draw without.'}"
+        )
+    if SHIFTS[name] == "flow_shift" and (given.get("prediction_type"), given.get("use_flow_sigmas")) != (
+        "flow_prediction",
+        True,
+    ):
+        raise UsageError(
+            f"The model's {name} is not set for a rectified flow: that takes prediction_type flow_prediction and "
+            f"use_flow_sigmas true in {CONFIG}."
+        )
+    try:
+        return family.from_config(given)
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(f"The model's {name} cannot be built as {CONFIG} says: {error}") from None
+
+
+def _own_sigmas(own, steps: int, mu: float | None) -> list[float]:
+    """The table of the model's scheduler, without the 0 at its end; solvers of two stages have each time twice."""
+    own.set_timesteps(steps, **({} if mu is None else {"mu": mu}))
+    return torch.unique_consecutive(own.sigmas)[:-1].tolist()
+
+
+def _refuse_no_flow(sigmas: torch.Tensor, own) -> None:
+    if not ((sigmas > 0) & (sigmas <= 1)).all():
+        raise UsageError(
+            f"The model's {type(own).__name__} has times from {sigmas.max():.3g} to {sigmas.min():.3g}, which are no "
+            f"times of a rectified flow (1 is noise, 0 the image). Mend {CONFIG}."
+        )
+
+
+def _dynamic_shift(config: Mapping[str, Any], tokens: int) -> float | None:
+    """mu of Stable Diffusion 3's pipeline, which grows with the image; None where the shift is constant."""
+    from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
+
+    if not config.get("use_dynamic_shifting"):
+        return None
+    return calculate_shift(tokens, *(config.get(name, default) for name, default in DYNAMIC.items()))
+
+
+def _shift(own, mu: float | None) -> float:
+    """s of s t / (1 + (s - 1) t), which both kinds of dynamic shift are for one image size."""
+    if mu is None:
+        return own.config[SHIFTS[type(own).__name__]]
+    return mu if own.config.time_shift_type == "linear" else math.exp(mu)
