@@ -188,10 +188,8 @@ def evaluate_policy(
     from benchmarks.evaluate import evaluate as measure
     from dgpo.sample import draw_images
 
-    drawing: Who = who or ("average" if "average" in policy.snapshots else "current")
-
-    def draw(cells: Sequence[Cell]) -> list[Image]:
-        return draw_images(policy, [(cell.prompt, cell.seed) for cell in cells], sampling, who=drawing)
+    def draw(cells: Sequence[Cell]) -> list[Image | str]:
+        return draw_images(policy, [(cell.prompt, cell.seed) for cell in cells], sampling, who=who or policy.published)
 
     summary = measure(
         first_prompts(suite, prompts),

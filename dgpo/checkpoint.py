@@ -20,13 +20,16 @@ from diffusers import StableDiffusion3Pipeline
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dgpo.policy import ADAPTER, Policy
+from dgpo.policy import ADAPTER, Policy, Who
 from rewards.errors import SetupError, UsageError
 from rewards.files import about, sha256
 
 MANIFEST = "manifest.json"
+PROGRESS = "trainer.json"
+# What a checkpoint says of the weights that it publishes.
+PUBLISHED: dict[Who, str] = {"average": "average", "current": "trained"}
 LORA_FILE = "pytorch_lora_weights.safetensors"
-STATE_FILES = ("trainer.json", "trainer.safetensors")
+STATE_FILES = (PROGRESS, "trainer.safetensors")
 
 _SAVED = ".saved"
 _NAME = re.compile(r"step-(\d{6}|[1-9]\d{6,})")
@@ -65,9 +68,10 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimiz
 def _write(partial: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     partial.mkdir(parents=True)
     publish_weights(partial, policy)
-    (partial / "trainer.json").write_text(json.dumps({"step": progress.step, "updates": progress.updates}))
+    facts = {"step": progress.step, "updates": progress.updates, "published": PUBLISHED[policy.published]}
+    (partial / PROGRESS).write_text(json.dumps(facts))
     save_file(_trainer_tensors(policy, optimizer), partial / "trainer.safetensors")
-    _share(partial, like=partial / "trainer.json")
+    _share(partial, like=partial / PROGRESS)
     hashes = {str(path.relative_to(partial)): sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()}
     (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
     for path in partial.rglob("*"):
@@ -88,8 +92,8 @@ def _tensors_like_other_files() -> Iterator[None]:
 
 
 def publish_weights(folder: Path, policy: Policy) -> None:
-    """What `dgpo eval` and diffusers load: the evaluation average, or the trained weights where none is kept."""
-    weights: dict[str, Any] = policy.published_weights("average" if "average" in policy.snapshots else "current")
+    """What `dgpo eval` and diffusers load: the evaluation average, or the trained weights (see `Policy.published`)."""
+    weights: dict[str, Any] = policy.published_weights(policy.published)
     if policy.training.method == "lora":
         metadata = _in_order(policy.model.transformer.peft_config[ADAPTER].to_dict())
         StableDiffusion3Pipeline.save_lora_weights(
@@ -132,7 +136,13 @@ def restore_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimi
         _, place, field = key.split("/")
         state.setdefault(int(place), {})[field] = tensors[key]
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(**json.loads((path / "trainer.json").read_text()))
+    facts = json.loads((path / PROGRESS).read_text())
+    return Progress(facts["step"], facts["updates"])
+
+
+def whose_weights(path: Path) -> str | None:
+    """What a checkpoint published, one of `PUBLISHED`'s; None where it does not say."""
+    return json.loads((path / PROGRESS).read_text()).get("published")
 
 
 def checkpoints(folder: Path) -> Iterator[Path]:

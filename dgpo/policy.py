@@ -38,6 +38,8 @@ class Policy:
         self.trained: dict[str, torch.nn.Parameter] = {}
         self.snapshots: dict[str, dict[str, torch.Tensor]] = {}
         self.passes: Counter[str] = Counter()
+        self.published: Who = "current"
+        """Whose weights a checkpoint publishes, and evaluations and samples of a training are drawn with."""
         if trainable:
             self._make_trainable(seed)
 

@@ -28,7 +28,7 @@ from dgpo.run import Run
 from dgpo.sample import draw_images
 from dgpo.scores import collect_scores, describe_parts, describe_scores
 from dgpo.watch import CanaryWatch
-from rewards.errors import SetupError, UsageError
+from rewards.errors import DgpoError, SetupError, UsageError
 from rewards.pool import Scored, ScoringPool
 from rewards.prompt import Prompt
 from rewards.registry import card_of
@@ -95,18 +95,18 @@ class Trainer:
         self.alarms = Alarms(config.watch, [_watched(spec) for spec in specs], config.max_failed)
         self.progress = Progress()
         self.gradient_norm = 0.0
+        self.updates_before = 0
 
     def train(self, *, resume: bool) -> None:
         """Iterate to `config.steps`, from the last whole checkpoint if `resume`."""
         if resume:
             self._resume()
-        if self.progress.step > 0:
-            self._guard()  # as the last evaluation left it; the first one is still to come at step 0
         if self.progress.step < self.config.steps:
             self._note(self.canaries.begin(self.progress.step))
             self.alarms.alive = self.canaries.alive
-        if self.progress.step == 0:
-            self._look(0)
+        self._look()  # at the start, or again where an earlier part ended in the middle of it
+        if self.progress.step > 0:
+            self._guard()  # as the last evaluation left it; at step 0 there is no change to go by
         while self.progress.step < self.config.steps:
             self._iterate(self.progress.step)
             step = self.progress.step
@@ -115,11 +115,10 @@ class Trainer:
             saves = _due(step, self.config.checkpoint.every) or last or stop
             if saves or _due(step, self.config.watch.canary_every):
                 self._note(self.canaries.look(step))  # first: no checkpoint holds what changed scores have taught
-            if _due(step, self.config.samples.every) or _due(step, self.config.evaluation.every) or last:
-                self._look(step)
-                self._guard(unsaved=True)
             if saves:
                 self._save()
+            self._look(saved=saves)
+            self._guard(saved=saves)
             if stop and not last:
                 raise Interrupted
         self.ranks.wait()
@@ -127,6 +126,7 @@ class Trainer:
     def _iterate(self, step: int) -> None:
         started = time.perf_counter()
         passes, self.gradient_norm = self.policy.passes.copy(), 0.0
+        self.updates_before = self.progress.updates
         groups, scored, handing = self._draw(step)
         drawn = time.perf_counter()
         parts_RKG, failures = self._collect(groups, scored)
@@ -187,7 +187,8 @@ class Trainer:
         """All ranks' scores [R, K, G] and why some are missing; too many of those stop the run."""
         sizes = {"groups": self.config.groups, "group_size": self.config.group_size}
         try:
-            parts_RKG, failures = collect_scores(scored, groups.image_B, self.specs, self.ranks, **sizes)
+            drawn_B = groups.image_B[groups.drawn_B]
+            parts_RKG, failures = collect_scores(scored, drawn_B, self.specs, self.ranks, unmade=groups.failed, **sizes)
         except SetupError as error:
             self._stop(f"Iteration {self.progress.step + 1}: {error}", "mend the cause")
         if len(failures) > self.config.max_failed:
@@ -216,10 +217,24 @@ class Trainer:
             return scores_KG, scores_KG
         return scores_KG, mix(scaled_RKG, weight_R, per_reward=True, epsilon=settings.epsilon)
 
-    def _stop(self, sentence: str, mending: str) -> NoReturn:
-        """Nothing was learned from this iteration, so the state is the one before it: save that and stop."""
-        self._save()
+    def _stop(self, sentence: str, mending: str, *, saved: bool = False) -> NoReturn:
+        """Nothing was learned from what went wrong, so the state is the one before it: save that and stop."""
+        if not saved:
+            self._save()
         raise SetupError(f"{sentence} The run is saved; {mending} and give the same command to go on.")
+
+    def _stop_for_gradient(self) -> NoReturn:
+        """Save, unless an update of this very iteration has been made: such a state is the end of no iteration."""
+        if self.progress.updates == self.updates_before:
+            self._save()
+            stands = "is saved at the iteration before"
+        else:
+            stands = "stands at its last checkpoint"
+        raise SetupError(
+            f"The gradient of iteration {self.progress.step + 1} is not finite, so no step was taken with it. The run "
+            f"{stands}, and the same command would meet it again: give another --output with a lower "
+            "optimizer.learning_rate, or with training.dtype fp32."
+        )
 
     def _update(self) -> None:
         """Sum the gradients over the ranks, limit their norm, and take one step; the old policy follows."""
@@ -227,11 +242,7 @@ class Trainer:
         settings = self.config.optimizer
         self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters, settings.max_norm))
         if not math.isfinite(self.gradient_norm):
-            raise SetupError(
-                f"The gradient of iteration {self.progress.step + 1} is not finite, so no step was taken with it. "
-                "Lower optimizer.learning_rate or take training.dtype fp32 in a new run;"
-                " this one stands at its last checkpoint."
-            )
+            self._stop_for_gradient()
         rise = min(1.0, (self.progress.updates + 1) / settings.warm_up) if settings.warm_up else 1.0
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * rise
@@ -247,26 +258,55 @@ class Trainer:
         averages, step = self.config.averages, self.progress.step
         if "average" in self.policy.snapshots and step % averages.evaluation_every == 0:
             self.policy.follow("average", min((1 + step) / (10 + step), averages.evaluation_decay))
+        self._choose_published()
 
-    def _look(self, step: int) -> None:
-        """Sample grid with fixed noise, held-out evaluation, curve; by the main rank while the others wait."""
+    def _choose_published(self) -> None:
+        """The average once it has moved: until then it is the untouched base, and the trained weights are published."""
+        if "average" in self.policy.snapshots and self.progress.step >= self.config.averages.evaluation_every:
+            self.policy.published = "average"
+
+    def _look(self, *, saved: bool = True) -> None:
+        """What is due at this step of sample grid, held-out evaluation and curve; the main rank looks, others wait.
+
+        An evaluation that cannot be made ends the run, which is saved first.
+        """
+        problem = None
         if self.ranks.main:
-            who = "average" if "average" in self.policy.snapshots else "current"
-            cells = [(prompt, seed) for prompt in self.sample_prompts for seed in range(SAMPLE_SEEDS)]
-            images = draw_images(self.policy, cells, self.config.sampling, who=who)
-            captions = [prompt.text for prompt in self.sample_prompts]
-            draw_grid(images, captions, SAMPLE_SEEDS, self.run.folder / "samples" / f"step-{step:06d}.png")
-            if self.listeners.evaluate is not None and (
-                step == 0 or _due(step, self.config.evaluation.every) or step == self.config.steps
-            ):
-                record: dict[str, Any] = {"step": step, "evaluation": self.listeners.evaluate(step, self.policy)}
-                if self.listeners.picture is not None:
-                    record["pictures"] = self.listeners.picture(step)
-                self.run.record(record)
-            draw_curve(self.run.read_metrics(), self.run.folder / "curve.png")
-        self.ranks.wait()
+            try:
+                self._look_alone(self.progress.step)
+            except DgpoError as error:
+                problem = str(error)
+        problem = self.ranks.gather([problem])[0]
+        if problem is None:
+            return
+        step = self.progress.step
+        if step == 0:
+            raise SetupError(f"{problem} Nothing has been learned yet.")
+        if not saved:
+            self._note(self.canaries.look(step))
+        self._stop(f"The evaluation at step {step} cannot be made: {problem}", "mend the cause", saved=saved)
 
-    def _guard(self, *, unsaved: bool = False) -> None:
+    def _look_alone(self, step: int) -> None:
+        """What is there already was made by an earlier part of the run, from the same weights."""
+        config, evaluate = self.config, self.listeners.evaluate
+        last, lines = step == config.steps, self.run.read_metrics()
+        grid = self.run.folder / "samples" / f"step-{step:06d}.png"
+        draws = (last or _due(step, config.samples.every)) and not grid.exists()
+        measured = any("evaluation" in line and line["step"] == step for line in lines)
+        if draws:
+            cells = [(prompt, seed) for prompt in self.sample_prompts for seed in range(SAMPLE_SEEDS)]
+            images = draw_images(self.policy, cells, config.sampling, who=self.policy.published)
+            draw_grid(images, [prompt.text for prompt in self.sample_prompts], SAMPLE_SEEDS, grid)
+        measures = evaluate is not None and not measured and (step == 0 or last or _due(step, config.evaluation.every))
+        if evaluate is not None and measures:
+            record: dict[str, Any] = {"step": step, "evaluation": evaluate(step, self.policy)}
+            if self.listeners.picture is not None:
+                record["pictures"] = self.listeners.picture(step)
+            self.run.record(record)
+        if draws or measures or last:
+            draw_curve(self.run.read_metrics(), self.run.folder / "curve.png")
+
+    def _guard(self, *, saved: bool = True) -> None:
         """End the run where the latest evaluation trips a guard; what has been learned until now is saved first."""
         guards = self.config.evaluation.guards
         lines = self.run.read_metrics() if guards and self.ranks.main else []
@@ -280,7 +320,7 @@ class Trainer:
         self._note([f'the guard "{guard}" found no number to go by' for guard in silent])
         if not reasons:
             return
-        if unsaved:
+        if not saved:
             self._note(self.canaries.look(self.progress.step))
             self._save()
         raise GuardTripped(" ".join(reasons))
@@ -290,6 +330,14 @@ class Trainer:
         if self.ranks.main:
             save_checkpoint(self.run.checkpoints, self.policy, self.optimizer, self.progress)
         self.ranks.wait()
+        if "average" in self.policy.snapshots and self.policy.published == "current":
+            self._note(
+                [
+                    f"the checkpoint of step {self.progress.step} publishes the trained weights as they are: their "
+                    f"average first moves at iteration {self.config.averages.evaluation_every} "
+                    "(averages.evaluation_every)"
+                ]
+            )
 
     def _resume(self) -> None:
         path, notes = self.run.last_checkpoint() if self.ranks.main else (None, [])
@@ -297,6 +345,7 @@ class Trainer:
         self._note(notes)
         if path is not None:
             self.progress = restore_checkpoint(path, self.policy, self.optimizer)
+            self._choose_published()
             self._note([f"continuing from {path} at step {self.progress.step}"])
         if self.ranks.main:
             self._note(self.run.cut_metrics(self.progress.step or -1))  # at step 0 the first look is taken again

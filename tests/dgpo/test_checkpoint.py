@@ -189,7 +189,11 @@ def test_saving_a_step_again_replaces_it(saved):
     path, policy, optimizer = saved
     train_a_little(policy, 1, optimizer)
     assert save_checkpoint(path.parent, policy, optimizer, Progress(step=12, updates=49)) == path
-    assert json.loads((path / "trainer.json").read_text()) == {"step": 12, "updates": 49}
+    assert json.loads((path / "trainer.json").read_text()) == {
+        "step": 12,
+        "updates": 49,
+        "published": "trained",
+    }
     assert damage(path) is None
     assert sorted(entry.name for entry in path.parent.iterdir()) == [".saved", path.name]
 

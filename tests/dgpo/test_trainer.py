@@ -7,13 +7,15 @@ import socket
 import statistics
 import time
 from concurrent.futures import Future
+from typing import ClassVar
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from dgpo.checkpoint import checkpoints
+from dgpo.checkpoint import checkpoints, whose_weights
 from dgpo.plan import planned_passes
+from dgpo.run import Run
 from dgpo.trainer import Interrupted
 from rewards.errors import SetupError
 from rewards.pool import ScoringPool
@@ -44,19 +46,21 @@ def steps(folder):
     return [line for line in lines if "reward" in line]
 
 
-class TestRanks:
-    """One process against two, by gloo."""
+def train_processes(processes, size, config, folder):
+    """A training in several processes, by gloo."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ranks = [processes.Process(target=train_as_rank, args=(rank, size, port, config, folder)) for rank in range(size)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(timeout=240)
+    assert [rank.exitcode for rank in ranks] == [0] * size
 
-    def train_two(self, processes, config, folder):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        ranks = [processes.Process(target=train_as_rank, args=(rank, 2, port, config, folder)) for rank in range(2)]
-        for rank in ranks:
-            rank.start()
-        for rank in ranks:
-            rank.join(timeout=240)
-        assert [rank.exitcode for rank in ranks] == [0, 0]
+
+class TestRanks:
+    """One process against two."""
 
     @pytest.mark.parametrize(
         "changes",
@@ -75,7 +79,7 @@ class TestRanks:
             for name, p in build_trainer(one, tmp_path / "start").policy.trained.items()
         }
         train(one, tmp_path / "one")
-        self.train_two(processes, two, tmp_path / "two")
+        train_processes(processes, 2, two, tmp_path / "two")
 
         for alone, together in zip(steps(tmp_path / "one"), steps(tmp_path / "two"), strict=True):
             for name in ("loss", "reward"):
@@ -231,18 +235,36 @@ class TestFailures:
         lines = trainer.run.read_metrics()
         assert [line["step"] for line in lines if "evaluation" in line] == [0, 1]
 
-    def test_gradient_that_is_not_finite_stops_the_run_before_the_step(self, model_folder, tmp_path, monkeypatch):
-        trainer = build_trainer(small_config(model_folder, {"steps": 1}), tmp_path)
-        before = [p.detach().clone() for p in trainer.policy.parameters]
+    @pytest.mark.parametrize(
+        ("one_update", "stands"), [(True, "is saved at"), (False, "stands at its last checkpoint")]
+    )
+    def test_gradient_that_is_not_finite_stops_the_run_before_the_step(
+        self, model_folder, tmp_path, monkeypatch, one_update, stands
+    ):
+        """Saved as the iteration before left it; not where a step of this very iteration has been made already."""
+        changes = {"steps": 3, "times.one_update": one_update}
+        config = small_config(model_folder, changes)
+        Run(tmp_path).folder.mkdir(exist_ok=True)
+        Run(tmp_path).begin(config, {}, fresh=False)
+        trainer = build_trainer(config, tmp_path)
+        before = []
+        sum_gradients = trainer.ranks.sum_gradients
 
         def spoil(parameters):
-            for parameter in parameters:
-                parameter.grad = torch.full_like(parameter, math.nan)
+            sum_gradients(parameters)
+            if trainer.progress.updates == (1 if one_update else 3):
+                before[:] = [p.detach().clone() for p in parameters]
+                parameters[0].grad.fill_(math.nan)
 
         monkeypatch.setattr(trainer.ranks, "sum_gradients", spoil)
-        with pytest.raises(SetupError, match="gradient of iteration 1 is not finite"):
+        with pytest.raises(SetupError, match=f"gradient of iteration 2 is not finite.*The run {stands}.*--output"):
             trainer.train(resume=False)
         assert all(map(torch.equal, before, trainer.policy.parameters))
+        saved = [path.name for path in (tmp_path / "checkpoints").glob("step-*")]
+        assert saved == (["step-000001"] if one_update else [])
+        train(config, tmp_path)
+        train(config, tmp_path / "at once")
+        assert digest(tmp_path, 3) == digest(tmp_path / "at once", 3)
 
 
 class TestMix:
@@ -380,7 +402,7 @@ class TestAverages:
             return velocity(who, *inputs, **options)
 
         trainer.policy.velocity = remember
-        trainer._look = lambda step: None
+        trainer._look = lambda **_: None
         trainer.train(resume=False)
         assert set(asked) == {(0, "current"), (1, "current"), (2, "old"), (3, "old")}
 
@@ -395,6 +417,108 @@ class TestAverages:
         name = "transformer_blocks.0.attn.to_q.lora_B"
         assert torch.equal(published[f"transformer.{name}.weight"], trainer[f"average/{name}.policy.weight"])
         assert not torch.equal(published[f"transformer.{name}.weight"], trainer[f"trained/{name}.policy.weight"])
+        assert whose_weights(path) == "average"
+
+    def test_before_the_average_moves_the_trained_weights_are_published_and_said_to_be(self, model_folder, tmp_path):
+        """Else a run shorter than the interval would publish the untouched base: adapters of zeros."""
+        changes = {"averages.evaluation_every": 3, "checkpoint.every": 2, "samples.every": 2}
+        notes, measured = [], []
+
+        def evaluate(step, policy):
+            measured.append((step, policy.published))
+            return {"ocr@1": {"mean": 0.5, "ci_low": 0.4, "ci_high": 0.6}}
+
+        listeners = {"on_note": notes.append, "evaluate": evaluate}
+        train(small_config(model_folder, {"steps": 2, **changes}), tmp_path / "run", **listeners)
+        path = tmp_path / "run" / "checkpoints" / "step-000002"
+        published, state = load_file(path / "pytorch_lora_weights.safetensors"), load_file(path / "trainer.safetensors")
+        name = "transformer_blocks.0.attn.to_q.lora_B"
+        assert published[f"transformer.{name}.weight"].any()
+        assert torch.equal(published[f"transformer.{name}.weight"], state[f"trained/{name}.policy.weight"])
+        assert not state[f"average/{name}.policy.weight"].any()
+        assert whose_weights(path) == "trained"
+        assert notes == [
+            "the checkpoint of step 2 publishes the trained weights as they are: their average first moves at "
+            "iteration 3 (averages.evaluation_every)"
+        ]
+        assert measured == [(0, "current"), (2, "current")]
+        train(small_config(model_folder, {"steps": 4, **changes}), tmp_path / "run", **listeners)
+        assert measured[2:] == [(4, "average")]
+        assert whose_weights(tmp_path / "run" / "checkpoints" / "step-000004") == "average"
+        train(small_config(model_folder, {"steps": 4, **changes}), tmp_path / "at once", **listeners)
+        assert digest(tmp_path / "run", 4) == digest(tmp_path / "at once", 4)
+
+    def test_a_run_without_an_average_publishes_what_it_trained_and_says_nothing(self, model_folder, tmp_path):
+        notes = []
+        config = small_config(model_folder, {"steps": 1, "averages.evaluation_decay": 0.0})
+        train(config, tmp_path, on_note=notes.append)
+        assert whose_weights(tmp_path / "checkpoints" / "step-000001") == "trained"
+        assert notes == []
+
+
+class TestLooks:
+    """Grids, evaluations and the order in which things are saved."""
+
+    FINE: ClassVar = {"ocr@1": {"mean": 0.5, "ci_low": 0.4, "ci_high": 0.6}}
+
+    def test_an_evaluation_that_fails_ends_the_run_saved_and_is_made_by_the_next_command(self, model_folder, tmp_path):
+        """Whether a checkpoint is due at that step or not."""
+        for name, every in (("due", 2), ("not due", 0)):
+            folder, asked = tmp_path / name, []
+            config = small_config(model_folder, {"steps": 4, "evaluation.every": 2, "checkpoint.every": every})
+
+            def evaluate(step, policy, asked=asked):
+                asked.append(step)
+                if asked == [0, 2]:
+                    raise SetupError("The reward's server is gone.")
+                return self.FINE
+
+            with pytest.raises(SetupError) as told:
+                train(config, folder, evaluate=evaluate)
+            assert str(told.value) == (
+                "The evaluation at step 2 cannot be made: The reward's server is gone. The run is saved; mend the "
+                "cause and give the same command to go on."
+            )
+            assert [path.name for path in (folder / "checkpoints").glob("step-*")] == ["step-000002"]
+            trainer = train(config, folder, evaluate=evaluate)
+            assert asked == [0, 2, 2, 4]
+            lines = trainer.run.read_metrics()
+            assert [line["step"] for line in lines if "evaluation" in line] == [0, 2, 4]
+            train(config, folder, evaluate=evaluate)
+            assert asked == [0, 2, 2, 4]
+        assert digest(tmp_path / "due", 4) == digest(tmp_path / "not due", 4)
+
+    def test_the_last_evaluation_is_made_up_for_too(self, model_folder, tmp_path):
+        config = small_config(model_folder, {"steps": 1})
+        asked = []
+
+        def evaluate(step, policy):
+            asked.append(step)
+            if len(asked) == 2:
+                raise SetupError("The reward's server is gone.")
+            return self.FINE
+
+        with pytest.raises(SetupError, match="evaluation at step 1 cannot be made"):
+            train(config, tmp_path, evaluate=evaluate)
+        train(config, tmp_path, evaluate=evaluate)
+        assert asked == [0, 1, 1]
+        assert (tmp_path / "curve.png").is_file()
+
+    @pytest.mark.parametrize(("every", "grids"), [(0, [3]), (1, [0, 1, 2, 3]), (2, [0, 2, 3])])
+    def test_grids_are_drawn_when_they_are_due_and_at_the_end(self, model_folder, tmp_path, every, grids):
+        """0 is only at the end; evaluations draw none."""
+        config = small_config(model_folder, {"steps": 3, "samples.every": every, "evaluation.every": 1})
+        train(config, tmp_path, evaluate=lambda step, policy: self.FINE)
+        assert [int(path.stem[-6:]) for path in sorted((tmp_path / "samples").iterdir())] == grids
+
+    def test_more_processes_than_images_train_as_one_does(self, processes, model_folder, tmp_path):
+        config = small_config(model_folder, {"groups": 1, "group_size": 2, "steps": 2})
+        train_processes(processes, 3, config, tmp_path / "three")
+        train(config, tmp_path / "one")
+        for alone, together in zip(steps(tmp_path / "one"), steps(tmp_path / "three"), strict=True):
+            assert together["times"] == alone["times"]
+            assert together["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+            assert together["gradient_norm"] == pytest.approx(alone["gradient_norm"], rel=1e-3)
 
 
 class TestRun:
