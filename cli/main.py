@@ -4,6 +4,7 @@
 commands import what they need inside the functions.
 """
 
+import io
 import os
 import sys
 
@@ -13,6 +14,7 @@ def main() -> None:
     from cli.neighbours import refuse_intruders
 
     refuse_intruders()
+    _print_any_text()
     from cli.commands import INTERRUPTED, app
 
     try:
@@ -34,6 +36,12 @@ def _leave_current_folder() -> None:
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if not sys.flags.safe_path and not os.path.samefile(os.curdir, home):
         os.execv(sys.executable, [sys.executable, "-P", *sys.orig_argv[1:]])
+
+
+def _print_any_text() -> None:
+    """What is printed is UTF-8 whatever the locale, and a file name that is none comes out as the bytes it has."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 import base64
 import io
 import json
+import os
 import re
 
 import pytest
 from PIL import Image
 
 from benchmarks.compare import compare
+from benchmarks.picture import before_after
 from benchmarks.report import SENTENCES_BYTES, write_report
 from benchmarks.report.categories import categories_of
 from benchmarks.report.curves import read_curves, thin
@@ -203,6 +205,27 @@ def test_files_that_are_gone_damaged_or_changed_are_told(tmp_path):
     broken = shrink(Job(0, 0, 0, path, ""), 64, 50)
     assert (broken.text, broken.problem[:20]) == (b"", "the image is damaged")
     assert "not there any more" in shrink(Job(0, 0, 0, tmp_path / "none.png", ""), 64, 50).problem
+
+
+def test_a_page_is_built_whatever_became_of_the_images(tmp_path):
+    suite, pictures = make_suite(5), make_pictures(tmp_path / "sound", 5)
+    odd = make_pictures(tmp_path / "odd", 5)
+    write_run(tmp_path / "base", suite, 1, pictures, name="base")
+    write_run(tmp_path / "run", suite, 1, odd, name="run")
+    for path, _ in odd:
+        path.unlink()
+    os.mkfifo(odd[0][0])
+    odd[1][0].symlink_to("/dev/zero")
+    with odd[2][0].open("wb") as file:
+        file.truncate(20 * 2**30)
+    odd[3][0].write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+    odd[4][0].mkdir()
+    written = write_report([tmp_path / "base", tmp_path / "run"], tmp_path / "page.html")
+    page = written.path.read_text(encoding="utf-8")
+    assert set(thumbnails_of(page)) == {(0, cell) for cell in range(5)}
+    problems = {run for run, _, _ in data_of(page)["thumbnails"]["problems"]}
+    assert problems == {1}
+    assert before_after([tmp_path / "base", tmp_path / "run"], tmp_path / "sheet.png").is_file()
 
 
 METRICS = (

@@ -175,6 +175,15 @@ def test_a_reader_that_was_never_there(tmp_path):
     assert all(line.startswith("dgpo: geneval") for line in said.splitlines())
 
 
+def test_any_text_is_printed_in_any_locale(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    (tmp_path / "p.txt").write_text("a sign that says 你好\n", encoding="utf-8")
+    with start("suites", "show", "p.txt", folder=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout.buffer.read().decode() == "a sign that says 你好\n"
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 0
+
+
 def test_a_full_standard_output_is_told(tmp_path):
     with open("/dev/full", "w") as full, start("recipes", "ls", folder=tmp_path, stdout=full) as process:
         said = process.stderr.read()

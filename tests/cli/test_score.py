@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_folder_with_metadata_into_a_file_with_failures_as_rows(run, signs, tmp_
     assert [float(score) for _, score, _ in read_by_ocr[:3]] == pytest.approx([1.0, 1 / 3, 1.0])
     assert [score for _, score, _ in read_by_ocr[3:]] == ["", ""]
     assert "0.778" in done.stdout
-    assert "failed 2 times: the image is no PNG, JPEG" in done.stdout
+    assert "failed 2 times: the image is damaged" in done.stdout
     assert "2 of 5 images could not be scored, and --max-failed is 0" in done.stderr
     assert "5/5 images" in done.stderr
     assert run(*words, "--max-failed", 2).exit_code == 0
@@ -204,3 +205,29 @@ def test_wrong_use_is_a_sentence_before_anything_is_scored(run, signs, tmp_path,
 def test_only_help_of_what_takes_weights_speaks_of_them(command, taken):
     help = " ".join(CliRunner().invoke(app, [command, "--help"]).stdout.split())
     assert ("=WEIGHT behind it" in help) == taken
+
+
+def test_devices_and_pipes_are_written_to_and_links_followed(run, signs, tmp_path):
+    words = ["--reward", "imagestats.dark", signs / "cat.png"]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as threads:
+        written = threads.submit(pipe.read_text)
+        assert run(*words, "--output", pipe).exit_code == 0
+        assert [row["status"] for row in csv.DictReader(io.StringIO(written.result()))] == ["ok"]
+    assert pipe.is_fifo()
+    (tmp_path / "null").symlink_to("/dev/null")
+    assert run(*words, "--output", tmp_path / "null").exit_code == 0
+    assert Path("/dev/null").is_char_device()
+    (tmp_path / "link.csv").symlink_to("there.csv")
+    assert run(*words, "--output", tmp_path / "link.csv").exit_code == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert len(read_file(tmp_path / "there.csv")) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.csv", "null", "pipe", "signs", "there.csv"]
+    done = run(*words, "--output", "/dev/stdout")
+    assert done.exit_code == 0
+    assert len(read(done.stdout)) == 1
+
+
+def read_file(path):
+    return read(path.read_text())
