@@ -32,7 +32,7 @@ from benchmarks.rows import RowMaker
 from benchmarks.shares import Alone, Peers, deal, hear_reports, locked, others, report, shared
 from benchmarks.store import SCORES_FILE, Row, ScoreStore, holds_scores, read_all_rows
 from benchmarks.suite import Suite
-from benchmarks.summary import Summary, count_failures, summarise, write_summary
+from benchmarks.summary import Summary, count_failures, summarise, tell_failures, write_summary
 from rewards.errors import UsageError
 from rewards.pool import Scored, ScoringPool
 from rewards.registry import load
@@ -244,9 +244,10 @@ class _Evaluation:
         verdicts = [row.reward for row in table if self.record["rewards"][row.reward]["name"] == OFFICIAL]
         geneval = write_geneval(folder, rows, self.suite, self.record["run"], verdicts)
         write_record(folder, {**self.record, "finished": True})
-        failed, reasons = count_failures(row for row in rows if row.reward in self.keys and row.seed in seeds)
-        images = len(self.suite.prompts) * len(seeds)
-        return Summary(folder, tuple(table), images, failed, reasons, tuple(self.notes.sentences), geneval)
+        asked = [row for row in rows if row.reward in self.keys and row.seed in seeds]
+        failed, reasons = count_failures(asked)
+        images, notes = len(self.suite.prompts) * len(seeds), tuple(self.notes.sentences)
+        return Summary(folder, tuple(table), images, failed, reasons, tell_failures(asked), notes, geneval)
 
     def _start(self, cells: Sequence[Cell]) -> _Block:
         """Fetch a block's images and hand those that lack a score to the pool; returns while they are being scored."""

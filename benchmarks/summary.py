@@ -14,10 +14,11 @@ from typing import Any
 from benchmarks.geneval_results import GenEvalResult
 from benchmarks.record import domain_of
 from benchmarks.stats import NO_INTERVAL, estimate
-from benchmarks.store import OK, Row
+from benchmarks.store import MISSING, OK, Row
 from rewards.files import replace_file
 
 SUMMARY_FILE = "summary.csv"
+EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class Summary:
     """What an evaluation says when it is done.
 
     `images` and `failed` count the images that were asked for, and those of them without a score of every reward;
-    `failed` above what is allowed is exit code 5. `reasons` counts why. `notes` are sentences for a person: redrawn
-    images, a reward without any score. `geneval` holds GenEval's table, once for each variant of the official verdict.
+    `failed` above what is allowed is exit code 5. `reasons` counts why, score by score; `failures` says it in lines
+    for a person; `notes` what else there is to know: redrawn images, a reward without any score. `geneval` holds
+    GenEval's table, once for each variant of the official verdict.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Summary:
     images: int
     failed: int
     reasons: Mapping[str, int]
+    failures: tuple[str, ...]
     notes: tuple[str, ...]
     geneval: tuple[GenEvalResult, ...] = ()
 
@@ -87,6 +90,26 @@ def count_failures(rows: Iterable[Row]) -> tuple[int, dict[str, int]]:
     failed = [row for row in rows if row.status != OK]
     images = {(row.prompt_id, row.seed) for row in failed}
     return len(images), dict(Counter(row.detail for row in failed).most_common())
+
+
+def tell_failures(rows: Iterable[Row]) -> tuple[str, ...]:
+    """A line for each reason why images lack a score: how many images, and which, the first three by name.
+
+    Reasons that differ in the image's own file only are one reason; an image that several rewards could not judge for
+    one reason counts once.
+    """
+    files_of: dict[str, dict[tuple[str, str, int], str]] = {}
+    for row in rows:
+        if row.status != OK:
+            reason = "the file is not there" if row.status == MISSING else row.detail.replace(row.image or "\0", "it")
+            files_of.setdefault(reason, {})[row.image, row.prompt_id, row.seed] = row.image or f"seed {row.seed}"
+    lines = []
+    for reason, files in sorted(files_of.items(), key=lambda item: -len(item[1])):
+        shown = ", ".join(list(dict.fromkeys(files.values()))[:EXAMPLES])
+        more = ", ..." if len(files) > EXAMPLES else ""
+        counted = "1 image" if len(files) == 1 else f"{len(files)} images"
+        lines.append(f"{counted} without a score: {reason} ({shown}{more})")
+    return tuple(lines)
 
 
 def write_summary(folder: Path, table: Sequence[SummaryRow]) -> None:

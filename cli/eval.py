@@ -349,8 +349,8 @@ def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
     print_table(head, rows, expendable=("unit", "domain", "seeds"))
     if any(caveat(row.interval, row.prompts) for row in summary.rows):
         print(FEW_SENTENCE)
-    for reason, times in summary.reasons.items():
-        print(f"failed {times} times: {shown(reason)}")
+    for line in summary.failures:
+        print(shown(line))
     show_geneval(summary.geneval, summary.rows[0].run if summary.rows else "")
     print(f"results: {summary.folder}")
 

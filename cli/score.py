@@ -84,7 +84,7 @@ def score(
     if as_json:
         print_json(_document(tally, rewards, rows, output))
     elif output is not None:
-        _show(tally, rewards, output)
+        _show(tally, rewards, rows, output)
     if len(tally.failed) > max_failed:
         say(f"{len(tally.failed)} of {len(entries)} images could not be scored, and --max-failed is {max_failed}")
         raise typer.Exit(SOME_FAILED)
@@ -166,14 +166,16 @@ def _note(tally: Tally) -> str:
     return f"{means}, {len(tally.failed)} failed" if tally.failed else means
 
 
-def _show(tally: Tally, rewards: Sequence[Reward], output: Path) -> None:
-    rows = [
+def _show(tally: Tally, rewards: Sequence[Reward], rows: Sequence[Row], output: Path) -> None:
+    from benchmarks.summary import tell_failures
+
+    means = [
         (key, reward.card.unit, format_number(tally.mean(key)), tally.scored[key], tally.failures[key])
         for key, reward in zip(tally.keys, rewards, strict=True)
     ]
-    print_table(("reward", "unit", "mean", "scored", "failed"), rows)
-    for reason, times in tally.reasons.most_common():
-        print(f"failed {times} times: {shown(reason)}")
+    print_table(("reward", "unit", "mean", "scored", "failed"), means)
+    for line in tell_failures(rows):
+        print(shown(line))
     print(f"scores: {output}")
 
 

@@ -1,10 +1,12 @@
 """summary.csv by hand: failures are counted and left out, and no mean is made of nothing."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from benchmarks.summary import count_failures, summarise, write_summary
+from benchmarks.store import MISSING
+from benchmarks.summary import count_failures, summarise, tell_failures, write_summary
 
 POINTS = {"taste@1": {"unit": "points", "bounds": (0.0, 1.0)}}
 
@@ -56,3 +58,20 @@ def test_failures_are_counted_by_image(suite, make_row):
     rows = [make_row(suite, 0, 0, reward=reward, score=None) for reward in ("taste@1", "depth@1")]
     rows += [make_row(suite, 1, 0, score=1.0), make_row(suite, 2, 0, score=None)]
     assert count_failures(rows) == (2, {"the engine gave up": 3})
+
+
+def test_fifty_missing_images_are_one_line(suite, make_row):
+    """Three rewards could not judge them, and yet they are fifty; one that is broken is another matter."""
+    rows = []
+    for number in range(50):
+        path = f"there/{number:02}.png"
+        for reward in ("taste@1", "depth@1", "light@1"):
+            row = make_row(suite, 0, number, reward=reward, score=None)
+            rows.append(replace(row, status=MISSING, image=path, detail=f"there is no image {path}"))
+    broken = [make_row(suite, 1, seed, score=None) for seed in range(2)]
+    rows += [replace(row, image=f"{row.seed}.png", detail=f"{row.seed}.png is cut off") for row in broken]
+    assert tell_failures([*rows, make_row(suite, 2, 0)]) == (
+        "50 images without a score: the file is not there (there/00.png, there/01.png, there/02.png, ...)",
+        "2 images without a score: it is cut off (0.png, 1.png)",
+    )
+    assert tell_failures(rows[:3]) == ("1 image without a score: the file is not there (there/00.png)",)

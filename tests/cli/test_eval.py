@@ -148,7 +148,7 @@ def test_missing_image_ends_with_5_unless_allowed(run, prompt_file, tmp_path):
     done = run(*words)
     assert done.exit_code == 5
     assert "1 of 3 images could not be scored" in done.stderr
-    assert "failed 1 times: there is no image" in done.stdout
+    assert "1 image without a score: the file is not there (" in done.stdout
     assert run(*words, "--max-failed", 1).exit_code == 0
     statuses = [row["status"] for row in read(tmp_path / "runs/eval/prompts-signs/scores.csv")]
     assert sorted(statuses) == ["missing", "ok", "ok"]

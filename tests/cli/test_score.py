@@ -84,7 +84,7 @@ def test_folder_with_metadata_into_a_file_with_failures_as_rows(run, signs, tmp_
     assert [float(score) for _, score, _ in read_by_ocr[:3]] == pytest.approx([1.0, 1 / 3, 1.0])
     assert [score for _, score, _ in read_by_ocr[3:]] == ["", ""]
     assert "0.778" in done.stdout
-    assert "failed 2 times: the image is damaged" in done.stdout
+    assert "1 image without a score: the image is damaged" in done.stdout
     assert "2 of 5 images could not be scored, and --max-failed is 0" in done.stderr
     assert "5/5 images" in done.stderr
     assert run(*words, "--max-failed", 2).exit_code == 0
