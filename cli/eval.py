@@ -294,7 +294,7 @@ def _run(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers:
     from benchmarks.evaluate import evaluate as measure
 
     draw, trained_on, facts = made.load(say)
-    share_cores(scoring.workers)
+    threads = share_cores(scoring.workers)
     total = len(suite.prompts) * len(made.seeds)
     with scoring as pool, Progress(f"eval {made.name}", total) as progress:
         return measure(
@@ -307,7 +307,12 @@ def _run(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers:
             run_name=made.name,
             trained_on=trained_on,
             pool=pool,
-            provenance={**provenance(sys.argv), "processes": peers.size if peers else 1, **facts},
+            provenance={
+                **provenance(sys.argv),
+                "processes": peers.size if peers else 1,
+                "threads": threads,
+                **facts,
+            },
             peers=peers,
             on_progress=lambda done, _: progress.update(done),
             on_note=progress.say,

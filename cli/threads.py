@@ -14,12 +14,13 @@ from cli.provenance import available_cores
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def share_cores(workers: int) -> None:
-    """Give torch the cores of this process that its scoring workers leave."""
+def share_cores(workers: int) -> int:
+    """Give torch the cores of this process that its scoring workers leave; the number of threads, for a record."""
     import torch
 
     left = _share(os.environ, available_cores()) - workers
     torch.set_num_threads(decided_threads(os.environ) or max(1, left))
+    return torch.get_num_threads()
 
 
 def scoring_threads(workers: int) -> int:

@@ -122,7 +122,7 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     from rewards.pool import ScoringPool
     from rewards.registry import check_working
 
-    share_cores(config.workers)
+    threads = share_cores(config.workers)
     training = find_training_prompts(config, data)
     check_training(config, folder, training, find_evaluation_suite(config, data), fresh=fresh)
     ranks = Ranks()
@@ -132,7 +132,8 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     with _locked(run, ranks):
         settled = _settle_precision(config, run, ranks, fresh=fresh)
         config = config.in_precision(settled.dtype)
-        facts = {**provenance(sys.argv), "precision": asdict(settled), "prompts": dict(training.facts)}
+        facts = {**provenance(sys.argv), "threads": threads, "precision": asdict(settled)}
+        facts = {**facts, "prompts": dict(training.facts)}
         continues = _begin(run, config, ranks, facts, training.prompts, fresh=fresh)
         hush_loading()
         policy = load_policy(config.model, config, ranks.device, trainable=True)
