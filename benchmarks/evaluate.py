@@ -26,6 +26,7 @@ from benchmarks.record import (
     read_record,
     refuse_other_run,
     rescored_rewards,
+    unrecorded_contents,
     write_record,
 )
 from benchmarks.rows import RowMaker
@@ -335,6 +336,12 @@ def _open_folder(folder: Path, record: Record, suite: Suite, notes: _Notes) -> t
         return ScoreStore(folder), record
     old = read_record(folder)
     refuse_other_run(folder, _with_new_prompts(folder, old, record, suite), record)
+    absent = unrecorded_contents(old, record)
+    if absent:
+        notes.add(
+            f"{folder} does not record the contents of its {' and '.join(absent)}; they are taken to be those of now,"
+            " and recorded."
+        )
     store = ScoreStore(folder)
     _admit_new_prompts(store, old, record, notes)
     if store.torn:

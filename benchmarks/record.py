@@ -25,6 +25,7 @@ RECORD_FILE = "run.json"
 SCHEMA = 1
 DRAWN = "images"
 DRAWN_BY = ("sampler", "precision")
+CONTENTS = {"weights": "model", "base_contents": "base model"}
 
 Record = dict[str, Any]
 
@@ -120,12 +121,16 @@ def amend_record(old: Record, new: Record) -> Record:
 
 
 def refuse_other_run(folder: Path, old: Record, new: Record) -> None:
-    """UsageError if a folder's results were made by another model, suite, sampler, precision or source of images."""
+    """UsageError if a folder's results were made by another model, suite, sampler, precision or source of images.
+
+    A model is known by the contents of what it is made from, so one that has moved is the same.
+    """
     differences = [
         f"its {what} is {_brief(theirs)}, and this run's is {_brief(ours)}"
         for (what, theirs), ours in zip(_identity(old).items(), _identity(new).values(), strict=True)
         if theirs != ours
     ]
+    differences += _other_model(old, new)
     there, here = precision_of(old), precision_of(new)
     known = there is not None and here is not None and there != here
     if known:
@@ -137,6 +142,11 @@ def refuse_other_run(folder: Path, old: Record, new: Record) -> None:
             f" {f'Go on in that precision with --dtype {asked}, choose' if known else 'Choose'} another --output, or"
             " delete that folder first."
         )
+
+
+def unrecorded_contents(old: Record, new: Record) -> list[str]:
+    """What an older record does not know of its model and a newer one does."""
+    return [CONTENTS[name] for name in _contents(new) if name not in _contents(old)]
 
 
 def rescored_rewards(old: Record, new: Record) -> dict[str, str]:
@@ -164,9 +174,31 @@ def _identity(record: Record) -> dict[str, Any]:
         "name": record["run"],
         "suite": f"{record['suite']['name']} ({record['suite']['sha256'][:12]})",
         "folder of images": record["images"],
-        "model": record.get("model"),
         "sampler": settings_of(record),
     }
+
+
+def _other_model(old: Record, new: Record) -> list[str]:
+    there, here = _contents(old), _contents(new)
+    if not there.keys() & here.keys() and _without_contents(old) != _without_contents(new):
+        return [f"its model is {_brief(old.get('model'))}, and this run's is {_brief(new.get('model'))}"]
+    return [
+        f"its {CONTENTS[name]} had other contents ({theirs} there, {here[name]} here)"
+        for name, theirs in there.items()
+        if here.get(name, theirs) != theirs
+    ]
+
+
+def _contents(record: Record) -> dict[str, str]:
+    """What is known of a model by its contents; an earlier version took names and sizes of the files ("files:")."""
+    model = record.get("model")
+    known = {name: model.get(name) for name in CONTENTS} if isinstance(model, dict) else {}
+    return {name: text for name, text in known.items() if isinstance(text, str) and not text.startswith("files:")}
+
+
+def _without_contents(record: Record) -> Any:
+    model = record.get("model")
+    return {name: model[name] for name in model if name not in CONTENTS} if isinstance(model, dict) else model
 
 
 def _brief(value: Any) -> str:

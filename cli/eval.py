@@ -17,6 +17,7 @@ from cli.model import Choice, choose_model, describe_sampler, load_choice
 from cli.options import (
     DEFAULT_MODEL,
     AsJson,
+    BaseOfRun,
     DataFolder,
     DrawingDtype,
     JudgeTexts,
@@ -61,6 +62,7 @@ RESULTS = Path("runs/eval")
 def evaluate(
     suite: Annotated[str, typer.Option("--suite", metavar="NAME|FILE", help="Prompts; see `dgpo suites ls`.")],
     model: ModelName = None,
+    base: BaseOfRun = None,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Score these images in place of a model's.")
     ] = None,
@@ -107,17 +109,19 @@ def evaluate(
     if images is not None:
         made = _Source.of_folder(images, chosen, seeds)
     else:
-        made = _Source.of_model(choose_model(model if speaks else model or DEFAULT_MODEL), sampling, dtype, seeds or 1)
+        choice = choose_model(model if speaks else model or DEFAULT_MODEL, base)
+        made = _Source.of_model(choice, sampling, dtype, seeds or 1)
     if launching:
         raise typer.Exit(launch(num_processes))
-    folder = output or RESULTS / f"{chosen.name}-{made.name}"
+    place = output or RESULTS / f"{chosen.name}-{made.name}"
+    folder = place.absolute()  # a reward may change the working directory
     pool = ScoringPool(specs, workers, deadline_s=reward_seconds)
     if peers is not None and not _leads(peers):
         _assist(chosen, made, folder, pool, peers)
         return
     summary = _run(chosen, made, folder, pool, peers)
     _tell_overlap(folder)
-    show_summary(summary, chosen, as_json=as_json)
+    show_summary(replace(summary, folder=place), chosen, as_json=as_json)
     if summary.failed > max_failed:
         say(f"{summary.failed} of {summary.images} images could not be scored, and --max-failed is {max_failed}")
         raise typer.Exit(SOME_FAILED)
@@ -250,13 +254,17 @@ class _Source:
         return cls(images.resolve().name, found if seeds is None else range(seeds), images=images)
 
     def load(
-        self, tell: Callable[[str], None] = lambda _: None
+        self, tell: Callable[[str], None] | None = None
     ) -> tuple[Draw | None, tuple[str, ...] | None, dict[str, Any]]:
-        """The drawing function (None for a folder), what the model was trained on, and facts of model and sampler."""
+        """The drawing function (None for a folder), what the model was trained on, and facts of model and sampler.
+
+        Only the one of several processes that speaks (`tell`) has to know what there is to record.
+        """
         if self.choice is None:
             return None, None, {}
-        loaded = load_choice(self.choice, self.sampling, self.dtype)
-        tell(f"precision: {loaded.precision}")
+        loaded = load_choice(self.choice, self.sampling, self.dtype, recorded=tell is not None)
+        if tell is not None:
+            tell(f"precision: {loaded.precision}")
         facts = {"model": dict(loaded.facts), "sampler": dict(loaded.sampler), "precision": asdict(loaded.precision)}
         return loaded.draw, loaded.trained_on, facts
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.options import DEFAULT_MODEL
+from cli.run_origin import check_base, find_trained_on, finding_base
 from cli.screen import say
 from dgpo.contents import model_contents
 from dgpo.models.find import expand, find_model
@@ -34,12 +34,16 @@ UNTRAINED = 0
 
 @dataclass(frozen=True)
 class Choice:
-    """A model that was named but not loaded; `run` is the folder of the training run that made it, if one did."""
+    """A model that was named but not loaded; `run` is the folder of the training run that made it, if one did.
+
+    `base` is where --base says that the run's base model is now.
+    """
 
     name: str
     text: str
     run: Path | None = None
     step: int | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,27 @@ class LoadedModel:
         return self.make_images([(cell.prompt, cell.seed) for cell in cells])
 
 
-def choose_model(text: str | None) -> Choice:
+def choose_model(text: str | None, base: str | None = None) -> Choice:
     """Which model `text` names; without one the embedded model, which is said.
 
     RUN_DIR is a run's last sound checkpoint, RUN_DIR@STEP that of an iteration, RUN_DIR@0 the model it began with.
 
+    Args:
+        base: where a run's base model is now.
+
     Raises:
-        UsageError: a folder that holds no model, or a run without that checkpoint.
+        UsageError: a folder that holds no model, a run without that checkpoint, or a `base` for what is no run.
     """
+    choice = _choose(text)
+    if base is None:
+        return choice
+    if choice.run is None:
+        raise UsageError(f"--base says where the base model of a run is, and {choice.text} is no run folder.")
+    find_model(base)
+    return replace(choice, base=base)
+
+
+def _choose(text: str | None) -> Choice:
     if text is None:
         say(f"no --model was given, so this is the embedded model ({DEFAULT_MODEL})")
         text = DEFAULT_MODEL
@@ -91,11 +108,19 @@ def choose_model(text: str | None) -> Choice:
     return Choice(expand(text).resolve().name, text)
 
 
-def load_choice(choice: Choice, sampling: Mapping[str, Any] | None = None, dtype: Wanted = "auto") -> LoadedModel:
+def load_choice(
+    choice: Choice, sampling: Mapping[str, Any] | None = None, dtype: Wanted = "auto", *, recorded: bool = True
+) -> LoadedModel:
     """Load it on the best device; `sampling` changes settings of the sampler it is evaluated with.
 
     A base model is drawn from as its recipe says, in the precision that fits the machine; what a run made as that run
     was evaluated, in the precision it was trained in. `dtype` names another.
+
+    Args:
+        recorded: False for one of several processes whose main one checks and records what the model is made from.
+
+    Raises:
+        UsageError: among others, a run whose base model is not what it was trained on.
     """
     from dgpo.precision import examine, settle
     from dgpo.run import read_config
@@ -103,10 +128,10 @@ def load_choice(choice: Choice, sampling: Mapping[str, Any] | None = None, dtype
     hush_loading()
     machine = examine(pick_device())
     if choice.run is None:
-        return _load_base(choice, sampling or {}, settle(dtype, machine))
+        return _load_base(choice, sampling or {}, settle(dtype, machine), recorded=recorded)
     trained_in = read_config(choice.run).training.dtype
     settled = settle(dtype, machine, earlier=trained_in, since=f"as {choice.run} was trained")
-    return _load_trained(choice, choice.run, sampling or {}, settled)
+    return _load_trained(choice, choice.run, sampling or {}, settled, recorded=recorded)
 
 
 def describe_run_model(run: Path, base: str, step: int) -> dict[str, Any]:
@@ -139,37 +164,42 @@ def _choose_checkpoint(text: str, folder: Path, step: int | None) -> Choice:
     return Choice(f"{name}@{step}", text, folder, step_of(find_checkpoint(folder, step)))
 
 
-def _load_base(choice: Choice, changes: Mapping[str, Any], settled: Settled) -> LoadedModel:
+def _load_base(choice: Choice, changes: Mapping[str, Any], settled: Settled, *, recorded: bool) -> LoadedModel:
     from dgpo.config import load_config
     from dgpo.load import load_drawer, load_policy
 
     other = load_drawer(choice.text, changes, pick_device(), precision=settled.dtype)
     if other is not None:
-        return LoadedModel(choice.name, _base_facts(choice), other.sampler, settled, None, other.draw)
+        return LoadedModel(choice.name, _base_facts(choice, recorded), other.sampler, settled, None, other.draw)
     recipe = load_config(BASE_RECIPES.get(choice.text, OTHER_RECIPE)).in_precision(settled.dtype)
     config = _evaluated(recipe, changes)
     policy = load_policy(choice.text, config, pick_device())
-    return _drawn_by(policy, config.sampling, choice.name, _base_facts(choice), settled, None)
+    return _drawn_by(policy, config.sampling, choice.name, _base_facts(choice, recorded), settled, None)
 
 
-def _base_facts(choice: Choice) -> dict[str, Any]:
-    return {"base": choice.text, "weights": model_contents(choice.text)}
+def _base_facts(choice: Choice, recorded: bool) -> dict[str, Any]:
+    place = find_model(choice.text)
+    name = str(place.absolute()) if isinstance(place, Path) and choice.text != DEFAULT_MODEL else choice.text
+    return {"base": name, "weights": model_contents(choice.text) if recorded else None}
 
 
-def _load_trained(choice: Choice, run: Path, changes: Mapping[str, Any], settled: Settled) -> LoadedModel:
+def _load_trained(
+    choice: Choice, run: Path, changes: Mapping[str, Any], settled: Settled, *, recorded: bool
+) -> LoadedModel:
     from dgpo.checkpoint import MANIFEST
     from dgpo.load import load_policy, load_trained
     from dgpo.run import read_config
 
-    if choice.step == UNTRAINED:
-        config = read_config(run).in_precision(settled.dtype)
-        policy = load_policy(config.model, config, pick_device())
-        trained_on, weights = None, model_contents(config.model)
-    else:
-        policy, config, checkpoint = load_trained(run, choice.step, pick_device(), precision=settled.dtype)
-        trained_on = _trained_on(run, config)
-        weights = f"manifest:{sha256(checkpoint / MANIFEST)}"
-    facts = {**describe_run_model(run, config.model, choice.step or UNTRAINED), "weights": weights}
+    config, step = read_config(run).in_precision(settled.dtype), choice.step or UNTRAINED
+    with finding_base(run, config, choice.base) as base:
+        if step == UNTRAINED:
+            policy, weights = load_policy(base, config, pick_device()), None
+        else:
+            policy, _, checkpoint = load_trained(run, step, pick_device(), precision=settled.dtype, base=base)
+            weights = f"manifest:{sha256(checkpoint / MANIFEST)}"
+    contents = check_base(run, base, choice.base) if recorded else None
+    trained_on = find_trained_on(run, config) if recorded and step != UNTRAINED else None
+    facts = {**describe_run_model(run, base, step), "base_contents": contents, "weights": weights or contents}
     return _drawn_by(policy, _evaluated(config, changes).sampling, choice.name, facts, settled, trained_on)
 
 
@@ -191,13 +221,6 @@ def _drawn_by(
 def describe_sampler(policy: Policy, sampling: Sampling) -> dict[str, Any]:
     """How images come about besides the weights: two results are compared where it is the same."""
     return {**sampling.model_dump(mode="json"), "dtype": policy.precision}
-
-
-def _trained_on(run: Path, config: Config) -> tuple[str, ...]:
-    """Reward keys of a run, as it recorded them; what its rewards were made from need not be here any more."""
-    path = run / "run.json"
-    recorded = json.loads(path.read_text()).get("reward_provenance") if path.is_file() else None
-    return tuple(recorded) if recorded else tuple(spec.key for spec in config.reward_specs)
 
 
 def _evaluated(config: Config, changes: Mapping[str, Any]) -> Config:

@@ -18,6 +18,10 @@ ModelName = Annotated[
         help="tiny (embedded, the default), a diffusers folder or hub id, or RUN_DIR[@STEP].",
     ),
 ]
+BaseOfRun = Annotated[
+    str | None,
+    typer.Option("--base", metavar="DIR", help="Where the base model of the run is now, if it has moved."),
+]
 _SPEC = "NAME, NAME@VERSION, NAME[option=value], path/to/file.py:Class or http://host:port/NAME (`dgpo serve`)"
 JudgeTexts = Annotated[
     list[str] | None,

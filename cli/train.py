@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +25,7 @@ from cli.training_prompts import (
     find_evaluation_suite,
     find_training_prompts,
 )
+from cli.trust import check_trust
 from rewards.errors import UsageError
 from rewards.files import check_writable
 
@@ -71,10 +72,17 @@ def train(
     num_processes: Annotated[int, typer.Option(min=1, help="Processes (GPUs, or CPU cores) on this machine.")] = 1,
     data: DataFolder = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run in the output folder and start over.")] = False,
+    trust_run: Annotated[
+        bool,
+        typer.Option(
+            "--trust-run", help="Use Python files and servers that only the --recipe names (somebody's run?)."
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
 ) -> None:
     """Train a model on groups of its own images, scored by rewards."""
     from dgpo.config import load_config
+    from dgpo.settings import parse_setting
 
     overrides = {
         "rewards": reward,
@@ -92,8 +100,11 @@ def train(
     if recipe is None:
         given.update(_fitting_evaluation(model, reward))
     config = load_config(recipe or _default_recipe(model, reward), given, set_ or [])
+    trusted = check_trust(
+        config, [given, [parse_setting(text)[1] for text in set_ or []]], str(recipe), trust=trust_run
+    )
     check_settings(config)
-    folder = output or Path("runs") / _run_name(config)
+    folder = (output or Path("runs") / _run_name(config)).absolute()  # a reward may change the working directory
     check_writable(folder, folder=True)
     if num_processes > 1 and not launched() and not dry_run:
         raise typer.Exit(launch(num_processes))
@@ -106,10 +117,10 @@ def train(
 
         say("training the embedded model `tiny`; --model takes a diffusers folder or hub id of the SD3 family")
         say(notice())
-    _train(config, folder, data, fresh=fresh)
+    _train(config, folder, data, trusted, fresh=fresh)
 
 
-def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> None:
+def _train(config: Config, folder: Path, data: Path | None, trusted: Sequence[str], *, fresh: bool) -> None:
     from cli.model import hush_loading
     from cli.provenance import provenance
     from cli.threads import share_cores
@@ -127,16 +138,23 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
     check_training(config, folder, training, find_evaluation_suite(config, data), fresh=fresh)
     ranks = Ranks()
     if ranks.main:
+        if trusted:
+            say(f"--trust-run: {', '.join(trusted)} will be used, though only the recipe names it")
         check_working(measured_specs(config))
     run = Run(folder)
     with _locked(run, ranks):
         settled = _settle_precision(config, run, ranks, fresh=fresh)
         config = config.in_precision(settled.dtype)
-        facts = {**provenance(sys.argv), "threads": threads, "precision": asdict(settled)}
-        facts = {**facts, "prompts": dict(training.facts)}
-        continues = _begin(run, config, ranks, facts, training.prompts, fresh=fresh)
+        facts = {
+            **provenance(sys.argv),
+            "threads": threads,
+            "precision": asdict(settled),
+            "prompts": dict(training.facts),
+            "trusted": list(trusted),
+        }
         hush_loading()
         policy = load_policy(config.model, config, ranks.device, trainable=True)
+        continues = _begin(run, config, ranks, facts, training.prompts, fresh=fresh)
         with (
             ScoringPool(config.reward_specs, workers=config.workers, deadline_s=config.watch.reward_seconds) as pool,
             _evaluation_pool(config, pool) as evaluation_pool,
@@ -165,8 +183,14 @@ def _train(config: Config, folder: Path, data: Path | None, *, fresh: bool) -> N
                 )
                 raise typer.Exit(GATE_FAILED) from None
     if ranks.main:
-        say(f"trained {config.steps} iterations; see {folder / 'curve.png'} and {folder / 'samples'}")
+        say(_tell_end(trainer.progress.step, config.steps, folder))
         print(folder)
+
+
+def _tell_end(done: int, asked: int, folder: Path) -> str:
+    if done > asked:
+        return f"{folder} has trained {done} iterations already, so there was nothing to do for --steps {asked}"
+    return f"trained {done} iterations; see {folder / 'curve.png'} and {folder / 'samples'}"
 
 
 def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Path | None) -> Any:
@@ -283,30 +307,24 @@ def _settle_precision(config: Config, run: Run, ranks: Ranks, *, fresh: bool) ->
 
 
 def _begin(
-    run: Any, config: Config, ranks: Ranks, facts: dict[str, Any], prompts: Iterable[Prompt], *, fresh: bool
+    run: Run, config: Config, ranks: Ranks, facts: dict[str, Any], prompts: Sequence[Prompt], *, fresh: bool
 ) -> bool:
     """Open the run folder on the main rank; every rank learns whether it continues."""
     from benchmarks.overlap import write_training_prompts
+    from cli.training_facts import describe_training, tell_changes
     from dgpo.plan import describe_passes, planned_passes
+    from dgpo.run import read_facts
 
     continues = None
     if ranks.main:
-        facts = {
-            **facts,
-            "processes": ranks.size,
-            "passes": planned_passes(config),
-            "reward_provenance": _reward_facts(config),
-        }
-        continues = run.begin(config, facts, fresh=fresh)
+        facts = {**facts, **describe_training(config, prompts, processes=ranks.size)}
+        before = {} if fresh else read_facts(run.folder)
+        continues = run.begin(config, facts, fresh=fresh, on_note=say)
         write_training_prompts(run.folder, (prompt.text for prompt in prompts))
         say(f"{'continuing' if continues else 'training'} in {run.folder}; {describe_passes(planned_passes(config))}")
+        for sentence in tell_changes(before, facts) if continues else ():
+            say(sentence)
     return bool(ranks.gather([continues])[0])
-
-
-def _reward_facts(config: Config) -> dict[str, Any]:
-    from rewards.registry import load, provenance_of
-
-    return {spec.key: provenance_of(load(spec)) for spec in config.reward_specs}
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dgpo.guards import Guard, parse_guard
+from dgpo.places import anchor_places
 from dgpo.precision import AUTO, Precision, Wanted
 from dgpo.settings import parse_setting, read_settings
 from rewards.errors import UsageError, suggestion
@@ -289,7 +290,7 @@ def load_config(recipe: str | Path, overrides: Mapping[str, Any] | None = None, 
             name = name.rpartition(".")[0]
         return str(path)
 
-    return check_config(values, source)
+    return anchor_places(check_config(values, source))
 
 
 def check_config(values: Mapping[str, Any], source: str | Callable[[str], str]) -> Config:

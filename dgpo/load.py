@@ -51,15 +51,20 @@ def load_policy(name: str, config: Config, device: torch.device, *, trainable: b
 
 
 def load_trained(
-    folder: Path, step: int | None, device: torch.device, *, precision: Precision | None = None
+    folder: Path,
+    step: int | None,
+    device: torch.device,
+    *,
+    precision: Precision | None = None,
+    base: str | None = None,
 ) -> tuple[Policy, Config, Path]:
     """What a run published at `step` (or last): its base model with the LoRA, or with the trained transformer.
 
-    In the run's own precision, unless another is given.
+    In the run's own precision and on the base that its config names, unless others are given.
     """
     config, checkpoint = read_config(folder), find_checkpoint(folder, step)
     config = config if precision is None else config.in_precision(precision)
-    policy = load_policy(config.model, config, device, trainable=True)
+    policy = load_policy(base or config.model, config, device, trainable=True)
     policy.load_published(read_published(checkpoint, config.training.method))
     return policy, config, checkpoint
 

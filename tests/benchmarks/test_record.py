@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from benchmarks.record import amend_record, domain_of, read_record, refuse_other_run, rescored_rewards
+from benchmarks.record import (
+    amend_record,
+    domain_of,
+    read_record,
+    refuse_other_run,
+    rescored_rewards,
+    unrecorded_contents,
+)
 from rewards.errors import UsageError
 
 RECORD = {
@@ -33,6 +40,47 @@ def test_all_differences_are_told_at_once(tmp_path):
         refuse_other_run(tmp_path, RECORD, {**RECORD, "model": {"name": "m", "lora": "b1"}, "images": "/elsewhere"})
     assert "its folder of images is images, and this run's is /elsewhere" in str(error.value)
     assert 'its model is m, and this run\'s is {"lora": "b1", "name": "m"}' in str(error.value)
+
+
+MODEL = {"base": "/a/sd3", "weights": "contents:1"}
+TRAINED = {"base": "/a/sd3", "run": "/runs/r", "step": 2, "weights": "manifest:1", "base_contents": "contents:1"}
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (MODEL, {**MODEL, "base": "/elsewhere/sd3"}),
+        (TRAINED, {**TRAINED, "base": "/elsewhere/sd3", "run": "/copied/r"}),
+        ({**MODEL, "weights": "files:1"}, MODEL),
+        ({**TRAINED, "base_contents": None}, TRAINED),
+    ],
+)
+def test_a_model_that_has_moved_or_was_never_hashed_is_the_same(tmp_path, there, here):
+    refuse_other_run(tmp_path, {**RECORD, "model": there}, {**RECORD, "model": here})
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "told"),
+    [
+        (
+            MODEL,
+            {**MODEL, "weights": "contents:2"},
+            r"its model had other contents \(contents:1 there, contents:2 here\)",
+        ),
+        (TRAINED, {**TRAINED, "base_contents": "contents:2"}, "its base model had other contents"),
+        (TRAINED, {**TRAINED, "weights": "manifest:2"}, "its model had other contents"),
+        ({**MODEL, "weights": None}, {**MODEL, "base": "/b/sd3"}, "its model is .*/a/sd3.* is .*/b/sd3"),
+    ],
+)
+def test_a_model_with_other_contents_is_another(tmp_path, there, here, told):
+    with pytest.raises(UsageError, match=told):
+        refuse_other_run(tmp_path, {**RECORD, "model": there}, {**RECORD, "model": here})
+
+
+def test_what_an_older_record_does_not_know_is_named():
+    old, new = {**RECORD, "model": {**TRAINED, "base_contents": None}}, {**RECORD, "model": TRAINED}
+    assert unrecorded_contents(old, new) == ["base model"]
+    assert unrecorded_contents(new, new) == unrecorded_contents(RECORD, RECORD) == []
 
 
 def test_a_changed_engine_is_noticed():

@@ -55,6 +55,7 @@ def run_folder(model_folder: Path, tmp_path: Path) -> Path:
     """A run folder with checkpoints of the steps 1 and 2, whose adapters are not zero."""
     from dgpo.checkpoint import Progress, save_checkpoint
     from dgpo.config import load_config
+    from dgpo.contents import model_contents
     from dgpo.load import load_policy
     from dgpo.run import Run
 
@@ -62,7 +63,8 @@ def run_folder(model_folder: Path, tmp_path: Path) -> Path:
     config = load_config("tiny", {**settings, **{f"sampling.{name}": value for name, value in SIZES.items()}})
     run = Run(tmp_path / "trained")
     run.folder.mkdir()
-    run.begin(config, {}, fresh=False)
+    facts = {"contents": {"model": model_contents(config.model)}, "reward_provenance": {"imagestats.edges@1": {}}}
+    run.begin(config, facts, fresh=False)
     policy = load_policy(config.model, config, torch.device("cpu"), trainable=True)
     optimizer = torch.optim.AdamW(policy.parameters)
     generator = torch.Generator().manual_seed(1)
