@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from rewards.card import Card
 from rewards.errors import ScoringError
-from rewards.images import rgb
+from rewards.images import DAMAGE, rgb
 from rewards.prompt import Prompt
 from rewards.score import Score
 from rewards.spec import RewardSpec
@@ -27,7 +27,7 @@ def rgb_pixels(image: Image) -> np.ndarray:
         raise ScoringError(f"the image is empty ({image.width} x {image.height} pixels)")
     try:
         return np.asarray(rgb(image))
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGE as error:
         raise ScoringError(f"the image cannot be decoded: {error}") from error
 
 

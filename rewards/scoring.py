@@ -17,6 +17,7 @@ from PIL.Image import Image
 from rewards.broken import broke_off, place_in, returned_wrong
 from rewards.card import Card
 from rewards.errors import ScoringError, SetupError, UsageError
+from rewards.images import DAMAGE
 from rewards.prompt import Prompt
 from rewards.reward import Reward
 from rewards.score import Score
@@ -24,7 +25,6 @@ from rewards.shown import shown, stable
 
 # What libraries raise when one input is beyond them. Anything else (a TypeError, say) is a mistake in the reward.
 _ENGINE_FAILURES = (ScoringError, RuntimeError, OSError, ValueError, ArithmeticError, MemoryError)
-_BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError)
 # By how much, relative to a bound of at least 1, rounding may carry a score beyond it.
 _ROUNDING = 1e-6
 
@@ -79,7 +79,7 @@ def set_broken_aside(
     for position, image in enumerate(images):
         try:
             image.load()
-        except _BROKEN_IMAGE as error:
+        except DAMAGE as error:
             broken[position] = stable(f"the image cannot be decoded: {error}")
     sound = [position for position in range(len(images)) if position not in broken]
     return broken, [images[position] for position in sound], [prompts[position] for position in sound]

@@ -9,7 +9,7 @@ from typing import Any
 from PIL.Image import Image
 
 from rewards.errors import ScoringError
-from rewards.images import rgb
+from rewards.images import DAMAGE, rgb
 from rewards.prompt import Prompt
 from rewards.score import Score
 
@@ -26,7 +26,7 @@ def encode(image: Image) -> bytes:
         image = image if image.mode in _MODES else rgb(image)
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=_FASTEST, icc_profile=None)
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGE as error:
         raise ScoringError(f"the image cannot be decoded: {error}") from error
     return buffer.getvalue()
 
