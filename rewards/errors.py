@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 
@@ -26,7 +26,17 @@ class SetupError(DgpoError):
 
 
 class WeightsMissing(SetupError):
-    """A reward's published files are not on this machine; `dgpo rewards fetch` gets them."""
+    """A reward's published files are not on this machine; `dgpo rewards fetch` gets them.
+
+    `files` are their names in the reward's layout, `size` in words what there is to fetch, as far as it is known.
+    """
+
+    def __init__(self, message: str, files: Sequence[str] = (), size: str = "") -> None:
+        super().__init__(message)
+        self.files, self.size = tuple(files), size
+
+    def __reduce__(self) -> tuple[type, tuple[str, tuple[str, ...], str]]:
+        return type(self), (str(self), self.files, self.size)
 
 
 class ScoringError(DgpoError):

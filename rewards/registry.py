@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rewards.address import is_address
 from rewards.card import Card
 from rewards.cards import BUNDLES, CARDS
-from rewards.errors import SetupError, UsageError, WeightsMissing, suggestion
+from rewards.errors import SetupError, UsageError, suggestion
+from rewards.missing import tell_missing
 
 if TYPE_CHECKING:
     from rewards.plugins import Broken, Installed
@@ -112,21 +113,19 @@ def check_buildable(specs: "Iterable[RewardSpec]") -> None:
     """Build each reward once, so that what is missing is said before anything is drawn, and all of it at once.
 
     Raises:
-        SetupError: one line for each reward that cannot be built, and one command that fetches for all of them.
+        SetupError: a line for each reward that cannot be built, one command that fetches for all of them, and what
+            works without.
     """
-    lines, to_fetch = [], []
+    problems: dict[RewardSpec, SetupError] = {}
+    working = []
     for spec in specs:
         try:
             load(spec)
+            working.append(spec)
         except SetupError as error:
-            sentence = str(error)
-            lines.append(sentence if sentence.startswith(spec.key) else f"{spec.key}: {sentence}")
-            if isinstance(error, WeightsMissing):
-                to_fetch.append(spec.name)
-    if len(to_fetch) > 1:
-        lines.append(f"All that is published for them: dgpo rewards fetch {' '.join(dict.fromkeys(to_fetch))}")
-    if lines:
-        raise SetupError("These rewards cannot be built here:\n" + "\n".join(lines))
+            problems[spec] = error
+    if problems:
+        raise SetupError(tell_missing(problems, working, cards()))
 
 
 def check_working(specs: "Iterable[RewardSpec]") -> None:

@@ -7,7 +7,7 @@ are published elsewhere lie in its subfolder dgpo/, in a folder named after thei
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -39,6 +39,7 @@ def locate(card: Card, folder: str | None) -> dict[str, Path]:
         raise SetupError(f"There is no folder {folder}, which --weights gives for {card.name}.{_advise(card, folder)}")
     found: dict[str, Path] = {}
     missing: list[str] = []
+    absent: list[WeightFile] = []
     for file in card.files:
         places = _places(card, file, folder)
         path = next((place for place in places if place.is_file()), None)
@@ -47,9 +48,12 @@ def locate(card: Card, folder: str | None) -> dict[str, Path]:
         elif file.required:
             size = "" if file.size is None else f"{format_size(file.size)}; "
             missing.append(f"{file.path} ({size}looked for {', '.join(map(str, places))})")
+            absent.append(file)
     if missing:
-        kind = WeightsMissing if folder is None else SetupError
-        raise kind(f"{card.key} has no {'; no '.join(missing)}.{_advise(card, folder)}")
+        message = f"{card.key} has no {'; no '.join(missing)}.{_advise(card, folder)}"
+        if folder is not None:
+            raise SetupError(message)
+        raise WeightsMissing(message, [file.path for file in absent], _size_of(card, absent))
     return found
 
 
@@ -74,8 +78,13 @@ def tell_stand(card: Card) -> str:
     absent = [file for file in card.files if file.required and not _is_cached(file)]
     if not absent:
         return "here"
+    return f"fetch {_size_of(card, absent)}".strip()
+
+
+def _size_of(card: Card, absent: Sequence[WeightFile]) -> str:
+    """What there is to fetch, in words; nothing where nobody has said."""
     known = card.disk_size or sum(file.size or 0 for file in absent)
-    return f"fetch {format_size(known)}" if known else "fetch"
+    return format_size(known) if known else ""
 
 
 def compare(path: Path, file: WeightFile, stated: str = "") -> Comparison:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,11 @@ def test_rewards_of_a_suite_that_are_not_here_are_listed_before_anything_is_draw
     assert result.returncode == 3
     assert not (tmp_path / "runs").exists()
     for name in ("aesthetic", "deqa", "imagereward", "pickscore", "unifiedreward"):
-        assert f"{name}@1 has no " in result.stderr
-    assert "Get it (about 16.4 GB) with: dgpo rewards fetch deqa" in result.stderr
-    assert "dgpo rewards fetch aesthetic deqa imagereward pickscore unifiedreward" in result.stderr
+        assert re.search(
+            rf"^{name}@1 +[0-9.]+ GB +[^ ]+, [^ ]+( and [0-9]+ more files?)?$", result.stderr, re.MULTILINE
+        )
+    assert re.search(r"^deqa@1 +16\.4 GB ", result.stderr, re.MULTILINE)
+    assert str(tmp_path / "cache") not in result.stderr
+    assert (
+        "Get the weights with: dgpo rewards fetch aesthetic deqa imagereward pickscore unifiedreward" in result.stderr
+    )

@@ -302,7 +302,7 @@ def test_wrong_file_is_a_sentence(tmp_path):
 
 
 def test_library_that_is_missing_when_it_is_built_is_a_sentence(file):
-    with pytest.raises(SetupError, match="needy@1: The reward needy@1 needs a_library_that_nobody_has"):
+    with pytest.raises(SetupError, match="needy@1  -         The reward needy@1 needs a_library_that_nobody_has"):
         check_buildable(parse_rewards([f"{file}:Needy"]))
 
 

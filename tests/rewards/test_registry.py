@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -66,9 +67,11 @@ def test_check_buildable_lists_all_that_is_missing(tmp_path):
     with pytest.raises(SetupError) as caught:
         check_buildable(specs)
     lines = str(caught.value).splitlines()
-    assert len(lines) == 3
-    assert f"ocr@1: {absent}: there is no such folder" in lines[1]
-    assert f"ocr-strict@1: {empty}: expected one det model" in lines[2]
+    assert len(lines) == 5
+    assert lines[1].split() == ["reward", "to", "fetch", "what", "is", "missing"]
+    assert re.match(rf"ocr@1 +- +{absent}: there is no such folder", lines[2])
+    assert re.match(rf"ocr-strict@1 +- +{empty}: expected one det model", lines[3])
+    assert lines[4].startswith("To go on without them: --reward 'imagestats.dark@1' --reward 'imagestats.edges@1'")
     check_buildable(specs[2:])
 
 
@@ -78,11 +81,16 @@ def test_what_can_be_fetched_is_one_command(tmp_path, monkeypatch):
     specs = parse_rewards(["pickscore", "aesthetic", "imagereward"], weights=[f"aesthetic={tmp_path}"])
     with pytest.raises(SetupError) as caught:
         check_buildable(specs)
-    _, pickscore, aesthetic, imagereward, command = str(caught.value).splitlines()
-    assert pickscore.startswith("pickscore@1 has no model.safetensors (3.9 GB; looked for ")
-    assert aesthetic.startswith("aesthetic@1")
-    assert "no med_config.json (485 B; " in imagereward
-    assert command == "All that is published for them: dgpo rewards fetch pickscore imagereward"
+    _, _, pickscore, aesthetic, imagereward, command, offline, without = str(caught.value).splitlines()
+    assert re.fullmatch(r"pickscore@1 +3\.9 GB +model\.safetensors, config\.json and 1 more file", pickscore)
+    assert re.match(r"aesthetic@1 +- +aesthetic@1 has no sac", aesthetic)
+    assert re.fullmatch(r"imagereward@1 +1\.8 GB +ImageReward\.pt, med_config\.json and 1 more file", imagereward)
+    assert command == "Get the weights with: dgpo rewards fetch pickscore imagereward"
+    assert "--weights pickscore=DIR" in offline
+    assert without == (
+        "Rewards that need no weights from elsewhere: ocr, ocr-strict, imagestats.dark, imagestats.edges,"
+        " imagestats.colours"
+    )
 
 
 def test_the_table_imports_nothing_heavy():

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rewards.card import WeightFile
-from rewards.errors import SetupError
+from rewards.errors import SetupError, WeightsMissing
 from rewards.registry import find_card
 from rewards.weights import (
     cache_place,
@@ -190,3 +191,8 @@ def test_what_can_be_a_hash():
 
 def test_sizes_are_decimal():
     assert [format_size(size) for size in (0, 999, 999960, 10**9)] == ["0 B", "999 B", "1.0 MB", "1.0 GB"]
+
+
+def test_missing_weights_travel_between_processes_whole():
+    error = pickle.loads(pickle.dumps(WeightsMissing("no such files", ["a.pt", "b.json"], "3.9 GB")))
+    assert (str(error), error.files, error.size, error.exit_code) == ("no such files", ("a.pt", "b.json"), "3.9 GB", 3)
