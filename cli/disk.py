@@ -34,7 +34,7 @@ _REASONS = {
 def explain(error: OSError) -> str | None:
     """The sentence about a file that could not be written or read; None for an error that is not of that kind."""
     reason = _REASONS.get(error.errno or 0)
-    if reason is None:
+    if reason is None or (error.errno == errno.EPIPE and error.filename is None):  # that may be a pipe of our own
         return None
     name = (
         os.fsdecode(error.filename)

@@ -146,6 +146,10 @@ def test_scores_go_on_after_a_full_disk(tmp_path, results, images, monkeypatch):
 def test_an_error_of_another_kind_is_a_bug():
     assert explain(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
     assert explain(OSError("no number")) is None
+    assert explain(BrokenPipeError(errno.EPIPE, "Broken pipe")) is None
+    assert (
+        explain(BrokenPipeError(errno.EPIPE, "Broken pipe", "pipe.csv")) == "pipe.csv: whoever reads from it has gone."
+    )
     assert explain(OSError(errno.ENOSPC, "full")).startswith("a file, or the standard output: there is no space left")
 
 
