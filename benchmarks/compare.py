@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.drawing import drawn_otherwise, precision_of
+from benchmarks.markdown import plain
 from benchmarks.power import detectable_difference, smallest_p
 from benchmarks.record import domain_of
 from benchmarks.results import Results, read_results, shared_rewards
@@ -25,6 +26,7 @@ COLUMNS = (
 )  # fmt: skip
 SIGNIFICANCE = 0.05
 NO_DIFFERENCE = "no difference shown"
+NAMES = 3  # so many of the columns that a person reads hold names from outside
 
 
 def compare(
@@ -95,6 +97,7 @@ def comparison_cells(table: pandas.DataFrame) -> tuple[list[str], list[list[str]
 def render_comparison(table: pandas.DataFrame) -> str:
     """The table as Markdown."""
     head, body = comparison_cells(table)
+    body = [[*map(plain, row[:NAMES]), *row[NAMES:]] for row in body]
     widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
     lines = [head, ["-" * width for width in widths], *body]
     return "\n".join(

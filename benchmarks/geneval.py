@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from benchmarks import paper
+from benchmarks.markdown import plain
 
 TASKS = {
     "single_object": "Single object",
@@ -134,7 +135,7 @@ def render_table(rows: Sequence[TableRow], published: Sequence[TableRow] | None 
     """Markdown: the published rows (the paper's Table 1 if none are given), then `rows`, each marked as what it is."""
     head = ["Model", "Source", "Images", "Failed", "Overall", *TASKS.values()]
     body = [_cells(row, ".2f", empty="-") for row in _all_rows(rows, published)]
-    body = [[cell.replace("|", r"\|") for cell in cells] for cells in body]
+    body = [list(map(plain, cells)) for cells in body]
     rule = ["---", "---", *["---:"] * (len(head) - 2)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, rule, *body])
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.geneval import MEASURED, TASKS, Judged, TableRow, render_table, summarise_geneval, table_csv
+from benchmarks.markdown import plain
 from benchmarks.stats import FEW, estimate_strata
 from benchmarks.store import OK, Row
 from benchmarks.suite import Suite
@@ -164,7 +165,7 @@ def _by_prompt(judged: Sequence[Judged]) -> np.ndarray:
 
 
 def _render(run_name: str, lines: Sequence[TableRow], results: Sequence[GenEvalResult]) -> str:
-    parts = [f"# GenEval: {run_name}\n", render_table(lines)]
+    parts = [f"# GenEval: {plain(run_name)}\n", render_table(lines)]
     for result in results:
         parts += [tell_overall(result) + "\n", _render_tasks(result)]
     return "\n".join(parts)

@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks import paper
 from benchmarks.geneval import PAPER_TABLE, TASKS
 from benchmarks.geneval_results import OFFICIAL, GenEvalResult, table_row, tabulate, tags_of
+from benchmarks.markdown import plain
 from benchmarks.record import DRAWN
 from benchmarks.results import Results, read_results, tell_engine
 from benchmarks.stats import FEW, caveat, estimate
@@ -99,9 +100,9 @@ def render_markdown(table: Table) -> str:
     head = ["Model", *table.heads]
     lines = [head, ["---", *["---:"] * len(table.heads)]]
     lines += [[line.model + line.marks, *line.cells] for line in table.lines]
-    body = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') or '-' for cell in line)} |\n" for line in lines)
-    notes = "".join(f"{mark} {text}".strip() + "\n\n" for mark, text in table.notes)
-    return f"**{table.title}**\n\n{body}\n{notes.rstrip()}\n"
+    body = "".join(f"| {' | '.join(plain(cell) or '-' for cell in line)} |\n" for line in lines)
+    notes = "".join(f"{mark} {plain(text)}".strip() + "\n\n" for mark, text in table.notes)
+    return f"**{plain(table.title)}**\n\n{body}\n{notes.rstrip()}\n"
 
 
 def render_latex(table: Table) -> str:

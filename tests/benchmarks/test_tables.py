@@ -5,6 +5,7 @@ import re
 import pytest
 
 from benchmarks import paper
+from benchmarks.compare import compare, render_comparison
 from benchmarks.geneval import PAPER_TABLE, TASKS
 from benchmarks.suite import Suite, load_suite
 from benchmarks.tables import make_table, render_latex, render_markdown, write_table
@@ -128,3 +129,15 @@ def test_markdown_and_latex_hold_the_same_cells(write_results, tmp_path):
     assert r"my\_run \& co$^{\mathrm{a}}$$^\ddagger$ & -" in latex
     assert latex.isascii()
     assert latex.count("{") == latex.count("}")
+
+
+def test_names_of_runs_are_no_html_and_no_columns(write_results):
+    name = "<img src=x onerror=alert(1)> a|b"
+    folder = write_results(name, {"taste@1": cells([1.0, 2.0, 3.0])}, of=small("signs"), folder="odd")
+    text = render_markdown(make_table([folder]))
+    assert "<img" not in text
+    assert r"| &lt;img src=x onerror=alert(1)&gt; a\|b" in text
+    other = write_results("base", {"taste@1": cells([1.0, 2.5, 3.5])}, of=small("signs"))
+    shown = render_comparison(compare([other, folder]))
+    assert "<img" not in shown
+    assert r"&gt; a\|b |" in shown
