@@ -1,6 +1,8 @@
 """Load a pipeline through diffusers: safetensors only, no code that comes with a model, faults told in a sentence."""
 
-from contextlib import nullcontext
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ FAULTS = (
     ImportError,
     SafetensorError,
 )
+MADE_UP = "newly initialized"
 
 
 def read_index(place: Path | str) -> dict[str, Any]:
@@ -41,17 +44,23 @@ def load_pretrained(family: type[DiffusionPipeline], place: Path | str, **option
     """The pipeline in a local folder or of a hub id.
 
     Raises:
-        SetupError: its files cannot be loaded.
+        SetupError: its files cannot be loaded, or lack weights that its networks have.
     """
     try:
-        with told_of_the_hub(place) if isinstance(place, str) else nullcontext():
-            return family.from_pretrained(place, use_safetensors=True, **options)
+        with told_of_the_hub(place) if isinstance(place, str) else nullcontext(), _overheard() as said:
+            pipeline = family.from_pretrained(place, use_safetensors=True, **options)
     except FAULTS as error:
         line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason is given")
         raise SetupError(
             f"The model {place} ({family.__name__}) could not be loaded: {type(error).__name__}: {line} Only whole "
             "models, saved as safetensors and without code of their own, are taken; copy or download it again."
         ) from error
+    if said:
+        raise SetupError(
+            f"The model {place} ({family.__name__}) lacks weights that its networks have, and they would be random "
+            f"({said[0]}). Its configs and weights do not belong together; copy or download it again."
+        )
+    return pipeline
 
 
 def component_precisions(pipeline: DiffusionPipeline) -> dict[str, str]:
@@ -59,3 +68,29 @@ def component_precisions(pipeline: DiffusionPipeline) -> dict[str, str]:
     names = {str(dtype): name for name, dtype in DTYPES.items()}
     held = {name: str(part.dtype) for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     return {name: names.get(dtype, dtype) for name, dtype in held.items()}
+
+
+@contextmanager
+def _overheard() -> Iterator[list[str]]:
+    """What the libraries only warn of: weights that a file lacks, which they make up."""
+    said: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if MADE_UP in record.getMessage():
+                said.append(" ".join(record.getMessage().split())[:300])
+
+    loggers = [logging.getLogger(name) for name in ("diffusers.models.modeling_utils", "transformers.modeling_utils")]
+    before = [(logger, logger.level, logger.propagate) for logger in loggers]
+    ear = Ear(logging.WARNING)
+    for logger in loggers:
+        logger.addHandler(ear)
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
+    try:
+        yield said
+    finally:
+        for logger, level, propagate in before:
+            logger.removeHandler(ear)
+            logger.setLevel(level)
+            logger.propagate = propagate

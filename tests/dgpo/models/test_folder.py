@@ -124,6 +124,23 @@ def test_whole_folders_pass(folder, tmp_path):
     assert find_model(str(save_unet(tmp_path / "unet"))) == tmp_path / "unet"
 
 
+def drop_a_tensor(component):
+    def change(folder):
+        path = next((folder / component).glob("*.safetensors"))
+        tensors = load_file(path)
+        del tensors[sorted(tensors)[0]]
+        save_file(tensors, path, metadata={"format": "pt"})
+
+    return change
+
+
+@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder"])
+def test_weights_that_are_not_in_the_files_are_never_made_up(folder, component):
+    drop_a_tensor(component)(folder)
+    with pytest.raises(SetupError, match="lacks weights that its networks have, and they would be random"):
+        load(folder)
+
+
 def load(folder):
     return load_model(str(folder), dtype="fp32", device=torch.device("cpu"), text_length=0)
 
@@ -152,4 +169,4 @@ def test_other_families_are_told_in_the_same_way(tmp_path):
     folder = save_unet(tmp_path / "unet")
     write("unet/diffusion_pytorch_model.safetensors", POINTER)(folder)
     with pytest.raises(SetupError, match="git lfs pull"):
-        load_drawer(str(folder), {}, torch.device("cpu"))
+        load_drawer(str(folder), {}, torch.device("cpu"), precision="fp32")
