@@ -32,7 +32,7 @@ from cli.options import (
 from cli.peers import MainGone, Peers, join_peers
 from cli.progress import Progress
 from cli.provenance import provenance
-from cli.screen import format_number, print_json, print_table, say
+from cli.screen import format_number, hear_rewards, print_json, print_table, say
 from cli.suites import find_suite
 from cli.threads import share_cores
 from rewards.errors import UsageError
@@ -100,6 +100,7 @@ def evaluate(
     peers = join_peers()
     chosen = find_suite(suite, data)
     speaks = _leads(peers) and not launching
+    hear_rewards(aloud=speaks)
     if speaks:
         for note in chosen.notes:
             say(note)

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.options import AsJson, JudgeTexts, RewardSeconds, RewardSets, WeightFolders, Workers
-from cli.screen import format_number, print_json, print_table, say
+from cli.screen import format_number, hear_rewards, print_json, print_table, say
 from rewards.errors import UsageError
 from rewards.files import about, is_stream
 from rewards.reward import DEADLINE_S
@@ -66,6 +66,7 @@ def score(
     from rewards.prompt import read_prompts
     from rewards.spec import parse_judges
 
+    hear_rewards()
     sources = [*(images or ()), *(files or ())]
     if not sources:
         raise UsageError("Say which images to score: --images DIR, or image files.")

@@ -1,6 +1,7 @@
 """What is printed: sentences for a person on stderr, the answer (a table or one JSON document) on stdout."""
 
 import json
+import logging
 import math
 import shutil
 import sys
@@ -14,6 +15,23 @@ from rewards.shown import shown
 def say(sentence: str) -> None:
     """A sentence beside the answer, or why there is none."""
     print(f"dgpo: {shown(sentence)}", file=sys.stderr, flush=True)
+
+
+class _Saying(logging.Handler):
+    """Says what is logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def hear_rewards(*, aloud: bool = True) -> None:
+    """Say what rewards have to tell while they score (that a server is waited for, say), or let it be."""
+    logger = logging.getLogger("rewards")
+    for handler in [one for one in logger.handlers if isinstance(one, _Saying)]:
+        logger.removeHandler(handler)
+    if aloud:
+        logger.addHandler(_Saying(logging.WARNING))
+    logger.setLevel(logging.WARNING if aloud else logging.ERROR)
 
 
 def print_json(document: Any) -> None:

@@ -45,13 +45,15 @@ def serve(
     ] = None,
 ) -> None:
     """Serve rewards over HTTP to `--reward http://host:port/NAME`, until Ctrl-C or SIGTERM."""
-    from rewards.serving.auth import read_token, refuse_open_door
+    from rewards.serving.auth import open_to_others, read_token, refuse_open_door
     from rewards.serving.limits import change_limits
     from rewards.spec import parse_judges
 
     limits = change_limits(limit or ())
     token = read_token(token_file)
     refuse_open_door(host, token)
+    if remark := open_to_others(token_file):
+        say(remark)
     specs = parse_judges(reward or (), reward_set or (), weights or ())
     if not specs:
         raise UsageError(

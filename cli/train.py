@@ -15,7 +15,7 @@ import typer
 
 from cli.launch import launch, launched, leave_with_launcher
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
-from cli.screen import format_number, say
+from cli.screen import format_number, hear_rewards, say
 from cli.training_checks import check_settings, check_training, measured_specs
 from cli.training_prompts import (
     asks_for_objects,
@@ -109,6 +109,7 @@ def train(
     if num_processes > 1 and not launched() and not dry_run:
         raise typer.Exit(launch(num_processes))
     leave_with_launcher()
+    hear_rewards(aloud=os.environ.get("RANK", "0") == "0")
     if dry_run:
         _describe(config, folder, data, num_processes, fresh=fresh)
         return

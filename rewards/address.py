@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from rewards.errors import UsageError
+from rewards.secrets import without_secrets
 
 _ADDRESS = re.compile(
     r"(?P<base>https?://[^\s/?#@=]+(?:/[^\s/?#@=\[\]]+)*?)/"
@@ -49,8 +50,8 @@ def split_address(text: str) -> tuple[Address, str | None]:
     match = _ADDRESS.fullmatch(text.strip())
     if match is None:
         raise UsageError(
-            f'"{text}" is no address of a reward; write http://HOST:PORT/NAME, as `dgpo serve` prints it. '
-            "A token goes into DGPO_REWARD_TOKEN, never into the address."
+            f'"{without_secrets(text)}" is no address of a reward; write http://HOST:PORT/NAME, as `dgpo serve` '
+            "prints it. A token goes into DGPO_REWARD_TOKEN, never into the address."
         )
     address = Address(match["base"], match["name"], match["wanted"], match["identity"] or "")
     return address, match["weight"]

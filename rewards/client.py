@@ -15,6 +15,7 @@ from rewards.described import Description, Served, read_served
 from rewards.errors import ScoringError, SetupError, UsageError, suggestion
 from rewards.prompt import Prompt
 from rewards.score import Score
+from rewards.shown import shown
 from rewards.wire import cut, encode, json_bytes, read_scores, write_prompt
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def _refuse_status(base: str, response: Any) -> None:
     if response.status_code == 200:
         return
     try:
-        said = response.json()["error"]
+        said = shown(str(response.json()["error"])[:1000])
     except (ValueError, KeyError, TypeError):
         said = response.text[:200]
     if response.status_code in (401, 403):

@@ -9,6 +9,9 @@ import time
 from typing import Any
 
 from rewards.errors import UsageError, load_extra
+from rewards.replies import Bounds, Reply, Unbounded
+from rewards.secrets import read_secret
+from rewards.shown import shown
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +41,10 @@ class Connection:
         self.base = base
         self.deadline_s = read_deadline() if deadline_s is None else deadline_s
         self._library = load_extra("httpx", "remote")
-        token = os.environ.get(CLIENT_TOKEN)
+        token = read_secret(CLIENT_TOKEN)
         self._client = self._library.Client(
             base_url=base,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {}),
             timeout=self._library.Timeout(self.deadline_s / 2, connect=min(_CONNECT_S, self.deadline_s)),
             limits=self._library.Limits(max_connections=32, keepalive_expiry=30),
             verify=ssl.create_default_context() if base.startswith("https:") else True,
@@ -49,9 +52,10 @@ class Connection:
         )
         self._lock = threading.Lock()
         self._away_since: float | None = None
+        self._told = False
         self._random = random.Random()
 
-    def ask(self, method: str, path: str, patience_s: float | None = None, **rest: Any) -> Any:
+    def ask(self, method: str, path: str, patience_s: float | None = None, **rest: Any) -> Reply:
         """The answer, whatever its status, unless that says that the server is away.
 
         Raises:
@@ -61,37 +65,46 @@ class Connection:
         pause = 0.1
         while True:
             began = time.monotonic()
-            response, reason, wait = self._try(method, path, rest)
+            response, reason, wait = self._try(method, path, patience_s, rest)
             if response is not None:
                 self._is_back()
                 return response
-            left = self._went_away(began) + patience_s - time.monotonic()
+            left = self._went_away(began, reason, patience_s) + patience_s - time.monotonic()
             if left <= 0:
                 raise OutOfReach(f"{reason} (tried for {patience_s:g} s)")
             time.sleep(min(left, max(wait, pause * self._random.uniform(0.5, 1.0))))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    def _try(self, method: str, path: str, rest: dict[str, Any]) -> tuple[Any, str, float]:
+    def _try(self, method: str, path: str, seconds: float, rest: dict[str, Any]) -> tuple[Reply | None, str, float]:
+        bounds = Bounds(seconds)
         try:
-            response = self._client.request(method, path, **rest)
+            with self._client.stream(method, path, **rest) as response:
+                for piece in response.iter_bytes():
+                    bounds.add(piece)
         except self._library.TransportError as error:
-            return None, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 0.0
-        if response.status_code in AWAY:
-            return None, f"HTTP {response.status_code}: {response.text[:200]}", _read_wait(response)
-        return response, "", 0.0
+            return None, shown(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__), 0.0
+        except Unbounded as error:
+            return None, str(error), 0.0
+        reply = Reply(response.status_code, response.headers, bytes(bounds.pieces))
+        if reply.status_code in AWAY:
+            return None, f"HTTP {reply.status_code}: {reply.text[:200]}", _read_wait(reply)
+        return reply, "", 0.0
 
-    def _went_away(self, began: float) -> float:
+    def _went_away(self, began: float, reason: str, patience_s: float) -> float:
         with self._lock:
             if self._away_since is None:
                 self._away_since = began
-                log.info("%s is away; trying again", self.base)
+                self._told = False
+            elif not self._told:  # what is gone at the second try is nothing to speak of
+                self._told = True
+                log.warning("waiting for %s (%s), giving up after %g s", self.base, reason, patience_s)
             return self._away_since
 
     def _is_back(self) -> None:
         with self._lock:
-            if self._away_since is not None:
-                log.info("%s is back after %.1f s", self.base, time.monotonic() - self._away_since)
-            self._away_since = None
+            if self._away_since is not None and self._told:
+                log.warning("%s answers again, after %.1f s", self.base, time.monotonic() - self._away_since)
+            self._away_since, self._told = None, False
 
 
 def read_deadline() -> float:
@@ -108,7 +121,7 @@ def read_deadline() -> float:
     return value
 
 
-def _read_wait(response: Any) -> float:
+def _read_wait(response: Reply) -> float:
     """Retry-After in seconds, where it says so; at most a few, as the deadline runs."""
     text = response.headers.get("retry-after", "")
     return min(float(text), _LONGEST_PAUSE_S) if text.isdecimal() else 0.0

@@ -8,7 +8,6 @@ the same 5xx twice means that the request is at fault. A failure is an error, ne
 import asyncio
 import base64
 import io
-import os
 import random
 import time
 from collections.abc import Coroutine, Sequence
@@ -17,10 +16,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from rewards import replies
 from rewards.errors import ScoringError, SetupError, UsageError, load_extra
 from rewards.images import rgb
 from rewards.judge_prompts import IMAGE_LINE, SYSTEM
 from rewards.judge_reply import Reply
+from rewards.secrets import read_secret, without_secrets
+from rewards.shown import shown
 
 if TYPE_CHECKING:
     import httpx
@@ -79,6 +81,7 @@ class Judge:
         self.answered_by = model  # until the server says more
         self._penalty = True  # whether the server takes the field repetition_penalty
         self._httpx: Any = load_extra("httpx", "remote")
+        self._failures = (self._httpx.TransportError, replies.Unbounded)
 
     def greet(self, patience_s: float = PATIENCE_S) -> None:
         """See that somebody is there, and which model it is.
@@ -97,9 +100,9 @@ class Judge:
             attempt, start = _Attempt(self.pause_s), time.monotonic()
             while True:
                 try:
-                    answer = await client.get("models")
+                    answer = await self._read_all(client, "GET", "models", patience_s)
                     break
-                except self._httpx.TransportError as error:
+                except self._failures as error:
                     pause = attempt.pause()
                     if time.monotonic() - start + pause > patience_s:
                         raise SetupError(
@@ -139,8 +142,10 @@ class Judge:
         while True:
             try:
                 penalty = self._penalty
-                answer = await client.post("chat/completions", json=self._request(picture, question, penalty))
-            except self._httpx.TransportError as error:
+                answer = await self._read_all(
+                    client, "POST", "chat/completions", self.request_s, json=self._request(picture, question, penalty)
+                )
+            except self._failures as error:
                 words = _describe(error)
                 hopeless = False
             else:
@@ -175,7 +180,17 @@ class Judge:
             **({"repetition_penalty": 1.0} if penalty else {}),
         }
 
-    def _read(self, answer: "httpx.Response") -> Reply:
+    async def _read_all(
+        self, client: "httpx.AsyncClient", method: str, path: str, seconds: float, **rest: Any
+    ) -> replies.Reply:
+        """The whole answer, within bounds."""
+        bounds = replies.Bounds(seconds)
+        async with client.stream(method, path, **rest) as answer:
+            async for piece in answer.aiter_bytes():
+                bounds.add(piece)
+        return replies.Reply(answer.status_code, answer.headers, bytes(bounds.pieces))
+
+    def _read(self, answer: replies.Reply) -> Reply:
         try:
             body = answer.json()
             choice = body["choices"][0]
@@ -190,10 +205,10 @@ class Judge:
         return Reply(text, cut=choice.get("finish_reason") == "length")
 
     def _open(self, timeout_s: float) -> "httpx.AsyncClient":
-        key = os.environ.get(KEY)
+        key = read_secret(KEY)
         return self._httpx.AsyncClient(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
             timeout=timeout_s,
             limits=self._httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
         )
@@ -245,7 +260,10 @@ def check_url(url: str) -> str:
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise UsageError(f'judge="{url}" is not the address of a judge; write http://HOST:PORT/v1.')
+        raise UsageError(
+            f'judge="{without_secrets(url)}" is not the address of a judge; write http://HOST:PORT/v1. '
+            f"A key goes into {KEY}."
+        )
     if parts.username or parts.password:
         raise UsageError(f"An address with a password in it would be recorded; put the key into {KEY} instead.")
     return url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
@@ -258,7 +276,7 @@ def encode(image: "Image") -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _list_models(answer: "httpx.Response") -> list[str]:
+def _list_models(answer: replies.Reply) -> list[str]:
     """The names that a server lists; none where it does not list any, which not all do."""
     try:
         return [str(model["id"]) for model in answer.json()["data"]]
@@ -267,7 +285,7 @@ def _list_models(answer: "httpx.Response") -> list[str]:
 
 
 def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return shown(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
 def _excerpt(text: str) -> str:

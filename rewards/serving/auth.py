@@ -2,10 +2,10 @@
 
 import hmac
 import ipaddress
-import os
 from pathlib import Path
 
 from rewards.errors import UsageError
+from rewards.secrets import read_secret
 from rewards.serving.limits import Refusal
 
 SERVER_TOKEN = "DGPO_SERVE_TOKEN"
@@ -20,7 +20,7 @@ def read_token(file: Path | None) -> str | None:
         UsageError: a file that cannot be read, or a token that is easily guessed.
     """
     if file is None:
-        token, place = os.environ.get(SERVER_TOKEN), SERVER_TOKEN
+        token, place = read_secret(SERVER_TOKEN), SERVER_TOKEN
     else:
         try:
             token, place = file.read_text().strip(), str(file)
@@ -31,6 +31,13 @@ def read_token(file: Path | None) -> str | None:
     if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError(f"The token in {place} has to be {SHORTEST} ASCII characters or more. {_MAKE_ONE}")
     return token
+
+
+def open_to_others(file: Path | None) -> str:
+    """A sentence where a token file can be read by others than its owner, else nothing."""
+    if file is None or not file.stat().st_mode & 0o077:
+        return ""
+    return f"{file} can be read by other users of this machine; keep it to yourself: chmod 600 {file}"
 
 
 def refuse_open_door(host: str, token: str | None) -> None:

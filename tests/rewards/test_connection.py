@@ -10,6 +10,7 @@ import pytest
 
 from rewards.connection import Connection, OutOfReach, read_deadline
 from rewards.errors import UsageError
+from rewards.replies import Reply
 
 
 class Scripted(http.server.BaseHTTPRequestHandler):
@@ -138,3 +139,43 @@ def test_the_deadline_is_a_number_of_seconds(monkeypatch):
         monkeypatch.setenv("DGPO_REWARD_DEADLINE_S", text)
         with pytest.raises(UsageError, match="number of seconds"):
             read_deadline()
+
+
+def test_waiting_is_told_when_it_begins_and_when_it_ends(scripted, caplog):
+    base, _ = scripted(503, 503, 503, 200)
+    with caplog.at_level("WARNING", "rewards"):
+        Connection(base, 30.0).ask("GET", "/")
+    first, last = (record.getMessage() for record in caplog.records)
+    assert first == f"waiting for {base} (HTTP 503: {{}}), giving up after 30 s"
+    assert last.startswith(f"{base} answers again, after ")
+
+
+def test_an_answer_that_drips_or_never_ends_is_none():
+    class Dripping(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            piece, pause = (b"x" * 2**20, 0.0) if self.path == "/long" else (b"x", 0.05)
+            try:
+                while True:
+                    self.wfile.write(piece)
+                    time.sleep(pause)
+            except OSError:
+                return
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connection = Connection(f"http://127.0.0.1:{server.server_port}", 1.0)
+        with pytest.raises(OutOfReach, match=r"not complete within 0\.5 s"):
+            connection.ask("GET", "/drip", 0.5)
+        with pytest.raises(OutOfReach, match=r"more than 16777216 bytes|not complete"):
+            connection.ask("GET", "/long", 0.5)
+        server.shutdown()
+
+
+def test_what_a_server_says_cannot_steer_a_terminal():
+    assert Reply(503, {}, b"\x1b[2Jgone").text == "\\x1b[2Jgone"

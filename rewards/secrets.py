@@ -1,0 +1,35 @@
+"""Tokens and keys: read from the environment in one place, sent in a header, and never shown or recorded."""
+
+import os
+from urllib.parse import urlsplit
+
+from rewards.errors import UsageError
+
+
+def read_secret(name: str) -> str | None:
+    """The secret in an environment variable, without the white space that files and shells leave around it.
+
+    Raises:
+        UsageError: it cannot stand in an HTTP header; the sentence does not show it.
+    """
+    text = os.environ.get(name, "").strip()
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise UsageError(
+            f"{name} holds more than a token: a space, a line break or a letter outside ASCII within it. "
+            "Put the token alone into it."
+        )
+    return text or None
+
+
+def without_secrets(url: str) -> str:
+    """An address as it may be shown: without user, password, query and fragment.
+
+    >>> without_secrets("http://me:secret@gpu1:8000/ocr?key=secret")
+    'http://gpu1:8000/ocr'
+    """
+    try:
+        parts = urlsplit(url.strip())
+        place = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "the address"
+    return f"{parts.scheme}://{place}{parts.path}" if "@" not in parts.path else f"{parts.scheme}://..."
