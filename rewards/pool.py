@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from PIL.Image import Image
 
-from rewards.errors import DgpoError
+from rewards.errors import DgpoError, SetupError
 from rewards.prompt import Prompt
 from rewards.registry import load
 from rewards.reward import DEADLINE_S, Reward
@@ -152,7 +152,7 @@ class _Lane(threading.Thread):
             self.worker.kill()
             self.worker.leave()
             if self._closed:
-                raise RuntimeError("the scoring pool was closed before these scores were made")
+                raise SetupError("the scoring pool was closed before these scores were made")
             self.worker = self._start_worker()
 
     def _score(self, task: _Task) -> Scored:

@@ -242,8 +242,9 @@ class Service:
             try:
                 reason = self.engine.warm_up(key)
             except DgpoError as error:
-                self.broken = error
-                self.on_broken()
+                if not self.stopping:
+                    self.broken = error
+                    self.on_broken()
                 return
             if reason:
                 log.warning("%s cannot judge a plain grey picture: %s", key, reason)
