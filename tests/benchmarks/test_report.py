@@ -17,7 +17,7 @@ from benchmarks.report.curves import read_curves, thin
 from benchmarks.report.document import to_json
 from benchmarks.report.tables import comparison_table, decimals, number
 from benchmarks.report.thumbnails import LADDER, Job, plan, shrink, shrink_all
-from benchmarks.stats import estimate
+from benchmarks.stats import FEW_SENTENCE, estimate
 from benchmarks.store import load_scores
 from benchmarks.suite import draw_suite
 from rewards.errors import UsageError
@@ -106,6 +106,12 @@ def test_summary_says_what_the_statistics_say(page, folder):
     assert f"[{number(found.ci_low, '', places)}, {number(found.ci_high, '', places)}]" in page
     assert "1 failed" in page
     assert comparison_table(compare([folder / "base", folder / "run"])) in page
+
+
+def test_few_prompts_are_told_beside_each_interval(page):
+    """Of two rewards two runs and their difference, all over 8 prompts; and once above the means what that means."""
+    assert page.count('<small class="few">8 prompts</small>') == 6
+    assert f"95 % interval. {FEW_SENTENCE}</p>" in page
 
 
 def test_each_cell_has_its_own_thumbnail(page, folder):
