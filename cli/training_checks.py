@@ -6,11 +6,10 @@ be loaded or drawn to be known is left to the training, and files that it would 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rewards.errors import SetupError, UsageError
+from rewards.errors import UsageError
 
 if TYPE_CHECKING:
     from benchmarks.suite import Suite
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 def check_settings(config: Config) -> None:
     """What the settings alone tell; quick, since every process begins with it."""
     check_model(config)
+    check_sizes(config)
     check_precision(config)
     check_rewards(config)
     check_weights_given(config)
@@ -62,6 +62,20 @@ def check_model(config: Config) -> None:
             f"{config.model} is a run, not a base model. To go on with it, give its own command again "
             "(more --steps makes it longer)."
         )
+
+
+def check_sizes(config: Config) -> None:
+    """A model in a local folder is of the family that can be trained, and draws images of these sizes."""
+    from dgpo.models.canvas import canvas_of
+    from dgpo.models.find import find_model
+    from dgpo.models.folder import refuse_other_family
+
+    folder = find_model(config.model)
+    if isinstance(folder, Path):
+        refuse_other_family(folder)
+        canvas = canvas_of(folder)
+        if canvas is not None:
+            canvas.latent_shape(config.sampling.height, config.sampling.width)
 
 
 def check_precision(config: Config) -> None:
@@ -139,23 +153,11 @@ def check_prompts(config: Config, training: TrainingPrompts | None, suite: Suite
 
 
 def check_folder(config: Config, folder: Path, training: TrainingPrompts | None, *, fresh: bool) -> None:
-    """The run folder can be made or written to, nobody is training in it, and it holds no other run.
-
-    Raises:
-        UsageError: something else has its name, or another run has it.
-        SetupError: this user may not write there.
-    """
+    """Nobody is training in the run folder, and it holds no other run."""
     from dgpo.contents import prompts_contents
     from dgpo.precision import AUTO
     from dgpo.run import Run
 
-    place = folder.absolute()
-    while not os.path.lexists(place):
-        place = place.parent
-    if not place.is_dir():
-        raise UsageError(f"{place} is no folder, so no run can be kept in {folder}; choose another --output.")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise SetupError(f"{place} cannot be written to, so no run can be kept in {folder}; choose another --output.")
     run = Run(folder)
     run.refuse_busy()
     if config.training.dtype == AUTO and not fresh and run.precision != AUTO:

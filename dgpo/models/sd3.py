@@ -16,9 +16,9 @@ from torch.func import functional_call
 
 from dgpo.config import Sampling
 from dgpo.models.canvas import Canvas
+from dgpo.models.folder import TRAINABLE, refuse_other_family
 from dgpo.models.pretrained import load_pretrained, read_index
 from dgpo.schedule import build_scheduler
-from rewards.errors import UsageError
 
 ATTENTION_PROJECTIONS = (
     "attn.to_q",
@@ -49,7 +49,7 @@ class Conditioning:
 class SD3:
     """A loaded pipeline as the trainer and the harness see it: encode, predict velocities, decode."""
 
-    FAMILY = StableDiffusion3Pipeline.__name__
+    FAMILY = TRAINABLE
 
     def __init__(self, pipeline: StableDiffusion3Pipeline, text_length: int):
         self.pipeline = pipeline
@@ -71,12 +71,7 @@ class SD3:
             SetupError: its files cannot be loaded.
         """
         index = read_index(path)
-        family = index.get("_class_name")
-        if family != cls.FAMILY:
-            raise UsageError(
-                f"{path} holds a {family}; only models of the Stable Diffusion 3 family can be trained. `dgpo eval` "
-                "and `dgpo sample` draw with any text-to-image pipeline of diffusers."
-            )
+        refuse_other_family(path, index)
         absent = {name: None for name, value in index.items() if value == [None, None]}
         absent = {name: None for name in absent if name in ("text_encoder_3", "tokenizer_3")}
         pipeline = load_pretrained(StableDiffusion3Pipeline, path, dtype=dtype, **absent)

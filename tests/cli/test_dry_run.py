@@ -50,6 +50,12 @@ def break_model(place, model_folder):
     (folder / "vae/config.json").write_text("{")
 
 
+def make_model_of_another_family(place, model_folder):
+    index = shutil.copytree(model_folder, place / "other") / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": "FluxPipeline"}))
+
+
+WHOLE = ("--model", "whole", "--set", "sampling.height=32", "--set", "sampling.width=64")
 BAD = {
     "no reward": (["--set", "rewards=[]"], 2, "Say what to train on"),
     "unknown reward": (["--reward", "orc"], 2, 'Did you mean "ocr"?'),
@@ -69,10 +75,12 @@ BAD = {
     "suite the reward cannot judge": (
         ["--reward", "ocr", "--set", "evaluation.suite=geneval"], 2, "would be evaluated on geneval",
     ),
-    "list that may not be fetched": (["--reward", "ocr", "--model", "whole"], 3, "HF_HUB_OFFLINE is set"),
+    "list that may not be fetched": (["--reward", "ocr", *WHOLE], 3, "HF_HUB_OFFLINE is set"),
     "another run": (["--reward", "ocr", "--output", "run"], 2, "seed is 5 there and 0 here"),
     "folder of something else": (["--reward", "ocr", "--output", "full"], 2, "is not empty and holds no run"),
-    "folder below a file": (["--reward", "ocr", "--output", "own.txt/run"], 2, "own.txt is no folder"),
+    "folder below a file": (["--reward", "ocr", "--output", "own.txt/run"], 3, "own.txt"),
+    "size that the model cannot draw": (["--reward", "ocr", "--set", "sampling.height=36"], 2, "sampling.height is 36"),
+    "model that cannot be trained": (["--reward", "ocr", "--model", "other"], 2, "only models of the Stable"),
 }  # fmt: skip
 
 
@@ -83,6 +91,7 @@ def filled(place, model_folder):
     write(place / "full/notes.txt", "mine")
     (place / "whole").symlink_to(model_folder)
     break_model(place, model_folder)
+    make_model_of_another_family(place, model_folder)
     make_other_run(place)
     return place
 
@@ -111,7 +120,7 @@ def test_folder_in_which_a_training_runs_is_refused_by_both(place):
 def test_files_that_are_not_here_are_named_and_not_fetched(filled, monkeypatch):
     """Settings, cost and geometry need no prompts."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    done = train("--reward", "ocr", "--model", "whole", "--set", "evaluation.suite=ocr", "--set", "evaluation.every=5",
+    done = train("--reward", "ocr", *WHOLE, "--set", "evaluation.suite=ocr", "--set", "evaluation.every=5",
                  "--dry-run")  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert "group_size:" in done.stdout
@@ -126,7 +135,7 @@ def test_files_that_are_not_here_are_named_and_not_fetched(filled, monkeypatch):
 
 def test_own_list_under_a_published_name_is_told_as_ones_own(filled):
     write(filled / "data/ocr_train.txt", 'a sign that says "MINE"\n')
-    done = train("--reward", "ocr", "--model", "whole", "--data", "data", "--dry-run")
+    done = train("--reward", "ocr", *WHOLE, "--data", "data", "--dry-run")
     assert done.exit_code == 0, done.stderr
     assert f"1 prompts from your own file {filled}/data/ocr_train.txt" in done.stderr
     assert "was not checked" in done.stderr
