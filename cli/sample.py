@@ -51,6 +51,7 @@ def sample(
     image = loaded.draw([cell])[0]
     if isinstance(image, str):
         raise SetupError(f"{loaded.name} made no image: {image}. Try another --seed.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     data = io.BytesIO()
     image.save(data, format="PNG")
     replace_file(path, data.getvalue())
