@@ -494,3 +494,31 @@ def test_a_row_that_is_not_of_this_run_is_refused_before_anything_is_drawn(run, 
     with pytest.raises(UsageError, match=f"holds a row of a {what} that this run does not have .*{new}"):
         run(seeds=(0, 1))
     assert run.drawn == 0
+
+
+KILLER = """
+from rewards.card import Card
+from rewards.reward import Reward
+from rewards.score import DEADLY, Score
+
+class Killer(Reward):
+    card = Card(name="killer", version=1, unit="", bounds=(0, 1), higher_is_better=True, summary="as if it had died")
+
+    def score(self, images, prompts):
+        return [Score.failed(f"{DEADLY} (a crash)") for _ in images]
+"""
+
+
+def test_an_image_that_killed_the_scoring_process_is_tried_again_only_without_its_row(run, tmp_path):
+    (tmp_path / "killer.py").write_text(KILLER)
+    rewards = [f"{tmp_path}/killer.py:Killer"]
+    first = run(rewards)
+    images = run.scored
+    assert first.failed == images > 0
+    assert f"{images} scores are missing because scoring the image killed the process" in " ".join(first.notes)
+    again = run(rewards)
+    assert (run.scored, again.failed) == (0, images)
+    scores = run.folder / "scores.csv"
+    scores.write_text("".join(scores.read_text().splitlines(keepends=True)[:-1]))
+    run(rewards)
+    assert run.scored == 1

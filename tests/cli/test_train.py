@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from safetensors.torch import load_file
@@ -353,3 +354,46 @@ def test_guard_ends_a_run_with_4_and_the_same_command_without_it_goes_on(tmp_pat
     assert (tmp_path / "run/prompts.sha256").read_text()
     on = run(folder=tmp_path / "run", steps=4, sets=tuple(sets))
     assert on.returncode == 0, on.stderr
+
+
+HANGS = """
+import time
+from rewards.card import Card
+from rewards.reward import Reward
+from rewards.score import Score
+
+class Hangs(Reward):
+    card = Card(name="hangs", version=1, unit="", bounds=(0, 1), higher_is_better=True, summary="for ever")
+
+    def score(self, images, prompts):
+        print("hanging", flush=True)
+        time.sleep(1e6)
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_second_ctrl_c_ends_a_training_whose_reward_hangs(model_folder, tmp_path, prompt_file, processes):
+    """And the processes that it has started."""
+    (tmp_path / "hangs.py").write_text(HANGS)
+    words = [sys.executable, "-m", "cli.main", "train", "--reward", f"{tmp_path}/hangs.py:Hangs", "--recipe", "tiny"]
+    words += ["--model", str(model_folder), "--prompts", str(prompt_file), "--output", str(tmp_path / "run")]
+    for name, value in {"groups": 1, "group_size": 2, "sampling.height": 32, "sampling.width": 64, "sampling.steps": 2,
+                        "training.dtype": "fp32", "evaluation.every": 0, "watch.canaries": 0}.items():  # fmt: skip
+        words += ["--set", f"{name}={value}"]
+    words += ["--num-processes", str(processes)]
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as process:
+        assert process.stderr is not None
+        told = []
+        while not told or told[-1] != "hanging\n":
+            told.append(process.stderr.readline())
+            assert told[-1], told
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        while "finishing this iteration" not in told[-1]:
+            told.append(process.stderr.readline())
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert psutil.wait_procs(children, timeout=10)[1] == []

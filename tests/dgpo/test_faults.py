@@ -20,6 +20,8 @@ from tests.dgpo.training import digest, small_config, train
 from tests.rewards.served import serving, wait_for
 
 FAULTY = """
+import os
+import time
 from pathlib import Path
 import numpy
 from rewards.card import Card
@@ -36,6 +38,14 @@ class Faulty(Reward):
         fault = switch.read_text() if switch.exists() else ""
         if fault == "dead":
             raise ConnectionError("connection refused")
+        if fault == "exits":
+            raise SystemExit(0)
+        if fault == "nothing":
+            return None
+        if fault == "dies":
+            os._exit(0)
+        if fault == "hangs":
+            time.sleep(1e6)
         if fault == "replaced":
             raise SetupError("The server serves other weights now. Start it as it was.")
         if fault == "unparsable":
@@ -88,7 +98,16 @@ class Bench:
     def mend(self) -> None:
         self.switch.unlink()
 
-    def train(self, after: int | None = None, fault: str = "", pool=ScoringPool, facts=None, **changes):
+    def train(
+        self,
+        after: int | None = None,
+        fault: str = "",
+        pool=ScoringPool,
+        facts=None,
+        workers=0,
+        deadline_s=60.0,
+        **changes,
+    ):
         """The command, given (again); the fault comes after that iteration."""
 
         def on_step(metrics):
@@ -96,7 +115,7 @@ class Bench:
                 self.break_it(fault)
 
         config = self.config(**changes)
-        with pool(config.reward_specs, workers=0) as open_pool:
+        with pool(config.reward_specs, workers=workers, deadline_s=deadline_s) as open_pool:
             parts = {"pool": open_pool, "on_step": on_step, "on_note": self.notes.append}
             return train(config, self.run, facts=facts, **parts)
 
@@ -186,6 +205,27 @@ class TestEveryImageFails:
             "iteration 3: 4 images of 4 could not be scored: faulty@1: the reward returned"
         )
         assert "faulty@1 could not score canary 1" in bench.notes[-1]
+
+
+ALL_FAILED = "4 of 4 images could not be scored in iteration 3, and max_failed is 0. The first reason: faulty@1: "
+MISBEHAVING = {
+    "exits": "Iteration 3: The reward faulty@1 broke off: it called sys.exit(0) (faulty.py, line ",
+    "nothing": "Iteration 3: The reward faulty@1 returned None (NoneType) for ",
+    "dies": f"{ALL_FAILED}the scoring process died ",
+    "hangs": f"{ALL_FAILED}no scores within 5 s (reward_seconds)",
+}
+
+
+class TestMisbehaves:
+    @pytest.mark.parametrize(("fault", "beginning"), MISBEHAVING.items(), ids=MISBEHAVING)
+    def test_stops_saved_and_the_same_command_goes_on(self, bench, peace, fault, beginning):
+        told = bench.stops(after=2, fault=fault, workers=1, deadline_s=5.0)
+        assert told.startswith(beginning)
+        assert "The run is saved; mend the cause" in told
+        assert bench.checkpoints() == [2]
+        bench.mend()
+        bench.train()
+        assert digest(bench.run, STEPS) == peace
 
 
 class TestSomeImagesFail:
