@@ -35,6 +35,7 @@ from benchmarks.store import SCORES_FILE, Row, ScoreStore, holds_scores, read_al
 from benchmarks.suite import Suite
 from benchmarks.summary import Summary, count_failures, summarise, tell_failures, write_summary
 from rewards.errors import UsageError
+from rewards.files import check_shared, sha256
 from rewards.pool import Scored, ScoringPool
 from rewards.registry import load
 from rewards.reward import Reward
@@ -100,10 +101,10 @@ def evaluate(
         if others(peers):
             store = ScoreStore(folder, rank=peers.rank)
             let_others_in()
-            peers.tell(OPENED, "")
+            peers.tell(OPENED, sha256(folder / RECORD_FILE))
         run = _Evaluation(suite, record, store, specs, source, pool, notes)
         total = len(suite.prompts) * len(seeds)
-        for finished in run.work_through(deal(_blocks(suite, seeds, block), peers)):
+        for finished in run.work_through(deal(blocks_of(suite, seeds, block), peers)):
             on_progress(peers.count(finished), total)
         if others(peers):
             run.take_reports(hear_reports(peers, lambda: on_progress(peers.count(0), total)))
@@ -126,10 +127,10 @@ def assist(
     """Do blocks of an evaluation whose main process, with the same arguments, is in `evaluate`."""
     notes = _Notes(lambda _: None)
     source = _choose_source(suite, folder, draw, images, notes)
-    peers.hear(OPENED, lambda: None)
+    check_shared(folder / RECORD_FILE, peers.hear(OPENED, lambda: None))
     with shared(folder):
         run = _Evaluation(suite, read_record(folder), ScoreStore(folder, rank=peers.rank), specs, source, pool, notes)
-        for finished in run.work_through(deal(_blocks(suite, seeds, block), peers)):
+        for finished in run.work_through(deal(blocks_of(suite, seeds, block), peers)):
             peers.count(finished)
         report(peers, run.report())
 
@@ -320,7 +321,7 @@ def _choose_source(suite: Suite, folder: Path, draw: Draw | None, images: Path |
     raise UsageError("An evaluation needs either a model that draws or a folder of images, and not both.")
 
 
-def _blocks(suite: Suite, seeds: Iterable[int], size: int) -> list[list[Cell]]:
+def blocks_of(suite: Suite, seeds: Iterable[int], size: int) -> list[list[Cell]]:
     return [cells[start : start + size] for cells in cells_of(suite, seeds) for start in range(0, len(cells), size)]
 
 

@@ -11,9 +11,9 @@ from cli.compare import compare
 from cli.disk import READER_GONE, explain, give_up_answer, reader_is_gone
 from cli.doctor import doctor
 from cli.eval import evaluate
+from cli.launch import say_last
 from cli.sample import sample
 from cli.score import score
-from cli.screen import say
 from cli.serve import serve
 from cli.train import train
 from dgpo import __version__
@@ -37,14 +37,14 @@ class Commands(TyperGroup):
                 raise typer.Exit(READER_GONE) from None
             if sentence is None:
                 raise
-            say(sentence)
+            say_last(sentence)
             give_up_answer()
             raise typer.Exit(SetupError.exit_code) from None
         except DgpoError as error:
-            say(str(error))
+            say_last(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            say("interrupted; give the same command again to go on")
+            say_last("interrupted; give the same command again to go on")
             raise typer.Exit(INTERRUPTED) from None
 
 

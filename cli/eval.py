@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.geneval import describe_geneval, show_geneval
-from cli.launch import launch, launched, leave_with_launcher
+from cli.launch import has_to_launch, launch, leave_with_launcher
 from cli.model import Choice, choose_model, describe_sampler, load_choice
 from cli.options import (
     DEFAULT_MODEL,
@@ -29,7 +29,7 @@ from cli.options import (
     Workers,
     parse_sampling,
 )
-from cli.peers import MainGone, Peers, join_peers
+from cli.peers import Peers, join_peers
 from cli.progress import Progress
 from cli.provenance import provenance
 from cli.screen import format_number, hear_rewards, print_json, print_table, say
@@ -95,7 +95,7 @@ def evaluate(
     sampling = parse_sampling(sets)
     if images is not None and (sampling or dtype != "auto"):
         raise UsageError("--set and --dtype are for a model that draws; the --images are scored as they are.")
-    launching = num_processes > 1 and not launched()
+    launching = has_to_launch(num_processes)
     leave_with_launcher()
     peers = join_peers()
     chosen = find_suite(suite, data)
@@ -113,7 +113,7 @@ def evaluate(
         choice = choose_model(model if speaks else model or DEFAULT_MODEL, base)
         made = _Source.of_model(choice, sampling, dtype, seeds or 1)
     if launching:
-        raise typer.Exit(launch(num_processes))
+        raise typer.Exit(launch(_as_many_as_blocks(num_processes, chosen, made.seeds)))
     place = output or RESULTS / f"{chosen.name}-{made.name}"
     folder = place.absolute()  # a reward may change the working directory
     pool = ScoringPool(specs, workers, deadline_s=reward_seconds)
@@ -270,6 +270,17 @@ class _Source:
         return loaded.draw, loaded.trained_on, facts
 
 
+def _as_many_as_blocks(processes: int, suite: Suite, seeds: Sequence[int]) -> int:
+    """Not more processes than there are blocks to draw."""
+    from benchmarks.evaluate import BLOCK, blocks_of
+
+    blocks = len(blocks_of(suite, seeds, BLOCK))
+    if processes <= blocks:
+        return processes
+    say(f"images are made {BLOCK} at a time, which gives work to {blocks} of {processes} processes; starting {blocks}")
+    return blocks
+
+
 def _leads(peers: Peers | None) -> bool:
     """Whether this process opens the folder, speaks, and gives the answer."""
     return peers is None or peers.rank == 0
@@ -293,8 +304,6 @@ def _assist(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, pee
                 pool=pool,
                 peers=peers,
             )
-    except MainGone as error:
-        raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 

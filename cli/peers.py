@@ -1,33 +1,27 @@
-"""The processes of one `dgpo eval`, as `--num-processes`, torchrun or `accelerate launch` has started them."""
+"""The processes of one `dgpo eval`, as `--num-processes` or torchrun has started them."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
-from rewards.errors import SetupError
+from cli.screen import say
+from dgpo.processes import PeerLost, Place, meet, take_place
 
 POLL_S = 0.2
 
 
-class MainGone(SetupError):
-    """Nobody answers where the processes meet: the main one has ended, and has said why if it could."""
-
-
 class Peers:
-    """Numbers dealt and words left at MASTER_ADDR; see `benchmarks.shares.Peers`.
+    """Numbers dealt and words left where the processes meet; see `benchmarks.shares.Peers`.
 
     Nothing is sent between processes but these: no collective operation waits here with a deadline, and a process may
     take hours for its blocks while another is done.
     """
 
-    def __init__(self) -> None:
-        import torch.distributed
-
-        store, self.rank, self.size = next(iter(torch.distributed.rendezvous("env://")))
-        self._store: Any = store
+    def __init__(self, place: Place) -> None:
+        self.rank, self.size = place.rank, place.size
+        self._store = meet(place, say)
 
     def take(self) -> int:
         return self._ask(lambda: self._store.add("taken", 1)) - 1
@@ -50,19 +44,21 @@ class Peers:
         try:
             return question()
         except DistError as error:
-            _lament(error)
+            raise PeerLost(
+                f"The main process cannot be reached any more ({error}); what is finished is kept."
+            ) from None
 
 
 def join_peers() -> Peers | None:
-    """The others of this command, once all have come; None for a single process. This process's GPU is chosen."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """The others of this command, once all have come; None for a single process. This process's GPU is chosen.
+
+    More processes than GPUs share them.
+    """
+    place = take_place()
+    if place.size == 1:
         return None
     import torch
 
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    return Peers()
-
-
-def _lament(error: Exception) -> NoReturn:
-    raise MainGone(f"The main process cannot be reached any more ({error}); what is finished is kept.") from None
+        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
+    return Peers(place)

@@ -3,7 +3,9 @@
 import json
 import logging
 import math
+import os
 import shutil
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,6 +34,13 @@ def hear_rewards(*, aloud: bool = True) -> None:
     if aloud:
         logger.addHandler(_Saying(logging.WARNING))
     logger.setLevel(logging.WARNING if aloud else logging.ERROR)
+
+
+def leave_terminal() -> None:
+    """After SIGHUP: what would be written to a terminal that is gone goes nowhere, and is no error."""
+    for number in (sys.stdout.fileno(), sys.stderr.fileno()):
+        if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def print_json(document: Any) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 
 from cli.provenance import available_cores
+from dgpo.processes import find_place
 
 # What torch and its libraries read. Whoever has set one of them has decided already.
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -39,5 +40,4 @@ def decided_threads(environment: Mapping[str, str]) -> int | None:
 
 def _share(environment: Mapping[str, str], cores: int) -> int:
     """The cores of one of the processes that a launcher has started on this machine."""
-    processes = environment.get("LOCAL_WORLD_SIZE", environment.get("WORLD_SIZE", "1"))
-    return cores // max(1, int(processes))
+    return cores // find_place(environment).local_size

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.launch import launch, launched, leave_with_launcher
+from cli.launch import has_to_launch, launch, leave_with_launcher, signals_to_heed
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
-from cli.screen import format_number, hear_rewards, say
-from cli.training_checks import check_settings, check_training, measured_specs
+from cli.screen import format_number, hear_rewards, leave_terminal, say
+from cli.training_checks import check_processes, check_settings, check_training, measured_specs
 from cli.training_prompts import (
     asks_for_objects,
     file_for_evaluation,
@@ -26,8 +26,9 @@ from cli.training_prompts import (
     find_training_prompts,
 )
 from cli.trust import check_trust
+from dgpo.processes import find_place
 from rewards.errors import UsageError
-from rewards.files import check_writable
+from rewards.files import check_shared, check_writable, sha256
 
 if TYPE_CHECKING:
     from cli.progress import Progress
@@ -106,14 +107,16 @@ def train(
     check_settings(config)
     folder = (output or Path("runs") / _run_name(config)).absolute()  # a reward may change the working directory
     check_writable(folder, folder=True)
-    if num_processes > 1 and not launched() and not dry_run:
+    launching, place = has_to_launch(num_processes), find_place()
+    check_processes(config, max(num_processes, place.size))
+    if launching and not dry_run:
         raise typer.Exit(launch(num_processes))
     leave_with_launcher()
-    hear_rewards(aloud=os.environ.get("RANK", "0") == "0")
+    hear_rewards(aloud=place.rank == 0)
     if dry_run:
         _describe(config, folder, data, num_processes, fresh=fresh)
         return
-    if model is None and config.model == DEFAULT_MODEL and os.environ.get("RANK", "0") == "0":
+    if model is None and config.model == DEFAULT_MODEL and place.rank == 0:
         from dgpo.models.tiny.record import notice
 
         say("training the embedded model `tiny`; --model takes a diffusers folder or hub id of the SD3 family")
@@ -137,7 +140,7 @@ def _train(config: Config, folder: Path, data: Path | None, trusted: Sequence[st
     threads = share_cores(config.workers)
     training = find_training_prompts(config, data)
     check_training(config, folder, training, find_evaluation_suite(config, data), fresh=fresh)
-    ranks = Ranks()
+    ranks = Ranks(on_note=say)
     if ranks.main:
         if trusted:
             say(f"--trust-run: {', '.join(trusted)} will be used, though only the recipe names it")
@@ -260,18 +263,21 @@ def _summary(metrics: dict[str, Any]) -> str:
 
 
 def _watch_signals(progress: Progress) -> dict[str, bool]:
-    """The first Ctrl-C (or SIGTERM) asks for a stop after this iteration; the same again ends at once."""
+    """The first Ctrl-C (or SIGTERM, or a closed terminal) asks for a stop after this iteration; the same again ends at
+    once, but for terminals, whose end is told twice."""
     asked = {"stop": False}
     heard: set[int] = set()
 
     def ask(number: int, _frame: Any) -> None:
-        if number in heard:
+        if number == signal.SIGHUP:
+            leave_terminal()
+        elif number in heard:
             raise KeyboardInterrupt
         heard.add(number)
         asked["stop"] = True
         progress.say("finishing this iteration, then saving (Ctrl-C again stops at once, without saving)")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals_to_heed():
         signal.signal(number, ask)
     return asked
 
@@ -310,13 +316,13 @@ def _settle_precision(config: Config, run: Run, ranks: Ranks, *, fresh: bool) ->
 def _begin(
     run: Run, config: Config, ranks: Ranks, facts: dict[str, Any], prompts: Sequence[Prompt], *, fresh: bool
 ) -> bool:
-    """Open the run folder on the main rank; every rank learns whether it continues."""
+    """Open the run folder on the main rank; every rank sees it and learns whether it continues."""
     from benchmarks.overlap import write_training_prompts
     from cli.training_facts import describe_training, tell_changes
     from dgpo.plan import describe_passes, planned_passes
     from dgpo.run import read_facts
 
-    continues = None
+    continues, record = None, ""
     if ranks.main:
         facts = {**facts, **describe_training(config, prompts, processes=ranks.size)}
         before = {} if fresh else read_facts(run.folder)
@@ -325,7 +331,10 @@ def _begin(
         say(f"{'continuing' if continues else 'training'} in {run.folder}; {describe_passes(planned_passes(config))}")
         for sentence in tell_changes(before, facts) if continues else ():
             say(sentence)
-    return bool(ranks.gather([continues])[0])
+        record = sha256(run.folder / "run.json")
+    continues, record = ranks.gather([(continues, record)])[0]
+    check_shared(run.folder / "run.json", record)
+    return bool(continues)
 
 
 @contextmanager

@@ -4,35 +4,51 @@ Images are dealt like cards (image i goes to rank i modulo the number of ranks):
 is padded, and any number of images fits any number of ranks.
 """
 
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed
-from accelerate import PartialState
-from accelerate.utils import gather_object
+
+from dgpo.processes import PeerLost, Place, meet, take_place
+from rewards.errors import SetupError
+
+# The others wait while the main rank evaluates or saves, which may take hours; one that dies is noticed otherwise.
+TIMEOUT = timedelta(days=7)
+
+log = logging.getLogger(__name__)
 
 
 class Ranks:
-    """This process among its peers, as `accelerate launch` (or nobody) started it."""
+    """This process among its peers, as `--num-processes`, torchrun (or nobody) started it."""
 
-    def __init__(self, cpu: bool = False):
-        self.state = PartialState(cpu=cpu or not torch.cuda.is_available())
+    def __init__(self, cpu: bool = False, on_note: Callable[[str], None] = log.warning):
+        self.place = take_place()
+        self.device = torch.device("cpu") if cpu or not torch.cuda.is_available() else _choose_gpu(self.place)
+        if self.size > 1 and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group(
+                "gloo" if self.device.type == "cpu" else "nccl",
+                store=meet(self.place, on_note),
+                rank=self.rank,
+                world_size=self.size,
+                timeout=TIMEOUT,
+                device_id=None if self.device.type == "cpu" else self.device,
+            )
 
     @property
     def rank(self) -> int:
-        return self.state.process_index
+        return self.place.rank
 
     @property
     def size(self) -> int:
-        return self.state.num_processes
+        return self.place.size
 
     @property
     def main(self) -> bool:
-        return self.state.is_main_process
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self.state.device or "cpu")
+        return self.rank == 0
 
     def share(self, count: int) -> list[int]:
         """The numbers below `count` that are this rank's."""
@@ -41,7 +57,8 @@ class Ranks:
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all ranks, on each; in place."""
         if self.size > 1:
-            torch.distributed.all_reduce(tensor)
+            with _together():
+                torch.distributed.all_reduce(tensor)
         return tensor
 
     def sum_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
@@ -53,7 +70,36 @@ class Ranks:
 
     def gather(self, items: list[Any]) -> list[Any]:
         """All ranks' items, rank by rank, on each."""
-        return gather_object(items) if self.size > 1 else items
+        if self.size == 1:
+            return items
+        gathered: list[Any] = [None] * self.size
+        with _together():
+            torch.distributed.all_gather_object(gathered, items)
+        return [item for of_one in gathered for item in of_one]
 
     def wait(self) -> None:
-        self.state.wait_for_everyone()
+        if self.size > 1:
+            with _together():
+                torch.distributed.barrier()
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Where the ranks depend on one another: one that has ended shows here."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise PeerLost(f"Another process of this training cannot be reached any more ({reason}).") from error
+
+
+def _choose_gpu(place: Place) -> torch.device:
+    count = torch.cuda.device_count()
+    if place.local_size > count or place.local_rank >= count:
+        raise SetupError(
+            f"{place.local_size} processes on this machine need a GPU each, and there are {count}. Start {count}"
+            " (--num-processes), or train on CPUs with CUDA_VISIBLE_DEVICES= in the environment."
+        )
+    device = torch.device("cuda", place.local_rank)
+    torch.cuda.set_device(device)
+    return device

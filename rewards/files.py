@@ -3,7 +3,9 @@
 import errno
 import hashlib
 import os
+import socket
 import stat
+import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from rewards.errors import SetupError
+
+# Network disks keep what they know of a folder for up to a minute.
+PATIENCE_S = 60.0
+POLL_S = 0.2
 # What is written for a trial: a block, which a full disk has no more.
 _TRIAL = 4096
 
@@ -108,6 +115,23 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_shared(path: Path, digest: str) -> None:
+    """Wait until this machine sees a file as another process of the same command has written it, by its `sha256`.
+
+    Raises:
+        SetupError: it does not, though a network disk has had time to show it; the two do not share the folder.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while not (path.is_file() and sha256(path) == digest):
+        if time.monotonic() > deadline:
+            raise SetupError(
+                f"{socket.gethostname()} does not see in {path.parent.resolve()} what the main process has written"
+                f" there ({path.name}). All machines of one command need the same folder: give --output one on a disk"
+                " that they share."
+            )
+        time.sleep(POLL_S)
 
 
 def fingerprint(folder: Path, parts: Collection[str] | None = None) -> str:

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -281,6 +282,55 @@ def test_killed_commands_of_one_and_of_two_processes_go_on_in_three_to_the_same_
     assert len(images["whole"]) == 40
     assert images["cut"] == images["whole"]
     assert (tmp_path / "cut/summary.csv").read_bytes() == (tmp_path / "whole/summary.csv").read_bytes()
+
+
+def test_no_more_processes_than_blocks_are_started(program, model_folder, prompt_file, tmp_path):
+    words = ["--suite", str(prompt_file), "--model", str(model_folder), *SETS, "--reward", "imagestats.edges"]
+    done = program("eval", *words, "--workers", "0", "--output", "out", "--num-processes", "8")
+    assert done.returncode == 0, done.stderr
+    assert "gives work to 1 of 8 processes; starting 1" in done.stderr
+    assert len(read(tmp_path / "out/scores.csv")) == 3
+
+
+def test_a_job_that_is_gone_or_half_there_is_told(run, prompt_file, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    done = run("--suite", prompt_file, "--reward", "imagestats", "--num-processes", 2)
+    assert done.exit_code == 3
+    assert "lacks RANK and LOCAL_RANK and MASTER_ADDR and MASTER_PORT. Unset WORLD_SIZE" in done.stderr
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    refused = run("--suite", prompt_file, "--reward", "imagestats", "--num-processes", 2)
+    assert refused.exit_code == 2
+    assert "this is already one of 4" in refused.stderr
+    monkeypatch.setattr("dgpo.processes.PATIENCE_S", 0.5)
+    gone = run("--suite", prompt_file, "--reward", "imagestats")
+    assert gone.exit_code == 3
+    assert "nobody answers there. Unset WORLD_SIZE" in gone.stderr
+
+
+def test_a_machine_that_does_not_see_the_folder_says_so(run, model_folder, prompt_file, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    hurry = "import rewards.files; rewards.files.PATIENCE_S = 1.0; from cli.main import main; main()"
+    words = ["--suite", str(prompt_file), "--model", str(model_folder), *SETS, "--reward", "imagestats.edges"]
+    line = [sys.executable, "-P", "-c", hurry, "eval", *words, "--workers", "0", "--output", "out"]
+    both = []
+    for rank in range(2):
+        place = tmp_path / f"machine-{rank}"
+        place.mkdir()
+        facts = {"RANK": rank, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "WORLD_SIZE": 2, "MASTER_PORT": port}
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+        variables |= {name: str(value) for name, value in facts.items()}
+        both.append(subprocess.Popen(line, cwd=place, env=variables, stderr=subprocess.PIPE, text=True))
+    try:
+        _, told = both[1].communicate(timeout=300)
+    finally:
+        both[0].kill()  # it waits for the other, as it may for hours; torchrun ends it
+        both[0].communicate()
+    assert both[1].returncode == 3, told
+    assert f"{socket.gethostname()} does not see in {tmp_path}/machine-1/out what the main process has written" in told
+    assert "Traceback" not in told
 
 
 def test_interrupted_evaluation_ends_with_130_and_goes_on_to_the_same_scores(program, run, model_folder, tmp_path):

@@ -9,13 +9,20 @@ import threading
 import pytest
 
 from cli.launch import LAUNCHER, leave_with_launcher
-from cli.peers import MainGone, Peers, join_peers
+from cli.peers import Peers, join_peers
+from dgpo.processes import PeerLost, find_place
 
 STORE = """
 import sys, torch.distributed
 store = torch.distributed.TCPStore("127.0.0.1", int(sys.argv[1]), is_master=True, wait_for_workers=False)
 print("open", flush=True)
 sys.stdin.read()
+"""
+
+CAME = """
+import sys, torch.distributed
+store = torch.distributed.TCPStore("127.0.0.1", int(sys.argv[1]), is_master=False, wait_for_workers=False)
+torch.distributed.PrefixStore("dgpo/0", store).set("here/0", "")
 """
 
 
@@ -30,6 +37,7 @@ def meeting_place(monkeypatch):
     )
     assert place.stdout is not None
     assert place.stdout.readline() == "open\n"
+    subprocess.run([sys.executable, "-c", CAME, str(port)], check=True)
     facts = {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     for name, value in {**facts, "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
         monkeypatch.setenv(name, str(value))
@@ -46,7 +54,7 @@ def test_a_single_process_has_no_peers(monkeypatch):
 
 
 def test_numbers_are_dealt_once_and_words_are_heard_until_the_main_process_is_gone(meeting_place):
-    peers, other = join_peers(), Peers()
+    peers, other = join_peers(), Peers(find_place())
     assert peers is not None
     assert (peers.rank, peers.size) == (1, 2)
     assert [peers.take(), other.take(), peers.take()] == [0, 1, 2]
@@ -57,9 +65,9 @@ def test_numbers_are_dealt_once_and_words_are_heard_until_the_main_process_is_go
     assert waited
     meeting_place.kill()
     meeting_place.wait()
-    with pytest.raises(MainGone, match="what is finished is kept"):
+    with pytest.raises(PeerLost, match="what is finished is kept"):
         peers.hear("closed", lambda: None)
-    with pytest.raises(MainGone):
+    with pytest.raises(PeerLost):
         peers.take()
 
 

@@ -24,7 +24,9 @@ def environment(monkeypatch):
     ("processes", "workers", "threads"), [(1, 0, 4), (1, 1, 3), (1, 9, 1), (2, 0, 2), (2, 1, 1), (8, 1, 1)]
 )
 def test_cores_are_dealt_to_processes_and_their_scoring_workers(environment, processes, workers, threads):
-    environment.setenv("LOCAL_WORLD_SIZE", str(processes))
+    facts = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": processes, "MASTER_ADDR": "node0", "MASTER_PORT": 1}
+    for name, value in facts.items():
+        environment.setenv(name, str(value))
     share_cores(workers)
     assert torch.get_num_threads() == threads
 

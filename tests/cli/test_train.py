@@ -3,11 +3,14 @@
 import hashlib
 import json
 import os
+import pty
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -143,13 +146,69 @@ def test_corrupt_checkpoint_is_passed_over_and_said(whole: Path, tmp_path: Path)
     assert same(trained(folder, 4), trained(whole, 4))
 
 
-def test_two_processes_through_the_command_line(whole: Path, tmp_path: Path) -> None:
+def test_two_processes_through_the_command_line(whole: Path, tmp_path: Path, monkeypatch) -> None:
+    """In a container that says of every program that it is the only one of its job."""
+    for name, value in {"WORLD_SIZE": "1", "RANK": "0", "MASTER_ADDR": "gone", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     folder = tmp_path / "run"
     result = run("--num-processes", "2", folder=folder, steps=2)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(folder)
+    assert json.loads((folder / "run.json").read_text())["processes"] == 2
     one, two = trained(whole, 2), trained(folder, 2)
     assert one.keys() == two.keys()
+
+
+def test_a_closed_terminal_saves(tmp_path: Path) -> None:
+    """The kernel sends SIGHUP, and every write to the terminal fails from then on."""
+    folder = tmp_path / "run"
+    ours, theirs = pty.openpty()
+    words = command(folder, steps=1000, sets=(*SMALL, "checkpoint.every=0", "watch.canaries=0"))
+    take = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", take, *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(),
+        start_new_session=True,
+    )
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    metrics = folder / "metrics.jsonl"
+    while not (metrics.exists() and '"reward"' in metrics.read_text()):
+        assert process.poll() is None
+        time.sleep(0.1)
+        with suppress(BlockingIOError):
+            os.read(ours, 65536)
+    os.close(ours)
+    assert process.wait(timeout=200) == 130
+    (saved,) = (folder / "checkpoints").glob("step-*/manifest.json")
+    assert saved.is_file()
+
+
+def test_two_machines_without_a_common_disk_are_told_so(tmp_path: Path) -> None:
+    """Each in a folder of its own, as two machines are."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    hurry = "import rewards.files; rewards.files.PATIENCE_S = 1.0; from cli.main import main; main()"
+    words = [sys.executable, "-P", "-c", hurry, *command(Path("run"))[3:]]
+    both = []
+    for rank in range(2):
+        facts = {"RANK": rank, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "WORLD_SIZE": 2, "MASTER_PORT": port}
+        variables = {**environment(), **{name: str(value) for name, value in facts.items()}, "MASTER_ADDR": "127.0.0.1"}
+        variables["PYTHONPATH"] = str(Path(__file__).parents[2])
+        (tmp_path / f"machine-{rank}").mkdir()
+        place = tmp_path / f"machine-{rank}"
+        both.append(subprocess.Popen(words, cwd=place, env=variables, stderr=subprocess.PIPE, text=True))
+    main, other = (process.communicate(timeout=300)[1] for process in both)
+    assert both[1].returncode == 3, other
+    assert f"{socket.gethostname()} does not see in {tmp_path}/machine-1/run what the main process has written" in other
+    assert "give --output one on a disk that they share" in other
+    assert both[0].returncode == 75, main
+    assert "Another process of this training cannot be reached any more" in main
+    assert "Traceback" not in main + other
 
 
 def test_another_runs_folder_is_refused_and_fresh_starts_over(whole: Path, tmp_path: Path) -> None:
@@ -282,6 +341,8 @@ def test_a_reward_that_fails_is_exit_3_and_once_mended_the_same_command_goes_on(
         (("--set", "group_size=1"), 2, "a group teaches by comparing its images"),
         (("--set", "optimizer.learning_rate=-1"), 2, "greater than 0"),
         (("--prompts", "nothing.txt"), 2, "nothing.txt"),
+        (("--num-processes", "129"), 2, "129 processes for 128 images an iteration"),
+        (("--num-processes", "129", "--dry-run"), 2, "Start at most 128"),
         (("--reward", "imagestats.edges"), 2, "describes images and does not say which are better"),
     ],
 )
