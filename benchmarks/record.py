@@ -58,7 +58,7 @@ def describe_run(
         "rewards": {reward.spec.key: describe_reward(reward) for reward in rewards},
         "finished": False,
     }
-    return json.loads(json.dumps(record, default=str))
+    return json.loads(json.dumps(record, default=str, allow_nan=False))
 
 
 def describe_reward(reward: Reward) -> Record:
@@ -103,7 +103,9 @@ def read_record(folder: Path) -> Record:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    replace_file(folder / RECORD_FILE, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+    replace_file(
+        folder / RECORD_FILE, (json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+    )
 
 
 def amend_record(old: Record, new: Record) -> Record:

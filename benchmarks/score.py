@@ -288,7 +288,7 @@ def _read_file(entries: Sequence[Entry]) -> _File:
 
 
 def _plain(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, indent=2, default=str) + "\n").encode()
+    return (json.dumps(record, indent=2, default=str, allow_nan=False) + "\n").encode()
 
 
 def _read(path: Path) -> bytes:

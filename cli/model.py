@@ -187,20 +187,34 @@ def _load_trained(
     choice: Choice, run: Path, changes: Mapping[str, Any], settled: Settled, *, recorded: bool
 ) -> LoadedModel:
     from dgpo.checkpoint import MANIFEST
-    from dgpo.load import load_policy, load_trained
+    from dgpo.load import check_drawable, load_policy, load_trained
     from dgpo.run import read_config
 
     config, step = read_config(run).in_precision(settled.dtype), choice.step or UNTRAINED
+    sampling = _evaluated(config, changes).sampling
     with finding_base(run, config, choice.base) as base:
+        check_drawable(base, sampling)
         if step == UNTRAINED:
             policy, weights = load_policy(base, config, pick_device()), None
         else:
             policy, _, checkpoint = load_trained(run, step, pick_device(), precision=settled.dtype, base=base)
             weights = f"manifest:{sha256(checkpoint / MANIFEST)}"
+            _tell_whose_weights(checkpoint, config)
     contents = check_base(run, base, choice.base) if recorded else None
     trained_on = find_trained_on(run, config) if recorded and step != UNTRAINED else None
     facts = {**describe_run_model(run, base, step), "base_contents": contents, "weights": weights or contents}
-    return _drawn_by(policy, _evaluated(config, changes).sampling, choice.name, facts, settled, trained_on)
+    return _drawn_by(policy, sampling, choice.name, facts, settled, trained_on)
+
+
+def _tell_whose_weights(checkpoint: Path, config: Config) -> None:
+    """A run that keeps an average publishes it once it has moved; before that, its trained weights as they are."""
+    from dgpo.checkpoint import TRAINED, whose_weights
+
+    if config.averages.evaluation_decay > 0 and whose_weights(checkpoint) == TRAINED:
+        say(
+            f"{checkpoint.name} holds the trained weights as they are: their average first moved at iteration "
+            f"{config.averages.evaluation_every} (averages.evaluation_every)"
+        )
 
 
 def _drawn_by(

@@ -40,8 +40,10 @@ def check_training(
     Raises:
         UsageError, SetupError: the first of what would stop this training.
     """
+    from dgpo.load import check_drawable
     from rewards.registry import check_buildable, load
 
+    check_drawable(config.model, config.sampling, fetch=False)
     specs = measured_specs(config)
     check_buildable(specs)
     check_prompts(config, training, suite, [load(spec) for spec in specs])

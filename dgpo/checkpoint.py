@@ -27,7 +27,8 @@ from rewards.files import about, sha256
 MANIFEST = "manifest.json"
 PROGRESS = "trainer.json"
 # What a checkpoint says of the weights that it publishes.
-PUBLISHED: dict[Who, str] = {"average": "average", "current": "trained"}
+TRAINED = "trained"
+PUBLISHED: dict[Who, str] = {"average": "average", "current": TRAINED}
 LORA_FILE = "pytorch_lora_weights.safetensors"
 STATE_FILES = (PROGRESS, "trainer.safetensors")
 
@@ -69,7 +70,7 @@ def _write(partial: Path, policy: Policy, optimizer: torch.optim.Optimizer, prog
     partial.mkdir(parents=True)
     publish_weights(partial, policy)
     facts = {"step": progress.step, "updates": progress.updates, "published": PUBLISHED[policy.published]}
-    (partial / PROGRESS).write_text(json.dumps(facts))
+    (partial / PROGRESS).write_text(json.dumps(facts, allow_nan=False))
     save_file(_trainer_tensors(policy, optimizer), partial / "trainer.safetensors")
     _share(partial, like=partial / PROGRESS)
     hashes = {str(path.relative_to(partial)): sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()}

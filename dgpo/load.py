@@ -7,14 +7,39 @@ from typing import Any
 import torch
 
 from dgpo.checkpoint import read_published
-from dgpo.config import Config, Training
+from dgpo.config import Config, Sampling, Training
+from dgpo.models.canvas import Canvas
 from dgpo.models.find import find_model
+from dgpo.models.folder import INDEX
 from dgpo.models.pipeline import TextToImage
-from dgpo.models.pretrained import DTYPES, read_index
+from dgpo.models.pretrained import DTYPES, is_here, read_index, read_part
 from dgpo.models.sd3 import SD3
 from dgpo.policy import Policy
 from dgpo.precision import Precision, examine, settle
 from dgpo.run import find_checkpoint, read_config
+from dgpo.schedule import build_scheduler
+
+PARTS = ("transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+
+
+def check_drawable(name: str, sampling: Sampling, *, fetch: bool = True) -> None:
+    """Whether a model of the family that can be trained draws with these settings; small config files are all it reads.
+
+    Without `fetch`, a hub model whose configs are not on this machine is left for later.
+
+    Raises:
+        UsageError: a size that it cannot draw, or a scheduler of its own that the sampler cannot follow.
+        SetupError: as `load_model` does.
+    """
+    place = find_model(name)
+    if not fetch and not all(is_here(place, file) for file in (INDEX, *PARTS)):
+        return
+    if read_index(place).get("_class_name") != SD3.FAMILY:
+        return  # `load_model` says so
+    transformer, autoencoder, scheduler = (read_part(place, file) for file in PARTS)
+    canvas = Canvas.of(transformer, autoencoder)
+    tokens = canvas.tokens(canvas.latent_shape(sampling.height, sampling.width))
+    build_scheduler(sampling.sampler, scheduler, sampling.steps, tokens=tokens)
 
 
 def load_model(name: str, *, dtype: str, device: torch.device, text_length: int) -> SD3:
@@ -46,6 +71,7 @@ def load_policy(name: str, config: Config, device: torch.device, *, trainable: b
     """A model ready to draw, or to train, in `config`'s precision; `auto` is settled for the device."""
     training = config.in_precision(settle(config.training.dtype, examine(device)).dtype).training
     dtype = weights_dtype(training)
+    check_drawable(name, config.sampling)
     model = load_model(name, dtype=dtype, device=device, text_length=config.sampling.text_length)
     return Policy(model, training, seed=config.seed, trainable=trainable)
 

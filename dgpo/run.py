@@ -111,7 +111,9 @@ class Run:
             continues = self._find_start(on_note)
         elif self._holds_a_run():
             self._release(config, contents)
-        replace_file(self.folder / "run.json", (json.dumps(dict(provenance), indent=2) + "\n").encode())
+        replace_file(
+            self.folder / "run.json", (json.dumps(dict(provenance), indent=2, allow_nan=False) + "\n").encode()
+        )
         replace_file(self.folder / "config.yaml", dump_settings(config.model_dump(mode="json")).encode())
         self.checkpoints.mkdir(exist_ok=True)
         return continues

@@ -24,13 +24,13 @@ class Canvas:
 
     @classmethod
     def of(cls, transformer: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> "Canvas":
-        """From the configs of both networks."""
+        """From the configs of both networks; what one leaves out is as diffusers has it."""
         return cls(
-            channels=transformer["in_channels"],
-            cells=transformer["sample_size"],
-            scale=2 ** (len(autoencoder["block_out_channels"]) - 1),
-            patch=transformer["patch_size"],
-            largest=transformer["pos_embed_max_size"],
+            channels=transformer.get("in_channels", 16),
+            cells=transformer.get("sample_size", 128),
+            scale=2 ** (len(autoencoder.get("block_out_channels", (64,))) - 1),
+            patch=transformer.get("patch_size", 2),
+            largest=transformer.get("pos_embed_max_size", 96),
         )
 
     def latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:

@@ -11,20 +11,20 @@ from rewards.errors import SetupError
 INSTEAD = "or give --model a local diffusers folder."
 
 
-def fetch_index(name: str) -> Path:
-    """The `model_index.json` of a hub model, in the local cache, where an earlier one will do: families do not change.
+def fetch_file(name: str, file: str = INDEX) -> Path:
+    """A small file of a hub model, in the local cache, where an earlier one will do: families do not change.
 
     Raises:
         SetupError: the hub is out of reach, refuses, or has no such model.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
-    cached = try_to_load_from_cache(name, INDEX)
+    cached = try_to_load_from_cache(name, file)
     if isinstance(cached, str):
         return Path(cached)
     with told_of_the_hub(name):
-        get_hf_file_metadata(hf_hub_url(name, INDEX))  # asks once; a download asks six times, for half a minute
-        return Path(hf_hub_download(name, INDEX))
+        get_hf_file_metadata(hf_hub_url(name, file))  # asks once; a download asks six times, for half a minute
+        return Path(hf_hub_download(name, file))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
 from dgpo.models.folder import INDEX, read_json
-from dgpo.models.hub import fetch_index, told_of_the_hub
+from dgpo.models.hub import fetch_file, told_of_the_hub
 from rewards.errors import SetupError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -37,7 +37,22 @@ def read_index(place: Path | str) -> dict[str, Any]:
     Raises:
         SetupError: it cannot be had, or is none.
     """
-    return read_json(place / INDEX if isinstance(place, Path) else fetch_index(place))
+    return read_part(place, INDEX)
+
+
+def read_part(place: Path | str, file: str) -> dict[str, Any]:
+    """A JSON file of a model, such as `vae/config.json`; raises as `read_index` does."""
+    path = place / file if isinstance(place, Path) else fetch_file(place, file)
+    if not path.is_file():
+        raise SetupError(f"{path} is missing; copy or download the model again.")
+    return read_json(path)
+
+
+def is_here(place: Path | str, file: str) -> bool:
+    """Whether `read_part` needs no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(place, Path) or isinstance(try_to_load_from_cache(place, file), str)
 
 
 def load_pretrained(family: type[DiffusionPipeline], place: Path | str, **options: Any) -> Any:

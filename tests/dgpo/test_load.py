@@ -1,14 +1,17 @@
 import json
+import math
 import shutil
 
 import huggingface_hub.constants
 import pytest
 import torch
 
-from dgpo.load import load_model, load_trained
+from dgpo.load import check_drawable, load_model, load_policy, load_trained
+from dgpo.models.sd3 import SD3
 from dgpo.sample import draw_images
 from rewards.errors import SetupError, UsageError
 from tests.dgpo.training import PROMPTS, small_config, train
+from tests.dgpo.variants import with_config
 
 
 def load(name):
@@ -60,12 +63,54 @@ def test_what_a_run_published_is_loaded(model_folder, tmp_path, method):
     assert draw_images(load_trained(tmp_path, 1, torch.device("cpu"))[0], cells, config.sampling) != expected
 
 
+def bytes_of(image):
+    assert not isinstance(image, str)
+    return image.tobytes()
+
+
 def test_images_depend_on_prompt_and_seed_alone(make_policy):
     policy, config = make_policy()
     cells = [(prompt, seed) for prompt in PROMPTS[:3] for seed in (0, 1)]
     together = draw_images(policy, cells, config.sampling)
     backwards = draw_images(policy, cells[::-1], config.sampling, micro_batch=4)
-    assert len({image.tobytes() for image in together}) == len(cells)
+    assert len({bytes_of(image) for image in together}) == len(cells)
     for one, other in zip(together, backwards[::-1], strict=True):
-        pixels = (torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).int() for image in (one, other))
+        pixels = (torch.frombuffer(bytearray(bytes_of(image)), dtype=torch.uint8).int() for image in (one, other))
         assert (next(pixels) - next(pixels)).abs().max() <= 1
+
+
+class TestDrawable:
+    """What a model cannot draw is known from its configs, before anything large is read."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_loaded(self, monkeypatch):
+        monkeypatch.setattr(SD3, "from_folder", lambda *a, **b: pytest.fail("was loaded"))
+
+    @pytest.mark.parametrize("changes", [{"sampling.height": 36}, {"sampling.width": 7}, {"sampling.height": 256}])
+    def test_size(self, model_folder, changes):
+        config = small_config(model_folder, changes)
+        with pytest.raises(UsageError, match=r"this model draws multiples of 8 from 8 to \d+ pixels; take "):
+            load_policy(config.model, config, torch.device("cpu"))
+
+    def test_scheduler(self, model_folder, tmp_path):
+        folder = with_config(model_folder, tmp_path / "m", "scheduler", stochastic_sampling=True)
+        config = small_config(folder)
+        with pytest.raises(UsageError, match="sets stochastic_sampling to True, which the sampler dpm"):
+            load_policy(config.model, config, torch.device("cpu"))
+
+    def test_hub_model_is_left_for_later_where_nothing_may_be_fetched(self, model_folder):
+        sampling = small_config(model_folder, {"sampling.height": 36}).sampling
+        check_drawable("nobody/no-such-model", sampling, fetch=False)
+
+
+def test_dynamic_shift_draws_what_the_shift_for_that_size_draws(model_folder, tmp_path):
+    """32 patches: mu = 0.5 + 0.65 (32 - 256) / 3840, a constant shift of e^mu for this size and no other."""
+    mu = 0.5 + 0.65 * (32 - 256) / 3840
+    dynamic = with_config(model_folder, tmp_path / "dynamic", "scheduler", use_dynamic_shifting=True)
+    constant = with_config(model_folder, tmp_path / "constant", "scheduler", shift=math.exp(mu))
+    drawn = []
+    for folder in (dynamic, constant, model_folder):
+        config = small_config(folder, {"sampling.sampler": "dpm++"})
+        policy = load_policy(config.model, config, torch.device("cpu"))
+        drawn.append(draw_images(policy, [(PROMPTS[0], 0)], config.sampling))
+    assert drawn[0] == drawn[1] != drawn[2]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dgpo.load import load_model
-from dgpo.models.hub import fetch_index, told_of_the_hub
+from dgpo.models.hub import fetch_file, told_of_the_hub
 from rewards.errors import SetupError
 from tests.rewards.hub import Hub, Served
 
@@ -67,7 +67,7 @@ def test_model_of_the_hub_is_fetched_and_loaded(hub, model_folder):
     publish(hub, model_folder)
     assert load().transformer.config.sample_size
     hub.down = 503
-    assert fetch_index(NAME).name == "model_index.json"
+    assert fetch_file(NAME).name == "model_index.json"
 
 
 def test_gated_model_names_its_licence_and_the_log_in(hub, monkeypatch):
