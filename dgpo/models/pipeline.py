@@ -12,7 +12,7 @@ drawing from the same generator.
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from torch.overrides import TorchFunctionMode
 
 from dgpo.flow import seeded_generator
 from dgpo.models.pretrained import component_precisions, load_pretrained, read_index
+from dgpo.models.sd3 import finite_rows, not_finite
 from dgpo.precision import describe_parts
-from rewards.errors import UsageError, suggestion
+from rewards.errors import SetupError, UsageError, suggestion
 from rewards.prompt import Prompt
 
 # Our names of sampler settings, as in `dgpo.config.Sampling`, and what diffusers calls them.
@@ -77,11 +78,16 @@ class TextToImage:
 
     @torch.no_grad()
     def draw(self, cells: Sequence[tuple[Prompt, int]], micro_batch: int = 4) -> list[Image.Image | str]:
-        """One image a (prompt, seed), or the reason why there is none: blackened by the model's own safety checker."""
+        """One image a (prompt, seed), or the reason why there is none: not finite, or blackened by a safety checker.
+
+        Raises:
+            UsageError: the pipeline cannot draw the size that was asked for, or draws another one.
+            SetupError: the pipeline does not show its numbers before they are colours.
+        """
         images: list[Image.Image | str] = []
         for start in range(0, len(cells), micro_batch):
             chosen = cells[start : start + micro_batch]
-            with _FullPrecisionNoise():
+            with _FullPrecisionNoise(), _RawPixels(self.pipeline) as raw:
                 drawn = self.pipeline(
                     prompt=[prompt.text for prompt, _ in chosen],
                     generator=[seeded_generator("image", prompt.id, seed) for prompt, seed in chosen],
@@ -89,8 +95,22 @@ class TextToImage:
                     **self._given(len(chosen)),
                 )
             blackened = getattr(drawn, "nsfw_content_detected", None) or [False] * len(chosen)
-            images += [WITHHELD if black else image for image, black in zip(drawn.images, blackened, strict=True)]
+            for image, black, sound in zip(drawn.images, blackened, raw.finite_of(len(chosen)), strict=True):
+                self._refuse_other_size(image)
+                reason = WITHHELD if black else not_finite("pixels", self.pipeline.dtype)
+                images.append(image if sound and not black else reason)
         return images
+
+    def _refuse_other_size(self, image: Image.Image) -> None:
+        """Some pipelines round a size in silence, and the record would tell of another."""
+        asked = {"width": self.arguments.get("width"), "height": self.arguments.get("height")}
+        drawn = dict(zip(asked, image.size, strict=True))
+        for name, pixels in asked.items():
+            if pixels is not None and pixels != drawn[name]:
+                raise UsageError(
+                    f"{type(self.pipeline).__name__} draws {drawn[name]} pixels where sampling.{name} is {pixels}: it "
+                    f"rounds sizes. Give --set sampling.{name}={drawn[name]}."
+                )
 
     def _given(self, batch: int) -> dict[str, Any]:
         """The arguments of one call; a text besides the prompt is wanted once an image."""
@@ -98,6 +118,65 @@ class TextToImage:
             name: [value] * batch if name.startswith("negative_prompt") and isinstance(value, str) else value
             for name, value in self.arguments.items()
         }
+
+
+class _RawPixels:
+    """Looks at what a pipeline decodes before it becomes colours, which NaN and infinities do without a word.
+
+    Every pipeline of diffusers hands its pixels to an image processor, or to its own `numpy_to_pil`; those of pipelines
+    within it are watched too. What is finite passes as it is. Sizes that a pipeline refuses are told as wrong use.
+    """
+
+    def __init__(self, pipeline: diffusers.DiffusionPipeline) -> None:
+        self.family = type(pipeline).__name__
+        inner = [part for part in vars(pipeline).values() if isinstance(part, diffusers.DiffusionPipeline)]
+        self.watched: list[tuple[Any, str]] = []
+        for one in (pipeline, *inner):
+            processor = getattr(one, "image_processor", None)
+            self.watched.append((one, "numpy_to_pil"))
+            if hasattr(processor, "postprocess"):
+                self.watched.append((processor, "postprocess"))
+        self.checked = [one for one in (pipeline, *inner) if hasattr(one, "check_inputs")]
+        self.finite: list[bool] = []
+
+    def __enter__(self) -> "_RawPixels":
+        for owner, name in self.watched:
+            vars(owner)[name] = self._looking(getattr(owner, name))
+        for pipeline in self.checked:
+            vars(pipeline)["check_inputs"] = self._telling(pipeline.check_inputs)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for owner, name in [*self.watched, *((one, "check_inputs") for one in self.checked)]:
+            del vars(owner)[name]
+
+    def finite_of(self, images: int) -> list[bool]:
+        """For each image of the call whether all its numbers existed."""
+        if len(self.finite) != images:
+            raise SetupError(
+                f"{self.family} does not show its pixels before they are colours, so that an image that failed could "
+                "not be told from a black one; it cannot be drawn from here."
+            )
+        return self.finite
+
+    def _looking(self, convert: Callable[..., Any]) -> Callable[..., Any]:
+        def look(pixels: Any, *arguments: Any, **named: Any) -> Any:
+            values = torch.as_tensor(pixels)
+            if not self.finite:  # the first to see them; the other may be called by it with the same ones
+                self.finite = finite_rows(values)
+            sound = values.nan_to_num()
+            return convert(sound if isinstance(pixels, torch.Tensor) else sound.numpy(), *arguments, **named)
+
+        return look
+
+    def _telling(self, check: Callable[..., None]) -> Callable[..., None]:
+        def tell(*arguments: Any, **named: Any) -> None:
+            try:
+                check(*arguments, **named)
+            except ValueError as error:
+                raise UsageError(f"{self.family} cannot draw with these settings: {error}") from None
+
+        return tell
 
 
 class _FullPrecisionNoise(TorchFunctionMode):

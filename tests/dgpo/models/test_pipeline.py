@@ -1,6 +1,7 @@
 """Pipelines of another family than the one we train, on a small Stable Diffusion 1 with random weights."""
 
 import json
+import math
 import shutil
 
 import diffusers
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+from PIL import Image
 
-from dgpo.flow import seeded_noise
+from dgpo.flow import seeded_generator, seeded_noise
 from dgpo.load import load_drawer, load_model
 from dgpo.models import pipeline as module
 from dgpo.models.pipeline import TextToImage, find_family
@@ -181,6 +183,43 @@ def test_blackened_images_are_told_in_words(drawer, monkeypatch):
     first, second = drawer.draw(CELLS[:2])
     assert first == "its own safety checker found something in it"
     assert second.size == (64, 32)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_pixels_that_are_not_finite_make_no_image(drawer, number):
+    drawer.pipeline.vae.decoder.conv_out.bias.data.fill_(number)
+    reason = "the pixels are not finite (NaN or infinity, computed in float32)"
+    assert drawer.draw(CELLS[:2]) == [reason, reason]
+
+
+def test_finite_images_are_those_of_the_pipeline_itself_and_a_neighbour_that_fails_changes_none(drawer, monkeypatch):
+    generators = [seeded_generator("image", prompt.id, seed) for prompt, seed in CELLS]
+    texts = [prompt.text for prompt, _ in CELLS]
+    plain = drawer.pipeline(prompt=texts, generator=generators, **drawer.arguments).images
+    assert drawer.draw(CELLS) == plain
+    decode = drawer.pipeline.vae.decode
+
+    def spoil(*arguments, **named):
+        pixels = decode(*arguments, **named)[0]
+        pixels[2, :, 5, 7] = math.nan
+        return (pixels,)
+
+    monkeypatch.setattr(drawer.pipeline.vae, "decode", spoil)
+    drawn = drawer.draw(CELLS)
+    assert "not finite" in drawn[2]
+    assert [drawn[place] for place in (0, 1, 3)] == [plain[place] for place in (0, 1, 3)]
+
+
+def test_a_size_that_the_pipeline_refuses_is_wrong_use(unet_folder):
+    other = TextToImage.from_folder(unet_folder, {**SIZES, "height": 36}, dtype=torch.float32, device=CPU)
+    with pytest.raises(UsageError, match=r"StableDiffusionPipeline cannot draw with these settings: .*divisible by"):
+        other.draw(CELLS[:1])
+
+
+def test_a_size_that_the_pipeline_rounds_is_refused_with_the_one_it_draws(drawer):
+    drawer.arguments["height"] = 33
+    with pytest.raises(UsageError, match=r"draws 32 pixels where sampling\.height is 33.*--set sampling\.height=32"):
+        drawer._refuse_other_size(Image.new("RGB", (64, 32)))
 
 
 def test_the_family_that_is_trained_has_its_own_sampler(model_folder, unet_folder):
