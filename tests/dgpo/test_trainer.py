@@ -665,3 +665,15 @@ class TestRun:
         assert trainer.progress.updates == 2
         after, before = trained_weights(tmp_path / "run", 4), trained_weights(tmp_path / "before", 2)
         assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_the_time_of_scoring_is_booked_as_scoring_where_it_is_done_while_drawing(model_folder, tmp_path):
+    """Two images of a reward that takes half a second each, in the process that draws."""
+
+    def slow(image, prompt):
+        time.sleep(0.5)
+        return brightness(image, prompt)
+
+    config = small_config(model_folder, {"groups": 1, "group_size": 2, "steps": 1, "watch.canaries": 0})
+    train(config, tmp_path, value=slow)
+    assert steps(tmp_path)[0]["seconds"]["score"] >= 1.0
