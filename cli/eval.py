@@ -93,8 +93,8 @@ def evaluate(
     if model is not None and images is not None:
         raise UsageError("Give either --model, which draws, or --images, which are scored as they are.")
     sampling = parse_sampling(sets)
-    if images is not None and (sampling or dtype != "auto"):
-        raise UsageError("--set and --dtype are for a model that draws; the --images are scored as they are.")
+    if images is not None and (sampling or dtype != "auto" or base is not None):
+        raise UsageError("--set, --dtype and --base are for a model that draws; the --images are scored as they are.")
     launching = has_to_launch(num_processes)
     leave_with_launcher()
     peers = join_peers()

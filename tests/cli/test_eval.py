@@ -206,7 +206,8 @@ def test_output_folder_of_another_run_is_refused(drawing, run, run_folder, promp
         (["--suite", "plain.txt", "--model", "tiny"], "name one with --reward"),
         (["--suite", "signs", "--model", "tiny", "--images", "."], "either --model"),
         (["--suite", "signs", "--images", "absent"], "is not a folder of images"),
-        (["--suite", "signs", "--images", ".", "--set", "sampling.steps=3"], "--set is for a model"),
+        (["--suite", "signs", "--images", ".", "--set", "sampling.steps=3"], "are for a model that draws"),
+        (["--suite", "signs", "--images", ".", "--base", "x"], "are for a model that draws"),
     ],
 )
 def test_wrong_use_ends_with_2_and_a_hint_before_anything_is_written(run, words, hint, model_folder, tmp_path):
