@@ -30,6 +30,7 @@ from rewards.prompt import Prompt
 
 # Our names of sampler settings, as in `dgpo.config.Sampling`, and what diffusers calls them.
 ARGUMENTS = {"steps": "num_inference_steps", "guidance": "guidance_scale", "height": "height", "width": "width"}
+TRUE_GUIDANCE = "true_cfg_scale"
 OWN = ("prompt", "generator", "output_type")
 NOT_SETTINGS = {*OWN, "return_dict", "num_images_per_prompt"}
 SETTING_TYPES = (bool, int, float, str)
@@ -64,8 +65,9 @@ class TextToImage:
     @property
     def sampler(self) -> dict[str, Any]:
         """Pipeline, scheduler, precision, and every setting with its value, given or the pipeline's default."""
-        settled = {name: self.arguments.get(argument) for name, argument in ARGUMENTS.items()}
-        others = {name: value for name, value in self.arguments.items() if name not in ARGUMENTS.values()}
+        names = argument_names(type(self.pipeline))
+        settled = {name: self.arguments.get(argument) for name, argument in names.items()}
+        others = {name: value for name, value in self.arguments.items() if name not in names.values()}
         scheduler = getattr(self.pipeline, "scheduler", None)
         return {
             "pipeline": type(self.pipeline).__name__,
@@ -229,11 +231,11 @@ def settle_arguments(family: type[diffusers.DiffusionPipeline], settings: Mappin
         UsageError: a setting that this pipeline does not take, or a value that cannot be one.
     """
     parameters = inspect.signature(family.__call__).parameters
-    ours = {argument: name for name, argument in ARGUMENTS.items()}
+    ours = {argument: name for name, argument in argument_names(family).items()}
     taken = {
         ours.get(parameter.name, parameter.name): parameter
         for parameter in parameters.values()
-        if _is_setting(parameter)
+        if _is_setting(parameter) and (parameter.name in ours or parameter.name not in ARGUMENTS.values())
     }
     arguments = {
         parameter.name: parameter.default
@@ -245,7 +247,38 @@ def settle_arguments(family: type[diffusers.DiffusionPipeline], settings: Mappin
             raise UsageError(f'{family.__name__} has no setting "sampling.{name}".{suggestion(name, taken)}')
         _check_value(name, value, taken[name].default)
         arguments[taken[name].name] = value
+    _make_guidance_act(family, arguments, settings)
     return arguments
+
+
+def argument_names(family: type[diffusers.DiffusionPipeline]) -> dict[str, str]:
+    """Our names of settings and what this family calls them.
+
+    Where `guidance_scale` is for distilled checkpoints only (it stands at None), classifier-free guidance is
+    `true_cfg_scale`, as in Qwen-Image.
+    """
+    parameters = inspect.signature(family.__call__).parameters
+    scale = parameters.get("guidance_scale")
+    if "true_cfg_scale" in parameters and (scale is None or scale.default is None):
+        return {**ARGUMENTS, "guidance": TRUE_GUIDANCE}
+    return ARGUMENTS
+
+
+def _make_guidance_act(
+    family: type[diffusers.DiffusionPipeline], arguments: dict[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """True guidance acts beside a negative prompt only, for which the pipelines' own advice is a space."""
+    scale = arguments.get(TRUE_GUIDANCE)
+    if scale is None:
+        return
+    if scale > 1:
+        arguments.setdefault("negative_prompt", " ")
+    elif "negative_prompt" in settings:
+        name = next((ours for ours, theirs in argument_names(family).items() if theirs == TRUE_GUIDANCE), TRUE_GUIDANCE)
+        raise UsageError(
+            f"sampling.negative_prompt has no effect on a {family.__name__} at sampling.{name} {scale:g}; give a "
+            "larger one, or leave the negative prompt out."
+        )
 
 
 def _is_setting(parameter: inspect.Parameter) -> bool:

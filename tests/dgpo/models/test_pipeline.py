@@ -14,7 +14,7 @@ from PIL import Image
 from dgpo.flow import seeded_generator, seeded_noise
 from dgpo.load import load_drawer, load_model
 from dgpo.models import pipeline as module
-from dgpo.models.pipeline import TextToImage, find_family
+from dgpo.models.pipeline import TextToImage, find_family, settle_arguments
 from rewards.errors import SetupError, UsageError
 from rewards.prompt import Prompt
 from tests.dgpo.unet import STEPS, save_unet
@@ -125,6 +125,31 @@ def test_settings_that_the_pipeline_does_not_take_are_refused_before_loading(une
     monkeypatch.setattr(diffusers.StableDiffusionPipeline, "from_pretrained", lambda *a, **b: pytest.fail("loaded"))
     with pytest.raises(UsageError, match=hint):
         TextToImage.from_folder(unet_folder, settings, dtype=torch.float32, device=CPU)
+
+
+def test_guidance_is_what_guides_the_family():
+    """Qwen-Image's `guidance_scale` is for distilled checkpoints; without a negative prompt it would draw unguided."""
+    arguments = settle_arguments(diffusers.QwenImagePipeline, {"guidance": 9.0})
+    assert (arguments["true_cfg_scale"], arguments["negative_prompt"]) == (9.0, " ")
+    assert "guidance_scale" not in arguments
+    assert settle_arguments(diffusers.QwenImagePipeline, {})["negative_prompt"] == " "
+    assert "negative_prompt" not in settle_arguments(diffusers.QwenImagePipeline, {"guidance": 1.0})
+    flux = settle_arguments(diffusers.FluxPipeline, {"guidance": 9.0})
+    assert (flux["guidance_scale"], flux["true_cfg_scale"], "negative_prompt" in flux) == (9.0, 1.0, False)
+    assert settle_arguments(diffusers.FluxPipeline, {"true_cfg_scale": 2.0})["negative_prompt"] == " "
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "hint"),
+    [
+        ("QwenImagePipeline", {"guidance_scale": 3.0}, r'no setting "sampling\.guidance_scale"'),
+        ("QwenImagePipeline", {"negative_prompt": "x", "guidance": 1.0}, r"no effect .* at sampling\.guidance 1"),
+        ("FluxPipeline", {"negative_prompt": "x"}, r"no effect on a FluxPipeline at sampling\.true_cfg_scale 1"),
+    ],
+)
+def test_settings_without_effect_are_refused(family, settings, hint):
+    with pytest.raises(UsageError, match=hint):
+        settle_arguments(getattr(diffusers, family), settings)
 
 
 def renamed(folder, tmp_path, **changes):
