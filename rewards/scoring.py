@@ -21,7 +21,7 @@ from rewards.images import DAMAGE
 from rewards.prompt import Prompt
 from rewards.reward import Reward
 from rewards.score import Score
-from rewards.shown import shown, stable
+from rewards.shown import stable
 
 # What libraries raise when one input is beyond them. Anything else (a TypeError, say) is a mistake in the reward.
 _ENGINE_FAILURES = (ScoringError, RuntimeError, OSError, ValueError, ArithmeticError, MemoryError)
@@ -185,7 +185,7 @@ def _checked(key: str, card: Card, one: Any) -> Score:
         score = score.checked()
     except (TypeError, ValueError):
         raise returned_wrong(key, f"{value!r:.80} ({type(value).__name__}) for an image") from None
-    score = replace(score, detail=shown(str(score.detail)), reason=stable(score.reason))
+    score = replace(score, detail=str(score.detail), reason=stable(score.reason))
     return score if score.value is None or _within(card, score.value) else _out_of_bounds(card, score)
 
 
