@@ -6,18 +6,20 @@ run, and a server would be sent images, prompts and the token.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rewards.address import is_address
 from rewards.errors import UsageError
 
 if TYPE_CHECKING:
     from dgpo.config import Config
 
-_FILE = re.compile(r"(?P<path>.+\.py)\s*(?=[:\[=]|$)", re.IGNORECASE | re.DOTALL)
-_ADDRESS = re.compile(r"\w+://[^\s/?#\[\],]*")
+# A server's address: a word of its own up to its path; and within other words, where commas and brackets end it (but
+# for the brackets of an address by number, as in http://[::1]:8000).
+_SERVED = re.compile(r"[^/]*//[^\s/?#]*")
+_WITHIN = re.compile(r"\w+://(?:\[[\w:.%]*\]|[^\s/?#\[\],])*")
 
 
 def reaches(text: str) -> set[str]:
@@ -26,11 +28,15 @@ def reaches(text: str) -> set[str]:
     >>> sorted(reaches("http://gpu1:8000/ocr=0.5")), reaches("ocr@1[weights=v4]")
     (['http://gpu1:8000'], set())
     """
-    found = {address.lower() for address in _ADDRESS.findall(text)}
-    if "://" in text:
-        return found or {text}
-    file = _FILE.match(text.strip())
-    return {os.path.abspath(os.path.expanduser(file["path"]))} if file is not None else set()
+    from rewards.spec import named_file
+
+    if is_address(text):
+        return {_SERVED.findall(text.strip())[0].lower()}
+    file = named_file(text)
+    servers = {address.lower() for address in _WITHIN.findall(text)}
+    if "://" in text and not servers:
+        servers = {text}  # an address by a library's notion, perhaps
+    return servers if file is None else {file, *servers}
 
 
 def check_trust(config: Config, words: Any, source: str, *, trust: bool) -> list[str]:

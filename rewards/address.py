@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from rewards.errors import UsageError
 from rewards.secrets import without_secrets
@@ -48,10 +49,26 @@ def split_address(text: str) -> tuple[Address, str | None]:
         UsageError: it is not of that form, or carries a password, which would end up in records.
     """
     match = _ADDRESS.fullmatch(text.strip())
-    if match is None:
+    if match is None or not names_server(match["base"]):
         raise UsageError(
             f'"{without_secrets(text)}" is no address of a reward; write http://HOST:PORT/NAME, as `dgpo serve` '
             "prints it. A token goes into DGPO_REWARD_TOKEN, never into the address."
         )
     address = Address(match["base"], match["name"], match["wanted"], match["identity"] or "")
     return address, match["weight"]
+
+
+def names_server(url: str) -> bool:
+    """Whether a server of that address can be asked at all: a host of the form that hosts have, and a port that may be.
+
+    >>> names_server("https://gpu1:8000/v1"), names_server("http://gpu1:x"), names_server("http://a..b")
+    (True, False, False)
+    """
+    if not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(host) and port != 0

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from rewards import replies
+from rewards.address import names_server
 from rewards.errors import ScoringError, SetupError, UsageError, load_extra
 from rewards.images import rgb
 from rewards.judge_prompts import IMAGE_LINE, SYSTEM
@@ -258,8 +259,8 @@ def check_url(url: str) -> str:
     Raises:
         UsageError: it is none, or holds a password, which would stand in every table.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    parts = urlsplit(url) if names_server(url) else None
+    if parts is None or parts.query or parts.fragment:
         raise UsageError(
             f'judge="{without_secrets(url)}" is not the address of a judge; write http://HOST:PORT/v1. '
             f"A key goes into {KEY}."

@@ -1,6 +1,7 @@
 """RewardSpec: one reward with its version, options, weights and training weight, as a picklable value."""
 
 import math
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -71,10 +72,24 @@ def make_spec(name: str, version: int | None, options: Iterable[tuple[str, str]]
 
 def anchor(text: str) -> str:
     """The same reward in words that mean it in any working directory: a file's path made absolute."""
-    match = _FILE.fullmatch(text.strip())
-    if match is None or not match["name"] or is_address(text):
+    match = _match_file(text)
+    if match is None or not match["name"]:
         return text
     return locate_source(match["path"], match["name"]) + text.strip()[match.end("name") :]
+
+
+def named_file(text: str) -> str | None:
+    """The absolute path of the Python file that these words name as a reward, if they do.
+
+    >>> named_file("/rewards/file.py:Class[judge=http://gpu1:8000]=0.5")
+    '/rewards/file.py'
+    """
+    match = _match_file(text)
+    return None if match is None else os.path.abspath(os.path.expanduser(match["path"]))
+
+
+def _match_file(text: str) -> re.Match[str] | None:
+    return None if is_address(text) else _FILE.fullmatch(text.strip())
 
 
 def _settle(card: Card, options: Iterable[tuple[str, str]], train_weight: float) -> RewardSpec:
@@ -158,7 +173,7 @@ def _differs(option: Option, values: Mapping[str, str]) -> bool:
 def _parse(text: str) -> list[_Asked]:
     if is_address(text):
         return _parse_served(text)
-    match = _FILE.fullmatch(text.strip())
+    match = _match_file(text)
     if match is not None:
         return [_parse_file(text, match)]
     match = _SPEC.fullmatch(text.strip())

@@ -140,16 +140,30 @@ def test_continuing_a_run_asks_no_server_that_only_the_run_names(run_folder, lis
         ("/a/b.py:Class=0.5", {"/a/b.py"}),
         (" /a/b.py:Class[x=1]", {"/a/b.py"}),
         ("/a/../a/b.py:Class", {"/a/b.py"}),
-        ("/a/c.PY:Class", {"/a/c.PY"}),
+        ("/a/b.py:Class[x=/../a/c.py:1]", {"/a/b.py"}),
+        ("/a/b.py:Class[x=http://gpu:8000]", {"/a/b.py", "http://gpu:8000"}),
         ("http://gpu:8000/ocr=0.5", {"http://gpu:8000"}),
         ("HTTPS://GPU/ocr", {"https://gpu"}),
         ("unifiedreward[judge=http://gpu:1/v1,model=x]", {"http://gpu:1"}),
+        ("http://[::1]:8000/ocr", {"http://[::1]:8000"}),
+        ("http://gpu,elsewhere.org/ocr", {"http://gpu,elsewhere.org"}),
+        ("unifiedreward.judge=http://[::1]:8000/v1", {"http://[::1]:8000"}),
         ("x://", {"x://"}),
         ("prompts.py.txt", set()),
     ],
 )
 def test_files_and_servers_are_found_in_every_spelling(text, found):
     assert reaches(text) == found
+
+
+def test_naming_a_server_trusts_no_file_that_mentions_it(run_folder, evil, listener):
+    port, heard = listener
+    sly = f"{evil}:Evil[note=http://127.0.0.1:{port}]"
+    rewrite(run_folder, evaluation={"rewards": [sly], "every": 1, "suite": "signs"})
+    refused = train(run_folder, "--reward", f"http://127.0.0.1:{port}/ocr")
+    assert refused.exit_code == 2
+    assert f"names {evil}, and this command line does not" in refused.stderr
+    assert not evil.with_name("was-run").exists()
 
 
 def test_built_in_recipes_reach_nothing():

@@ -34,6 +34,10 @@ def test_what_is_written_is_read_back():
         "http://me:secret@gpu1/ocr",
         "http://gpu1/ocr?token=secret",
         "http://a b/ocr",
+        "http://gpu1:99999/ocr",
+        "http://gpu1:x/ocr",
+        "http://[gpu1/ocr",
+        "http://a..b/ocr",
     ],
 )
 def test_other_words_are_refused(text):

@@ -259,7 +259,13 @@ def test_the_only_model_is_asked_for_by_its_name(models, asked_for):
     assert judge.answered_by == "scripted"  # as the reply says
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host/v1", "http:///v1", "http://host/v1?key=1", "none"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("127.0.0.1:8000", "ftp://host/v1", "http:///v1", "http://host/v1?key=1", "none"),
+        *("http:/\n/host/v1", "http://[host/v1", "http://host:99999/v1", "http://a..b/v1"),
+    ],
+)
 def test_what_is_no_address(url):
     with pytest.raises(UsageError, match="http://HOST:PORT/v1"):
         check_url(url)
