@@ -199,7 +199,8 @@ def _load_trained(
         else:
             policy, _, checkpoint = load_trained(run, step, pick_device(), precision=settled.dtype, base=base)
             weights = f"manifest:{sha256(checkpoint / MANIFEST)}"
-            _tell_whose_weights(checkpoint, config)
+            if recorded:
+                _tell_whose_weights(checkpoint, config)
     contents = check_base(run, base, choice.base) if recorded else None
     trained_on = find_trained_on(run, config) if recorded and step != UNTRAINED else None
     facts = {**describe_run_model(run, base, step), "base_contents": contents, "weights": weights or contents}

@@ -35,9 +35,16 @@ def finding_base(run: Path, config: Config, given: str | None) -> Iterator[str]:
     try:
         if not isinstance(find_model(config.model), Path) and _was_a_folder(run):
             raise UsageError(f"There is no model folder {config.model} here.")
-        yield config.model
     except (UsageError, SetupError) as error:
-        raise type(error)(f"{run} was trained on the model {config.model}: {error} {_BASE}.") from None
+        raise _naming(run, config, error) from None
+    try:
+        yield config.model
+    except SetupError as error:  # a wrong use, of a setting or a checkpoint, is not the base's fault
+        raise _naming(run, config, error) from None
+
+
+def _naming(run: Path, config: Config, error: UsageError | SetupError) -> UsageError | SetupError:
+    return type(error)(f"{run} was trained on the model {config.model}: {error} {_BASE}.")
 
 
 def check_base(run: Path, base: str, given: str | None) -> str | None:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from dgpo.policy import ADAPTER, Policy, Who
 from rewards.errors import SetupError, UsageError
-from rewards.files import about, sha256
+from rewards.files import about, read_regular, sha256
 
 MANIFEST = "manifest.json"
 PROGRESS = "trainer.json"
@@ -110,14 +110,14 @@ def publish_weights(folder: Path, policy: Policy) -> None:
 def read_published(folder: Path, method: str) -> dict[str, torch.Tensor]:
     """What `publish_weights` wrote, by the transformer's own names."""
     if method == "full":
-        return load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
-    tensors = load_file(folder / LORA_FILE)
+        return _read_tensors(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    tensors = _read_tensors(folder / LORA_FILE)
     return {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
 
 
 def restore_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Progress:
     """Put trained weights, snapshots and optimiser back exactly as they were saved."""
-    tensors = load_file(path / "trainer.safetensors")
+    tensors = _read_tensors(path / "trainer.safetensors")
     expected = set(_trainer_tensors(policy, None))
     present = {name for name in tensors if not name.startswith("optimizer/")}
     if expected != present:
@@ -137,13 +137,13 @@ def restore_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimi
         _, place, field = key.split("/")
         state.setdefault(int(place), {})[field] = tensors[key]
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    facts = json.loads((path / PROGRESS).read_text())
+    facts = _read_progress(path)
     return Progress(facts["step"], facts["updates"])
 
 
 def whose_weights(path: Path) -> str | None:
     """What a checkpoint published, one of `PUBLISHED`'s; None where it does not say."""
-    return json.loads((path / PROGRESS).read_text()).get("published")
+    return _read_progress(path).get("published")
 
 
 def checkpoints(folder: Path) -> Iterator[Path]:
@@ -174,13 +174,15 @@ def damage(path: Path) -> str | None:
     """
     try:
         with _readable(path / MANIFEST):
-            hashes = json.loads((path / MANIFEST).read_bytes())
+            hashes = json.loads(read_regular(path / MANIFEST))
     except (FileNotFoundError, ValueError, RecursionError):
         return "its manifest cannot be read"
     if not isinstance(hashes, dict) or not set(STATE_FILES) < set(hashes):
         return "its manifest does not name its files"
     for name, expected in hashes.items():
-        if not (path / name).is_file():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            return f"its manifest names {name}, which is not in it"
+        if not os.path.isfile(path / name):
             return f"{name} is missing"
         with _readable(path / name):
             if sha256(path / name) != expected:
@@ -196,6 +198,23 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise SetupError(f"{path} cannot be read ({error.strerror}). Ask its owner, or mend the disk.") from None
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise UsageError(f"{path} cannot be used: {error}. Bring the checkpoint back, or name another one.") from None
+
+
+def _read_progress(checkpoint: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((checkpoint / PROGRESS).read_bytes())
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict) or not all(type(facts.get(name)) is int for name in ("step", "updates")):
+        raise UsageError(f"{checkpoint / PROGRESS} does not say how far the run had come; name another checkpoint.")
+    return facts
 
 
 def _share(folder: Path, like: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rewards.files import replace_file
+from rewards.files import read_regular, replace_file
 
 Line = dict[str, Any]
 
@@ -24,7 +24,7 @@ class Lines(NamedTuple):
 
 def read_lines(path: Path) -> Lines:
     """The lines of a file; of one that is not there, none."""
-    *ended, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    *ended, last = read_regular(path).split(b"\n") if path.exists() else [b""]
     found = Lines([], {})
     for number, text in enumerate(ended, start=1):
         line = _parse(text)

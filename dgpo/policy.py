@@ -48,6 +48,7 @@ class Policy:
         transformer = self.model.transformer
         if self.training.method == "lora":
             torch.manual_seed(seed)
+            self._check_modules()
             transformer.add_adapter(lora_config(self.training), adapter_name=ADAPTER)
         else:
             transformer.requires_grad_(True)
@@ -58,6 +59,18 @@ class Policy:
             parameter.data = parameter.data.float()
         if self.training.method == "full":
             self.keep("reference")
+
+    def _check_modules(self) -> None:
+        """UsageError for one of `training.modules` that would be left out, or that no adapter fits."""
+        layers = dict(self.model.transformer.named_modules())
+        for wanted in self.training.modules:
+            found = [layers[name] for name in layers if name == wanted or name.endswith(f".{wanted}")]
+            if not found or not all(isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) for layer in found):
+                known = ", ".join(ATTENTION_PROJECTIONS)
+                raise UsageError(
+                    f"training.modules: the transformer has no layer with weights called {wanted}; adapters are for "
+                    f"linear layers, for instance {known}."
+                )
 
     @property
     def precision(self) -> str:
@@ -126,10 +139,11 @@ class Policy:
         return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
 
     def load_published(self, weights: dict[str, torch.Tensor]) -> None:
-        """Take over weights in the form of `published_weights`; a missing or unexpected name is a `UsageError`."""
-        expected = set(self.published_weights("current"))
-        if expected != set(weights):
-            names = ", ".join(sorted(expected.symmetric_difference(weights))[:3])
+        """Take over weights in the form of `published_weights`; `UsageError` where names or shapes are others."""
+        expected = {name: tensor.shape for name, tensor in self.published_weights("current").items()}
+        present = {name: tensor.shape for name, tensor in weights.items()}
+        if expected != present:
+            names = ", ".join(sorted({name for name, _ in expected.items() ^ present.items()})[:3])
             raise UsageError(f"The weights do not belong to this model: they differ in {names}.")
         if self.training.method == "lora":
             set_peft_model_state_dict(self.model.transformer, weights, adapter_name=ADAPTER)

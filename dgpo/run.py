@@ -49,7 +49,7 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Hold the folder; a second process that tries is told so."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as file:
+        with (self.folder / ".lock").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -104,7 +104,8 @@ class Run:
         contents = provenance.get("contents", {})
         self.refuse_other(config, contents, fresh=fresh)
         if fresh:
-            self._clear()
+            for note in self._clear():
+                on_note(note)
         elif self._made_something():
             for note in self._unrecorded(contents):
                 on_note(note)
@@ -208,14 +209,23 @@ class Run:
             self._clear()
         self.metrics.unlink(missing_ok=True)
 
-    def _clear(self) -> None:
-        """Delete a run's files, and only those; what marks the folder as a run's goes last."""
-        for name in ("checkpoints", "canaries", "samples", "evaluations"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        for path in self.folder.glob("metrics.*-*.jsonl"):
-            path.unlink()
-        for name in ("metrics.jsonl", "curve.png", "prompts.sha256", "config.yaml", "run.json"):
-            (self.folder / name).unlink(missing_ok=True)
+    def _clear(self) -> list[str]:
+        """Delete a run's files, and only those; what marks the folder as a run's goes last.
+
+        Of a link the link goes, which is told, and what it leads to stays: it may be anything.
+        """
+        first = ("checkpoints", "canaries", "samples", "evaluations")
+        last = ("metrics.jsonl", "curve.png", "prompts.sha256", "config.yaml", "run.json")
+        asides = [path.name for path in self.folder.glob("metrics.*-*.jsonl")]
+        notes = []
+        for path in [self.folder / name for name in (*first, *asides, *last)]:
+            if path.is_symlink():
+                notes.append(f"{path} was a link to {path.readlink()}; the link is gone, and what it led to is left.")
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        return notes
 
 
 def read_config(folder: Path) -> Config:
@@ -236,10 +246,10 @@ def read_facts(folder: Path) -> dict[str, Any]:
         UsageError: it is damaged.
     """
     path = folder / "run.json"
-    try:
-        facts = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return {}
+    try:
+        facts = json.loads(path.read_bytes()) if path.is_file() else None
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict) or not isinstance(facts.get("contents", {}), dict):

@@ -164,6 +164,7 @@ def test_naming_a_server_trusts_no_file_that_mentions_it(run_folder, evil, liste
     assert refused.exit_code == 2
     assert f"names {evil}, and this command line does not" in refused.stderr
     assert not evil.with_name("was-run").exists()
+    assert heard == []
 
 
 def test_built_in_recipes_reach_nothing():

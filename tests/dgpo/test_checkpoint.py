@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from dgpo.checkpoint import Progress, checkpoints, damage, once_held_some, restore_checkpoint, save_checkpoint
+from dgpo.checkpoint import (
+    Progress,
+    checkpoints,
+    damage,
+    once_held_some,
+    read_published,
+    restore_checkpoint,
+    save_checkpoint,
+    whose_weights,
+)
 from rewards.errors import SetupError, UsageError
 from tests.dgpo.training import stir
 
@@ -117,6 +126,35 @@ def test_lost_manifest_is_damage(tmp_path, text):
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
     assert "its manifest" in damage(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/dev/null", "/etc/passwd", "x" * 3000, "a\0b"])
+def test_a_manifest_names_only_files_of_its_own(saved, name):
+    manifest = saved[0] / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), name: "0" * 64}))
+    assert damage(saved[0]) in (f"its manifest names {name}, which is not in it", f"{name} is missing")
+
+
+def test_a_pipe_is_no_manifest(saved):
+    manifest = saved[0] / "manifest.json"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(SetupError, match="it is not a regular file"):
+        damage(saved[0])
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "nonsense", '{"step": "1", "updates": 1}', "[" * 100_000])
+def test_a_checkpoint_that_does_not_say_how_far_it_came(saved, text):
+    (saved[0] / "trainer.json").write_text(text)
+    with pytest.raises(UsageError, match="does not say how far"):
+        whose_weights(saved[0])
+
+
+def test_weights_that_are_none(saved, method):
+    for path in saved[0].rglob("*.safetensors"):
+        path.write_bytes(b"nonsense")
+    with pytest.raises(UsageError, match=r"safetensors cannot be used: .*name another one"):
+        read_published(saved[0], method)
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read, whoever asks")

@@ -176,6 +176,7 @@ def test_published_weights_come_back(make_policy, question, tmp_path, method, wh
     stir(policy, 0.05)
     if who == "average":
         policy.keep("average")
+        policy.published = "average"
         stir(policy, 0.05, seed=9)
     publish_weights(tmp_path, policy)
     other, _ = make_policy({"training.method": method, "seed": 5})
@@ -192,6 +193,21 @@ def test_weights_of_another_model_are_refused(make_policy):
     weights["elsewhere"] = weights.pop(name)
     with pytest.raises(UsageError, match="elsewhere"):
         policy.load_published(weights)
+
+
+def test_weights_of_another_shape_are_refused(make_policy):
+    policy, _ = make_policy()
+    weights = policy.published_weights("current")
+    name = sorted(weights)[0]
+    weights[name] = weights[name][:1]
+    with pytest.raises(UsageError, match=f"differ in {name}"):
+        policy.load_published(weights)
+
+
+@pytest.mark.parametrize("name", ["attn.to_nothing", "norm1", "(a+)+$", "attn"])
+def test_modules_that_no_adapter_fits_are_refused(make_policy, name):
+    with pytest.raises(UsageError, match=r"training\.modules: .*for instance attn\.to_q"):
+        make_policy({"training.modules": ("attn.to_q", name)})
 
 
 def test_saved_lora_loads_into_plain_diffusers(make_policy, model_folder, tmp_path):

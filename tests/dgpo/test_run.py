@@ -71,6 +71,13 @@ class TestLock:
             assert "Another process is training" in ask_other_process(run.folder)
         assert ask_other_process(run.folder) == "locked"
 
+    def test_empties_no_file_that_the_lock_is_a_link_to(self, run, tmp_path):
+        precious = tmp_path / "precious"
+        precious.write_text("mine")
+        (run.folder / ".lock").symlink_to(precious)
+        run.refuse_busy()
+        assert precious.read_text() == "mine"
+
     def test_makes_the_folder(self, tmp_path):
         with Run(tmp_path / "a" / "b").lock():
             assert (tmp_path / "a" / "b").is_dir()
@@ -134,6 +141,25 @@ class TestBegin:
         assert list(run.checkpoints.iterdir()) == []
         assert run.read_metrics() == []
         assert (run.folder / "notes.txt").read_text() == "mine"
+
+    def test_fresh_deletes_a_link_and_not_what_it_leads_to(self, run, tmp_path):
+        run.begin(config(), {}, fresh=False)
+        run.record({"step": 1})
+        elsewhere = run.checkpoints.rename(tmp_path / "elsewhere")
+        run.checkpoints.symlink_to(elsewhere)
+        make_checkpoint(run, 1)
+        precious = tmp_path / "precious"
+        precious.write_text("mine")
+        (run.folder / "curve.png").symlink_to(precious)
+        notes = []
+        assert run.begin(config(seed=1), {}, fresh=True, on_note=notes.append) is False
+        assert list(run.checkpoints.iterdir()) == []
+        assert not run.checkpoints.is_symlink()
+        assert (elsewhere / "step-000001").is_dir()
+        assert precious.read_text() == "mine"
+        assert [note.partition(" was a link to ")[0] for note in notes] == [
+            str(run.folder / name) for name in ("checkpoints", "curve.png")
+        ]
 
     @pytest.mark.parametrize("fresh", [False, True])
     @pytest.mark.parametrize("also", [None, "config.yaml"])
