@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 from cli import recipes, rewards, suites
 from cli.compare import compare
-from cli.disk import READER_GONE, explain, give_up_answer, reader_is_gone
+from cli.disk import READER_GONE, check_here, explain, give_up_answer, reader_is_gone
 from cli.doctor import doctor
 from cli.eval import evaluate
 from cli.launch import say_last
@@ -27,6 +27,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            check_here()
             answer = super().invoke(ctx)
             sys.stdout.flush()
             return answer

@@ -9,6 +9,8 @@ import os
 import select
 import sys
 
+from rewards.errors import SetupError
+
 READER_GONE = 141  # as of a program that is ended by SIGPIPE
 
 _REASONS = {
@@ -29,6 +31,17 @@ _REASONS = {
     errno.EMFILE: "this process has too many files open (see ulimit -n)",
     errno.ENFILE: "this machine has too many files open",
 }
+
+
+def check_here() -> None:
+    """SetupError if the folder that the command was started in is gone, by which every relative path is read."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise SetupError(
+            f"The folder this command was started in cannot be found any more ({error.strerror}): it was deleted or"
+            " moved. Go to another one, or to this one again (cd), and give the command again."
+        ) from None
 
 
 def explain(error: OSError) -> str | None:

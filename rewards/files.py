@@ -87,8 +87,11 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
         place = path if mode is not None and folder else Path(os.path.realpath(path)).parent
         while not place.exists():
             place = place.parent
-        with TemporaryFile(dir=place) as file:
-            file.write(bytes(_TRIAL))
+        try:
+            with TemporaryFile(dir=place) as file:
+                file.write(bytes(_TRIAL))
+        except FileNotFoundError:  # a folder of the kernel's own, as /proc, in which no files can be made
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from None
 
 
 def is_stream(path: Path) -> bool:

@@ -117,8 +117,11 @@ class _Owner(logging.Handler):
         self.line, self.turn = line, threading.Lock()
 
     def tell(self, kind: str, what: Any) -> None:
-        with self.turn:
-            self.line.send((kind, what))
+        try:
+            with self.turn:
+                self.line.send((kind, what))
+        except ConnectionError:
+            os._exit(0)  # the owner left while this was on its way, and nobody waits for it
 
     def emit(self, record: logging.LogRecord) -> None:
         self.tell("note", record.getMessage())
@@ -152,7 +155,7 @@ def _receive(line: connection.Connection) -> Any:
     """The next batch, or None when there will be none."""
     try:
         return line.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         return None
 
 

@@ -143,6 +143,18 @@ def test_scores_go_on_after_a_full_disk(tmp_path, results, images, monkeypatch):
     assert load_scores(tmp_path / "again")["status"].tolist() == ["ok"] * 90
 
 
+@pytest.mark.parametrize("words", [("suites", "ls"), ("score", "--reward", "imagestats", "--prompt", "x", "a.png")])
+def test_a_folder_that_is_gone_under_the_command_is_told(tmp_path, monkeypatch, words):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = dgpo(*words)
+    assert result.exit_code == 3
+    assert "The folder this command was started in cannot be found any more" in result.stderr
+    assert result.stdout == ""
+
+
 def test_an_error_of_another_kind_is_a_bug():
     assert explain(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
     assert explain(OSError("no number")) is None

@@ -93,6 +93,13 @@ def test_what_cannot_be_written_is_known_beforehand(tmp_path, place, folder, num
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(("place", "folder"), [("/proc/a.csv", False), ("/proc/run", True), ("/proc/a/b/c.csv", False)])
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc, in which no files can be made")
+def test_a_folder_of_the_kernels_own_is_no_place(place, folder):
+    with pytest.raises(PermissionError, match=place):
+        check_writable(Path(place), folder=folder)
+
+
 def test_what_can_be_written_is_let_pass_and_left_as_it_is(tmp_path):
     (tmp_path / "file").write_bytes(b"old")
     (tmp_path / "folder").mkdir()

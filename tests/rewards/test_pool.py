@@ -283,6 +283,26 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path):
     assert not any(_alive(pid) for pid in pids)
 
 
+UNUSED = """
+import sys, time
+from rewards.pool import ScoringPool
+from rewards.spec import parse_rewards
+
+if __name__ == "__main__":
+    with ScoringPool(parse_rewards(["imagestats"]), workers=1) as pool:
+        while sys.argv[1] == "ready" and not pool._lanes[0].worker._line.poll():
+            time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("worker", ["starting", "ready"])
+def test_a_pool_without_work_is_left_in_silence(tmp_path, worker):
+    script = tmp_path / "unused.py"
+    script.write_text(UNUSED)
+    ended = subprocess.run([sys.executable, script, worker], capture_output=True, text=True, env=_path_here())
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 def _alive(pid):
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
