@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cli.libraries import hushed_loading
 from cli.options import DEFAULT_MODEL
 from cli.run_origin import check_base, find_trained_on, finding_base
 from cli.screen import say
@@ -125,13 +126,14 @@ def load_choice(
     from dgpo.precision import examine, settle
     from dgpo.run import read_config
 
-    hush_loading()
     machine = examine(pick_device())
     if choice.run is None:
-        return _load_base(choice, sampling or {}, settle(dtype, machine), recorded=recorded)
+        with hushed_loading():
+            return _load_base(choice, sampling or {}, settle(dtype, machine), recorded=recorded)
     trained_in = read_config(choice.run).training.dtype
     settled = settle(dtype, machine, earlier=trained_in, since=f"as {choice.run} was trained")
-    return _load_trained(choice, choice.run, sampling or {}, settled, recorded=recorded)
+    with hushed_loading():
+        return _load_trained(choice, choice.run, sampling or {}, settled, recorded=recorded)
 
 
 def describe_run_model(run: Path, base: str, step: int) -> dict[str, Any]:
@@ -246,16 +248,6 @@ def _evaluated(config: Config, changes: Mapping[str, Any]) -> Config:
     values = {**evaluation_sampling(config).model_dump(), **changes}
     sampling = check_config({"sampling": values}, source="--set").sampling
     return config.model_copy(update={"sampling": sampling})
-
-
-def hush_loading() -> None:
-    """No bars and advice from the libraries while a model is loaded; their errors still come."""
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.disable_progress_bar()
-        library.set_verbosity_error()
 
 
 def pick_device() -> torch.device:

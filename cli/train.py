@@ -125,7 +125,7 @@ def train(
 
 
 def _train(config: Config, folder: Path, data: Path | None, trusted: Sequence[str], *, fresh: bool) -> None:
-    from cli.model import hush_loading
+    from cli.libraries import hushed_loading
     from cli.provenance import provenance
     from cli.threads import share_cores
     from dgpo.guards import GuardTripped
@@ -156,8 +156,8 @@ def _train(config: Config, folder: Path, data: Path | None, trusted: Sequence[st
             "prompts": dict(training.facts),
             "trusted": list(trusted),
         }
-        hush_loading()
-        policy = load_policy(config.model, config, ranks.device, trainable=True)
+        with hushed_loading():
+            policy = load_policy(config.model, config, ranks.device, trainable=True)
         continues = _begin(run, config, ranks, facts, training.prompts, fresh=fresh)
         with (
             ScoringPool(config.reward_specs, workers=config.workers, deadline_s=config.watch.reward_seconds) as pool,
