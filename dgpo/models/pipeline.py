@@ -22,6 +22,7 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 from dgpo.flow import seeded_generator
+from dgpo.models.effect import TRUE_GUIDANCE, refuse_without_effect
 from dgpo.models.pretrained import component_precisions, load_pretrained, read_index
 from dgpo.models.sd3 import finite_rows, not_finite
 from dgpo.precision import describe_parts
@@ -30,7 +31,6 @@ from rewards.prompt import Prompt
 
 # Our names of sampler settings, as in `dgpo.config.Sampling`, and what diffusers calls them.
 ARGUMENTS = {"steps": "num_inference_steps", "guidance": "guidance_scale", "height": "height", "width": "width"}
-TRUE_GUIDANCE = "true_cfg_scale"
 OWN = ("prompt", "generator", "output_type")
 NOT_SETTINGS = {*OWN, "return_dict", "num_images_per_prompt"}
 SETTING_TYPES = (bool, int, float, str)
@@ -53,12 +53,12 @@ class TextToImage:
         """Load a local folder or a hub id: safetensors only, no code but diffusers' own.
 
         Raises:
-            UsageError: it makes no images from texts alone, or does not know one of the settings; said before anything
-                large is loaded.
+            UsageError: it makes no images from texts alone, does not know one of the settings, or does nothing with
+                it; said before anything large is loaded.
             SetupError: its files cannot be loaded.
         """
         family = find_family(path)
-        settle_arguments(family, settings)
+        refuse_without_effect(family, path, settings, settle_arguments(family, settings), argument_names(family))
         pipeline = load_pretrained(family, path, dtype=dtype)
         return cls(pipeline.to(device), settings)
 
@@ -247,7 +247,8 @@ def settle_arguments(family: type[diffusers.DiffusionPipeline], settings: Mappin
             raise UsageError(f'{family.__name__} has no setting "sampling.{name}".{suggestion(name, taken)}')
         _check_value(name, value, taken[name].default)
         arguments[taken[name].name] = value
-    _make_guidance_act(family, arguments, settings)
+    if arguments.get(TRUE_GUIDANCE, 0) > 1:  # it acts beside a negative prompt only; a space is the families' advice
+        arguments.setdefault("negative_prompt", " ")
     return arguments
 
 
@@ -262,23 +263,6 @@ def argument_names(family: type[diffusers.DiffusionPipeline]) -> dict[str, str]:
     if "true_cfg_scale" in parameters and (scale is None or scale.default is None):
         return {**ARGUMENTS, "guidance": TRUE_GUIDANCE}
     return ARGUMENTS
-
-
-def _make_guidance_act(
-    family: type[diffusers.DiffusionPipeline], arguments: dict[str, Any], settings: Mapping[str, Any]
-) -> None:
-    """True guidance acts beside a negative prompt only, for which the pipelines' own advice is a space."""
-    scale = arguments.get(TRUE_GUIDANCE)
-    if scale is None:
-        return
-    if scale > 1:
-        arguments.setdefault("negative_prompt", " ")
-    elif "negative_prompt" in settings:
-        name = next((ours for ours, theirs in argument_names(family).items() if theirs == TRUE_GUIDANCE), TRUE_GUIDANCE)
-        raise UsageError(
-            f"sampling.negative_prompt has no effect on a {family.__name__} at sampling.{name} {scale:g}; give a "
-            "larger one, or leave the negative prompt out."
-        )
 
 
 def _is_setting(parameter: inspect.Parameter) -> bool:
