@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.drawing import with_drawn_size
 from benchmarks.generate import Cell, CellKey, Draw, DrawnImages, FoundImages, ImageSource, Picture, cells_of
 from benchmarks.geneval_results import OFFICIAL, write_geneval
 from benchmarks.record import (
@@ -335,7 +336,7 @@ def _open_folder(folder: Path, record: Record, suite: Suite, notes: _Notes) -> t
             )
         write_record(folder, record)
         return ScoreStore(folder), record
-    old = read_record(folder)
+    old = with_drawn_size(folder, read_record(folder), record)
     refuse_other_run(folder, _with_new_prompts(folder, old, record, suite), record)
     absent = unrecorded_contents(old, record)
     if absent:

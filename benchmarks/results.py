@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drawing import drawn_otherwise
+from benchmarks.drawing import drawn_otherwise, with_drawn_size
 from benchmarks.generate import CellKey
 from benchmarks.record import Record, read_record
 from benchmarks.store import Row, read_rows
@@ -48,7 +48,7 @@ class Results:
 
 def read_results(folders: Sequence[Path]) -> list[Results]:
     """The folders with their scores; runs of the same name are told apart by their folders."""
-    read = [(folder, read_record(folder), _by_reward(folder)) for folder in folders]
+    read = [(folder, with_drawn_size(folder, read_record(folder)), _by_reward(folder)) for folder in folders]
     names = [record["run"] for _, record, _ in read]
     return [
         Results(folder, str(folder) if names.count(record["run"]) > 1 else record["run"], record, scores)

@@ -237,7 +237,8 @@ def _drawn_by(
 
 def describe_sampler(policy: Policy, sampling: Sampling) -> dict[str, Any]:
     """How images come about besides the weights: two results are compared where it is the same."""
-    return {**sampling.model_dump(mode="json"), "dtype": policy.precision}
+    height, width = policy.model.size(sampling.height, sampling.width)
+    return {**sampling.model_dump(mode="json"), "height": height, "width": width, "dtype": policy.precision}
 
 
 def _evaluated(config: Config, changes: Mapping[str, Any]) -> Config:

@@ -39,11 +39,15 @@ class Canvas:
         Raises:
             UsageError: this model cannot draw that size; it would be cut off, or have no positions.
         """
-        own = self.cells * self.scale
-        sides = {"height": own if height is None else height, "width": own if width is None else width}
-        for name, pixels in sides.items():
+        sides = self.size(height, width)
+        for name, pixels in zip(("height", "width"), sides, strict=True):
             self._refuse(name, pixels)
-        return self.channels, sides["height"] // self.scale, sides["width"] // self.scale
+        return self.channels, sides[0] // self.scale, sides[1] // self.scale
+
+    def size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """Height and width in pixels; without one, the model's own."""
+        own = self.cells * self.scale
+        return own if height is None else height, own if width is None else width
 
     def tokens(self, shape: tuple[int, ...]) -> int:
         """Patches of a latent [C, H, W]."""

@@ -86,6 +86,10 @@ class SD3:
         """Latent [C, H, W] of an image; without a size, the model's own. One that it cannot draw is a UsageError."""
         return self.canvas.latent_shape(height, width)
 
+    def size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """Height and width in pixels of an image; without one, the model's own."""
+        return self.canvas.size(height, width)
+
     def scheduler(self, sampling: Sampling, shape: tuple[int, ...]):
         """The sampler's scheduler for latents [C, H, W], with this model's own times."""
         own = self.pipeline.scheduler

@@ -1,6 +1,7 @@
 """Two folders that were not measured alike are refused, and the sentence says how to mend it."""
 
 import pytest
+from PIL import Image
 
 from benchmarks.results import read_results, shared_rewards
 from rewards.errors import UsageError
@@ -51,6 +52,16 @@ def test_unfinished(write_results):
 def test_other_samplers(write_results):
     with pytest.raises(UsageError, match=r"other sampler settings \(guidance None and 4\.5, steps 10 and 40\)"):
         shared_rewards(*pair(write_results, sampler={"steps": 40, "guidance": 4.5}))
+
+
+def test_a_size_that_was_left_to_the_model_is_that_of_the_images(write_results):
+    a = write_results("a", {"taste@1": SCORES}, sampler={"steps": 10, "height": None, "width": None})
+    b = write_results("b", {"taste@1": SCORES}, sampler={"steps": 10, "height": 512, "width": 512})
+    assert shared_rewards(*read_results([a, b])) == ["taste@1"]  # no image tells
+    (a / "images").mkdir()
+    Image.new("RGB", (512, 256)).save(a / "images" / "x_0.png")
+    with pytest.raises(UsageError, match=r"other sampler settings \(height 256 and 512\)"):
+        shared_rewards(*read_results([a, b]))
 
 
 def test_other_precision(write_results):

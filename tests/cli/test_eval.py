@@ -86,6 +86,29 @@ def test_base_model_is_measured_into_the_default_folder(drawing, tmp_path):
     assert "eval noise 6/6 images" in done.stderr
 
 
+def test_a_size_left_to_the_model_is_recorded_in_pixels_also_of_a_folder_that_says_null(run, model_folder, prompt_file):
+    own = ("height=null", "width=null", *SMALL[2:])
+    sets = [word for setting in own for word in ("--set", f"sampling.{setting}")]
+    words = ["--suite", prompt_file, "--model", model_folder, *sets, "--reward", "imagestats", "--workers", "0"]
+    record = Path("results/run.json")
+
+    def amend(*more, **changes):
+        old = json.loads(record.read_text())
+        record.write_text(json.dumps({**old, "sampler": {**old["sampler"], **changes}}))
+        return run(*words, "--output", "results", *more)
+
+    done = run(*words, "--output", "results")
+    assert done.exit_code == 0, done.stderr
+    drawn = json.loads(record.read_text())["sampler"]
+    assert (drawn["height"], drawn["width"]) == (64, 64) == Image.open(next(Path("results/images").glob("*"))).size
+    done = amend("--seeds", 2, height=None, width=None)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(record.read_text())["sampler"] == drawn
+    other = amend("--set", "sampling.height=32", height=None, width=None)
+    assert other.exit_code == 2
+    assert "another run" in other.stderr
+
+
 def test_table_tells_mean_and_interval_of_the_summary(drawing, tmp_path):
     table = drawing().stdout.splitlines()
     (row,) = (

@@ -4,10 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from benchmarks.generate import Cell
+from cli.commands import app
 from cli.model import choose_model, load_choice, pick_device
+from dgpo.checkpoint import Progress, save_checkpoint
+from dgpo.load import load_trained
 from dgpo.precision import examine, settle
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
@@ -172,6 +177,34 @@ def test_run_says_what_it_was_trained_on_and_keeps_its_sampler(run_folder):
     assert model.facts["step"] == 1
     assert (model.sampler["steps"], model.sampler["height"]) == (2, 32)
     assert load_choice(choose_model(f"{run_folder}@0")).trained_on is None
+
+
+@pytest.mark.parametrize("command", ["eval", "sample"])
+def test_a_checkpoint_with_its_trained_weights_says_so(run_folder, prompt_file, tmp_path, monkeypatch, command):
+    """The average moves every fifth iteration here, and the run stands at the second."""
+    monkeypatch.chdir(tmp_path)
+    config = run_folder / "config.yaml"
+    config.write_text(config.read_text().replace("evaluation_every: 1\n", "evaluation_every: 5\n"))
+    words = {
+        "eval": ["--suite", str(prompt_file), "--reward", "imagestats", "--workers", "0", "--output", "results"],
+        "sample": ["--prompt", "x", "--output", "x.png"],
+    }[command]
+    done = CliRunner().invoke(app, [command, "--model", str(run_folder), *words])
+    assert done.exit_code == 0, done.stderr
+    assert (
+        "dgpo: step-000002 holds the trained weights as they are: their average first moved at iteration 5 "
+        "(averages.evaluation_every)\n"
+    ) in done.stderr
+
+
+def test_a_checkpoint_with_its_average_does_not(run_folder, capsys):
+    policy, _, _ = load_trained(run_folder, 2, torch.device("cpu"), precision="fp32")
+    policy.published = "average"
+    save_checkpoint(run_folder / "checkpoints", policy, torch.optim.AdamW(policy.parameters), Progress(3, 3))
+    load_choice(choose_model(f"{run_folder}@2"))
+    assert "step-000002 holds the trained weights" in capsys.readouterr().err
+    load_choice(choose_model(f"{run_folder}@3"))
+    assert "trained weights" not in capsys.readouterr().err
 
 
 def test_damaged_last_checkpoint_gives_way_to_the_one_before_and_says_so(run_folder, capsys):

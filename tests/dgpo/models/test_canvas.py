@@ -23,6 +23,7 @@ def tiny():
 def test_latents_and_patches_by_hand(tiny):
     assert SD35.latent_shape(None, None) == (16, 128, 128)
     assert SD35.latent_shape(512, 1024) == (16, 64, 128)
+    assert (SD35.size(None, None), SD35.size(512, None)) == ((1024, 1024), (512, 1024))
     assert SD35.tokens((16, 64, 128)) == 32 * 64
     assert tiny.latent_shape(None, None) == (8, 16, 16)
     assert tiny.latent_shape(32, 64) == (8, 8, 16)
