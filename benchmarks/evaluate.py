@@ -141,9 +141,7 @@ def check_prompts(suite: Suite, rewards: Iterable[Reward]) -> None:
     problems = []
     for reward in rewards:
         found = []
-        prepare = getattr(reward, "prepare_checks", None)  # a served reward asks its server in few requests
-        if prepare is not None:
-            prepare(suite.prompts)
+        reward.prepare_checks(suite.prompts)
         for prompt in suite.prompts:
             try:
                 reward.check(prompt)

@@ -27,6 +27,7 @@ from cli.options import (
     SamplingSets,
     WeightFolders,
     Workers,
+    check_deadline,
     parse_sampling,
 )
 from cli.peers import Peers, join_peers
@@ -90,6 +91,7 @@ def evaluate(
     """Measure a model over a suite; the same command goes on where a killed one stood."""
     from rewards.pool import ScoringPool
 
+    check_deadline(reward_seconds, workers)
     if model is not None and images is not None:
         raise UsageError("Give either --model, which draws, or --images, which are scored as they are.")
     sampling = parse_sampling(sets)

@@ -7,6 +7,7 @@ import typer
 
 from dgpo.precision import Wanted
 from rewards.errors import UsageError
+from rewards.reward import DEADLINE_S
 
 DEFAULT_MODEL = "tiny"
 
@@ -73,6 +74,15 @@ RewardSeconds = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def check_deadline(reward_seconds: float, workers: int) -> None:
+    """UsageError for a deadline that nothing would keep."""
+    if reward_seconds != DEADLINE_S and workers == 0:
+        raise UsageError(
+            "--reward-seconds ends a scoring process that takes longer, and with --workers 0 there is none; give "
+            "--workers 1 or more."
+        )
 
 
 def group(help: str) -> typer.Typer:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import AsJson, JudgeTexts, RewardSeconds, RewardSets, WeightFolders, Workers
+from cli.options import AsJson, JudgeTexts, RewardSeconds, RewardSets, WeightFolders, Workers, check_deadline
 from cli.screen import format_number, hear_rewards, print_json, print_table, say
 from rewards.errors import UsageError
 from rewards.files import about, is_stream
@@ -67,6 +67,7 @@ def score(
     from rewards.spec import parse_judges
 
     hear_rewards()
+    check_deadline(reward_seconds, workers)
     sources = [*(images or ()), *(files or ())]
     if not sources:
         raise UsageError("Say which images to score: --images DIR, or image files.")

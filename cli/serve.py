@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import JudgeTexts, RewardSets, WeightFolders
+from cli.options import JudgeTexts, RewardSeconds, RewardSets, WeightFolders, check_deadline
 from cli.screen import say
 from rewards.errors import UsageError
+from rewards.reward import DEADLINE_S
 
 if TYPE_CHECKING:
     from rewards.spec import RewardSpec
@@ -39,16 +40,19 @@ def serve(
     workers: Annotated[
         int, typer.Option(min=0, help="Scoring processes a reward; 0 scores in this one, as a single GPU likes it.")
     ] = 0,
+    reward_seconds: RewardSeconds = DEADLINE_S,
     limit: Annotated[
         list[str] | None,
         typer.Option("--limit", metavar="NAME=VALUE", help="A limit on requests, as in images=64; repeatable."),
     ] = None,
 ) -> None:
     """Serve rewards over HTTP to `--reward http://host:port/NAME`, until Ctrl-C or SIGTERM."""
+    from cli.threads import scoring_threads
     from rewards.serving.auth import open_to_others, read_token, refuse_open_door
     from rewards.serving.limits import change_limits
     from rewards.spec import parse_judges
 
+    check_deadline(reward_seconds, workers)
     limits = change_limits(limit or ())
     token = read_token(token_file)
     refuse_open_door(host, token)
@@ -59,11 +63,11 @@ def serve(
         raise UsageError(
             "Say what to serve: --reward NAME, for instance --reward ocr. `dgpo rewards ls` lists the rewards."
         )
-    _serve(specs, host, port, workers, token=token, limits=limits, batch=max_batch, wait_s=max_wait / 1000)
+    scoring = {"workers": workers, "threads": scoring_threads(workers), "deadline_s": reward_seconds}
+    _serve(specs, host, port, scoring, token=token, limits=limits, batch=max_batch, wait_s=max_wait / 1000)
 
 
-def _serve(specs: list[RewardSpec], host: str, port: int, workers: int, **rest: Any) -> None:
-    from cli.threads import scoring_threads
+def _serve(specs: list[RewardSpec], host: str, port: int, scoring: dict[str, Any], **rest: Any) -> None:
     from dgpo import __version__
     from rewards.registry import check_buildable, check_working
     from rewards.serving.app import Service
@@ -74,7 +78,7 @@ def _serve(specs: list[RewardSpec], host: str, port: int, workers: int, **rest: 
     listener = bind(host, port)
     check_buildable(specs)
     check_working(specs)
-    service = Service(Engine(specs, workers, scoring_threads(workers), version), version=version, **rest)
+    service = Service(Engine(specs, version=version, **scoring), version=version, **rest)
     server = make_server(service)
     _log_to_stderr()
     _tell(specs, host, listener.getsockname()[1], secret=rest["token"] is not None)

@@ -32,6 +32,13 @@ def returned_wrong(key: str, what: str) -> RewardBroken:
     )
 
 
+def answered_wrong(key: str, method: str, answer: object, rule: str) -> RewardBroken:
+    """For what another method of a reward returned; `rule` says what it should."""
+    return RewardBroken(
+        f"The reward {key} returned {stable(f'{answer!r:.80}')} ({type(answer).__name__}) from `{method}`, {rule}."
+    )
+
+
 def place_in(error: BaseException, module: str) -> str:
     """Where in that file an exception came from: ` (file.py, line 3)`; nothing if not from there."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == module]

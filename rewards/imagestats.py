@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL.Image import Image
 
-from rewards.card import Card
 from rewards.errors import ScoringError
 from rewards.images import DAMAGE, rgb
 from rewards.prompt import Prompt
+from rewards.reward import Reward
 from rewards.score import Score
-from rewards.spec import RewardSpec
 
 DARK_BELOW = 0.1
 CELLS = 16**3
@@ -76,15 +75,8 @@ def _cells(pixels: np.ndarray) -> np.ndarray:
     return (steps[..., 0] * 16 + steps[..., 1]) * 16 + steps[..., 2]
 
 
-class _ImageStatistic:
+class _ImageStatistic(Reward):
     """A reward that looks at the pixels alone."""
-
-    def __init__(self, spec: RewardSpec, card: Card) -> None:
-        self.spec = spec
-        self.card = card
-
-    def check(self, prompt: Prompt) -> None:
-        """Any prompt will do."""
 
     def measure(self, pixels: np.ndarray) -> Score:
         raise NotImplementedError

@@ -16,6 +16,7 @@ from rewards.errors import ScoringError, UsageError
 from rewards.images import rgb
 from rewards.ocr_models import OcrModels, find_models
 from rewards.prompt import Prompt
+from rewards.reward import Reward
 from rewards.score import Score
 from rewards.spec import RewardSpec
 from rewards.text import join_all, join_confident, quoted_target, similarity, strict_similarity
@@ -32,12 +33,11 @@ class Engine(Protocol):
     def read(self, image: np.ndarray) -> list[tuple[str, float]]: ...
 
 
-class _Ocr:
+class _Ocr(Reward):
     """Read the image, then compare; what differs between the two rewards is the comparison."""
 
     def __init__(self, spec: RewardSpec, card: Card) -> None:
-        self.spec = spec
-        self.card = card
+        super().__init__(spec, card)
         options = card.settle_options(spec.options)
         self.swap_channels = options["channels"] == "bgr"
         self.engine = build_engine(

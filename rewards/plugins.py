@@ -13,18 +13,15 @@ import os
 import re
 import sys
 from collections.abc import Collection
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rewards.broken import broke_off
 from rewards.card import Card
 from rewards.errors import DgpoError, SetupError, UsageError, suggestion
-
-if TYPE_CHECKING:
-    from rewards.spec import RewardSpec
+from rewards.undisturbed import undisturbed
 
 GROUP = "dgpo.rewards"
 EXAMPLE = """
@@ -38,11 +35,6 @@ EXAMPLE = """
         def score(self, images, prompts):
             return [Score(image.width) for image in images]
 """
-# What a stranger's module may raise while it is imported; such a plug-in must not stop the others.
-_IMPORT_FAILURES = (
-    ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, LookupError, OSError, RuntimeError,
-    ArithmeticError, AssertionError,
-)  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _METHODS = ("check", "score", "provenance")
 
@@ -110,37 +102,25 @@ def load_class(plugin: Plugin) -> Any:
 
     Raises:
         SetupError: it does not import, or is no reward.
+        RewardBroken: its module has a mistake.
     """
     module, _, name = plugin.card.entry.partition(":")
     who = f"The reward {plugin.card.key} of {plugin.package}"
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        with undisturbed():
+            found = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
         raise SetupError(f"{who} does not load ({error}); install what it needs, or ask its author.") from error
+    except DgpoError:
+        raise
+    except (Exception, SystemExit) as error:  # a stranger's code
+        raise broke_off(plugin.card.key, error) from error
     if found is None:
         raise SetupError(f"{who} names the class {plugin.card.entry}, which does not exist; its author can mend that.")
     problem = _lacking(found)
     if problem:
         raise SetupError(f"{who} cannot be used: {problem}.")
     return found
-
-
-def build(made: Any, spec: "RewardSpec", card: Card) -> Any:
-    """An object of a plug-in's class.
-
-    Raises:
-        SetupError: it needs a library that is not installed.
-        RewardBroken: it cannot be made.
-    """
-    try:
-        with redirect_stdout(sys.stderr):
-            return made(spec, card)
-    except DgpoError:
-        raise
-    except ModuleNotFoundError as error:
-        raise SetupError(f"The reward {card.key} needs {error.name}, which is not installed here.") from error
-    except (Exception, SystemExit) as error:  # a stranger's code
-        raise broke_off(card.key, error) from error
 
 
 def locate_source(path: str, name: str) -> str:
@@ -194,7 +174,7 @@ def _import_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with redirect_stdout(sys.stderr):
+        with undisturbed():
             spec.loader.exec_module(module)
     except DgpoError:
         raise
@@ -213,8 +193,9 @@ def _package(point: importlib.metadata.EntryPoint) -> str:
 
 def _cards_of(point: importlib.metadata.EntryPoint) -> tuple[Card, ...]:
     try:
-        given = point.load()
-    except _IMPORT_FAILURES as error:
+        with undisturbed():
+            given = point.load()
+    except (Exception, SystemExit) as error:  # a stranger's code, which must not stop the others
         raise SetupError(f"{point.value} does not import ({type(error).__name__}: {error})") from error
     found = given if isinstance(given, tuple) else (given,)
     for card in found:

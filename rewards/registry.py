@@ -77,7 +77,8 @@ def load(spec: "RewardSpec") -> "Reward":
     Raises:
         SetupError: its library or weights are missing, its engine does not start, or its server does not answer.
     """
-    from rewards.plugins import build, load_class, load_source
+    from rewards.plugins import load_class, load_source
+    from rewards.stranger import Stranger
 
     if spec.source is not None and is_address(spec.source):
         from rewards.client import ServedReward
@@ -85,11 +86,11 @@ def load(spec: "RewardSpec") -> "Reward":
         return ServedReward(spec, card_of(spec))
     if spec.source is not None:
         made, card = load_source(spec.source, names())
-        return build(made, spec, card)
+        return Stranger(made, spec, card)
     card = find_card(spec.name, spec.version)
     if card not in CARDS:
         plugin = next(plugin for plugin in _installed().plugins if plugin.card == card)
-        return build(load_class(plugin), spec, card)
+        return Stranger(load_class(plugin), spec, card)
     module, _, name = card.entry.partition(":")
     return getattr(importlib.import_module(module), name)(spec, card)
 
@@ -135,9 +136,7 @@ def check_working(specs: "Iterable[RewardSpec]") -> None:
         SetupError: one of them plainly judges nothing.
     """
     for spec in specs:
-        verify = getattr(load(spec), "verify", None)  # a class of one's own need not have it
-        if verify is not None:
-            verify()
+        load(spec).verify()
 
 
 def check_trainable(specs: "Iterable[RewardSpec]") -> None:

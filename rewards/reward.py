@@ -28,6 +28,10 @@ class Reward(Protocol):
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         self.spec, self.card = spec, card
 
+    def prepare_checks(self, prompts: Sequence[Prompt]) -> None:
+        """Be told which prompts `check` will be asked about, where that is quicker for many at once."""
+        return
+
     def check(self, prompt: Prompt) -> None:
         """Raise UsageError, naming the prompt, when this reward cannot judge any image of it."""
         return

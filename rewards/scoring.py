@@ -1,13 +1,10 @@
 """One batch by several rewards, and the one place where what a reward does wrong becomes a failed score or an error."""
 
-import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AnySet
 from concurrent.futures import Future
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -22,6 +19,7 @@ from rewards.prompt import Prompt
 from rewards.reward import Reward
 from rewards.score import Score
 from rewards.shown import stable
+from rewards.undisturbed import undisturbed
 
 # What libraries raise when one input is beyond them. Anything else (a TypeError, say) is a mistake in the reward.
 _ENGINE_FAILURES = (ScoringError, RuntimeError, OSError, ValueError, ArithmeticError, MemoryError)
@@ -54,7 +52,7 @@ def score_batch(
         SetupError, UsageError: a reward says so itself.
     """
     broken, images, prompts = set_broken_aside(images, prompts)
-    with _undisturbed():
+    with undisturbed():
         here = [key for key, reward in rewards.items() if not getattr(reward, "remote", False)]
         away = [key for key in rewards if key not in here]
         begun = {key: _beside(_judge_timed, key, rewards[key], images, prompts) for key in away}
@@ -98,24 +96,6 @@ def _interleave(broken: Mapping[int, str], scores: Sequence[Score]) -> list[Scor
     return [Score.failed(broken[position]) if position in broken else next(rest) for position in positions]
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """What a reward does to its process (prints to stdout, another directory, no gradients, a fork) ends here."""
-    torch = sys.modules.get("torch")
-    gradients = torch.is_grad_enabled() if torch is not None else True
-    process, folder = os.getpid(), os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        if os.getpid() != process:
-            os._exit(1)  # a fork would go on beside its parent, with the same connections and files
-        os.fchdir(folder)
-        os.close(folder)
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_grad_enabled(gradients)
-
-
 def _beside(work: Callable[..., Any], *arguments: Any) -> "Future[Any]":
     """Run work in a thread that keeps no program from ending."""
     future: Future[Any] = Future()
@@ -157,11 +137,9 @@ def _judge(key: str, reward: Reward, images: Sequence[Image], prompts: Sequence[
 
 
 def _place_of(reward: Reward, error: Exception) -> str:
-    """Line of its author's code in which a reward raised; not for our own, nor for words chosen for the reader."""
-    module = type(reward).__module__
-    if isinstance(error, ScoringError) or module.startswith(f"{__package__}."):
-        return ""
-    return place_in(error, getattr(sys.modules[module], "__file__", None) or "")
+    """Line of its author's file in which a stranger's reward raised; not for words chosen for the reader."""
+    file = getattr(reward, "file", None)
+    return place_in(error, file) if file and not isinstance(error, ScoringError) else ""
 
 
 def _listed(key: str, returned: Any, count: int) -> list[Any]:

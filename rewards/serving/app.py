@@ -183,7 +183,8 @@ class Service:
                     check_token(request.headers.get("authorization"), self.token)
                 response = await handle(exchange)
                 status = response.status_code
-            except Refusal as refusal:
+            except (Refusal, DgpoError) as error:  # the latter of a reward that is broken
+                refusal = error if isinstance(error, Refusal) else Refusal(500, str(error).partition("\n")[0])
                 if refusal.status not in (408, 499):
                     await body.discard(self.limits.request_bytes)
                 exchange.notes["refused"] = refusal.sentence
@@ -218,8 +219,6 @@ class Service:
             if not answer.done():
                 raise Refusal(499, "The client has gone before its scores were made.")
             return answer.result()
-        except DgpoError as error:
-            raise Refusal(500, str(error).partition("\n")[0]) from None
         finally:
             gone.cancel()
             answer.cancel()

@@ -14,7 +14,7 @@ from rewards.errors import UsageError, suggestion
 from rewards.pool import Scored, ScoringPool, score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
-from rewards.reward import Reward
+from rewards.reward import DEADLINE_S, Reward
 from rewards.serving.limits import Refusal
 from rewards.spec import RewardSpec
 
@@ -25,15 +25,24 @@ class Engine:
     """Scores batches by any of its rewards; use as a context manager.
 
     With workers=0, in this process, one batch at a time, in the thread that submits it. Otherwise each reward has so
-    many processes of its own, that are replaced when they die or hang.
+    many processes of its own, that are replaced when they die, or take longer than `deadline_s` for a batch.
     """
 
-    def __init__(self, specs: Sequence[RewardSpec], workers: int = 0, threads: int = 1, version: str = "") -> None:
+    def __init__(
+        self,
+        specs: Sequence[RewardSpec],
+        workers: int = 0,
+        threads: int = 1,
+        version: str = "",
+        *,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
         self.rewards: dict[str, Reward] = {spec.key: load(spec) for spec in specs}
         self.workers = workers
         self.lanes = max(1, workers)
         self.descriptions = {key: describe(reward, version) for key, reward in self.rewards.items()}
-        self._pools = {spec.key: ScoringPool([spec], workers, threads) for spec in specs} if workers else {}
+        pooled = specs if workers else ()
+        self._pools = {spec.key: ScoringPool([spec], workers, threads, deadline_s=deadline_s) for spec in pooled}
         self._here = threading.Lock()
         self._open = ExitStack()
 

@@ -336,7 +336,7 @@ def test_missing_images_are_rows_and_counted(run, suite, tmp_path):
 
 
 def test_when_nothing_could_be_scored_there_is_no_mean(run):
-    summary = run(["imagestats.dark"], draw=lambda cells: [None] * len(cells))
+    summary = run(["imagestats.dark"], draw=lambda cells: ["it is not finite"] * len(cells))
     assert summary.failed == 6
     assert summary.rows[0].mean is None
     assert summary.notes == ("imagestats.dark@1: none of 6 images could be scored, so there is no mean.",)
@@ -345,12 +345,10 @@ def test_when_nothing_could_be_scored_there_is_no_mean(run):
 
 FRAGILE = """
 from rewards.errors import ScoringError, UsageError
+from rewards.reward import Reward
 from rewards.score import Score
 
-class Fragile:
-    def __init__(self, spec, card):
-        self.spec, self.card = spec, card
-
+class Fragile(Reward):
     def check(self, prompt):
         if "horse" in prompt.text:
             raise UsageError(f'"{prompt.text}" has a horse in it')

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef"
+ODD = ROOT / "tests" / "rewards" / "misbehaving.py"
 SETS = ("groups=2", "group_size=2", "sampling.steps=2", "times.count=1", "times.min_sigma=0", "evaluation.every=0",
         "samples.every=0", "checkpoint.every=1", "workers=1")  # fmt: skip
 
@@ -64,6 +65,16 @@ def test_it_says_what_a_client_gives_and_scores_as_this_machine_does(program, tm
     assert facts["provenance"]["source"] == server.texts[0]
     assert facts["provenance"]["server"].startswith("dgpo ")
     assert "mean Sobel gradient of luma" in shown.stdout
+
+
+def test_a_reward_that_hangs_is_ended_at_the_deadline(program, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "black.png")
+    words = ["--reward", f"{ODD}:Odd[how=hang]", "--workers", "1", "--reward-seconds", "1"]
+    with served(*words) as server:
+        done = program("score", "--reward", server.texts[0], "--prompt", "x", "--json", "black.png")
+    assert done.returncode == 5, done.stderr
+    reason = "no scores within 1 s (reward_seconds), so the scoring process was ended"
+    assert json.loads(done.stdout)["reasons"] == {reason: 1}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,5 +1,6 @@
 """A reward of one's own that does what no reward may: its option `how` says what, on images whose first pixel is black.
 
+Or in another of its methods, which the option `at` names; `at=made` is where it is built.
 Its score is the mean grey level over 255.
 """
 
@@ -12,6 +13,7 @@ import time
 import numpy as np
 
 from rewards.card import Card, Option
+from rewards.errors import ScoringError
 from rewards.reward import Reward
 from rewards.score import Score
 
@@ -24,13 +26,32 @@ class Odd(Reward):
         bounds=(0, 1),
         higher_is_better=True,
         summary="for tests",
-        options=(Option("how", "well", None, "what it does wrong"),),
-        reads_prompt=False,
+        options=(Option("how", "well", None, "what it does wrong"), Option("at", "score", None, "where")),
     )
+
+    def __init__(self, spec, card):
+        super().__init__(spec, card)
+        self.misbehave_at("made")
+
+    def prepare_checks(self, prompts):
+        return self.misbehave_at("prepare_checks")
+
+    def check(self, prompt):
+        return self.misbehave_at("check")
+
+    def verify(self):
+        return self.misbehave_at("verify")
+
+    def provenance(self):
+        return self.misbehave_at("provenance") or super().provenance()
+
+    def misbehave_at(self, place):
+        options = dict(self.spec.options)
+        return self.misbehave(options["how"], [], []) or None if options.get("at") == place else None
 
     def score(self, images, prompts):
         values = [float(np.asarray(image.convert("L")).mean()) / 255 for image in images]
-        if all(image.convert("L").getpixel((0, 0)) for image in images):
+        if "at" in dict(self.spec.options) or all(image.convert("L").getpixel((0, 0)) for image in images):
             return [Score(value) for value in values]
         return self.misbehave(dict(self.spec.options).get("how", "well"), values, images)
 
@@ -49,6 +70,9 @@ class Odd(Reward):
             case "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
+                time.sleep(1e6)
+            case "loud and hang":
+                print("hanging", flush=True)
                 time.sleep(1e6)
             case "spin":
                 while True:
@@ -71,6 +95,10 @@ class Odd(Reward):
             case "paint":
                 for image in images:
                     image.paste((0, 0, 0), (0, 0, *image.size))
+            case "library":
+                import a_library_that_nobody_has  # noqa: F401
+            case "a judgement":
+                raise ScoringError("too dark")
             case "assert":
                 assert not images, "no image is good enough"
             case "stop":

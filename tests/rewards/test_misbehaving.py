@@ -1,6 +1,7 @@
 """What becomes of a reward that does what no reward may: a sentence with its name; neighbours keep their scores."""
 
 import multiprocessing
+import os
 import re
 import threading
 import time
@@ -14,10 +15,11 @@ from rewards.broken import RewardBroken
 from rewards.errors import SetupError
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
-from rewards.registry import load
+from rewards.registry import check_working, load, provenance_of
 from rewards.score import DEADLY
 from rewards.scoring import score_batch
 from rewards.spec import parse_rewards
+from rewards.undisturbed import undisturbed
 
 FILE = Path(__file__).with_name("misbehaving.py")
 BLACK, WHITE, GREY = (Image.new("RGB", (8, 8), (level,) * 3) for level in (0, 255, 51))
@@ -92,6 +94,91 @@ def test_an_exception_that_no_image_explains_is_told_with_its_line(how, what):
     assert len(lines) <= 6
 
 
+PLACES = {
+    "made": load,
+    "prepare_checks": lambda spec: load(spec).prepare_checks([Prompt("x")]),
+    "check": lambda spec: load(spec).check(Prompt("x")),
+    "verify": lambda spec: check_working([spec]),
+    "provenance": lambda spec: provenance_of(load(spec)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        ("sys.exit", "it called sys.exit(0)"),
+        ("bug", "AttributeError: 'list' object has no attribute 'nothing'"),
+        ("mistake", "ValueError: my own mistake"),
+        ("a judgement", "ScoringError: too dark"),
+    ],
+)
+def test_an_exception_from_any_method_is_told_with_its_line(place, how, what):
+    (spec,) = specs(f"{how},at={place}")
+    expected = rf"The reward odd@1\[at={place},how={how}\] broke off: {re.escape(what)}.* \(misbehaving.py, line \d+\)"
+    with pytest.raises(RewardBroken, match=expected) as caught:
+        PLACES[place](spec)
+    assert f'  File "{FILE}", line ' in str(caught.value).splitlines()[1]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_library_that_any_method_lacks_is_named(place):
+    with pytest.raises(SetupError, match="needs a_library_that_nobody_has, which is not installed here"):
+        PLACES[place](specs(f"library,at={place}")[0])
+
+
+@pytest.mark.parametrize(
+    ("place", "rule"),
+    [
+        ("prepare_checks", "which returns nothing"),
+        ("check", "raises UsageError for a prompt that it cannot judge"),
+        ("verify", "raises SetupError where it cannot judge any image"),
+        ("provenance", 'return {"engine": "mine", "engine_version": "1"}'),
+    ],
+)
+def test_what_any_method_returns_against_the_rule_is_told(place, rule):
+    with pytest.raises(RewardBroken) as caught:
+        PLACES[place](specs(f"text,at={place}")[0])
+    assert f"returned 'good' (str) from `{place}`, " in str(caught.value)
+    assert rule in str(caught.value)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_any_method_does_to_the_process_ends_with_it(place, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    for how in ("chdir", "gradients", "print"):
+        PLACES[place](specs(f"{how},at={place}")[0])
+    assert Path.cwd() == tmp_path
+    assert torch.is_grad_enabled()
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "hello from the reward" in said.err
+    assert "hello from below" in said.err
+
+
+def test_stdout_comes_back_when_the_last_of_several_threads_is_done(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    begun, end = threading.Event(), threading.Event()
+
+    def linger():
+        with undisturbed():
+            begun.set()
+            end.wait()
+            print("beside")
+
+    beside = threading.Thread(target=linger)
+    with undisturbed():
+        beside.start()
+        begun.wait()
+        os.chdir("/")
+    end.set()
+    beside.join()
+    print("afterwards")
+    assert Path.cwd() == tmp_path
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("afterwards\n", "beside\n")
+
+
 def test_an_error_about_an_image_names_the_line_and_is_the_same_every_time():
     reasons = {score_here("escape", [BLACK])[0][0].reason for _ in range(2)}
     (reason,) = reasons
@@ -114,15 +201,16 @@ def test_a_reward_that_paints_on_its_images_paints_on_its_own():
     assert image.getpixel((4, 4)) == (255, 255, 255)
 
 
-def test_what_it_does_to_the_process_ends_with_the_batch(tmp_path, monkeypatch, capsys):
+def test_what_it_does_to_the_process_ends_with_the_batch(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     for how in ("chdir", "gradients", "print"):
         assert values(score_here(how, [BLACK])[0]) == [0.0]
     assert Path.cwd() == tmp_path
     assert torch.is_grad_enabled()
-    said = capsys.readouterr()
-    assert "hello" not in said.out
+    said = capfd.readouterr()
+    assert said.out == ""
     assert "hello from the reward" in said.err
+    assert "hello from below" in said.err
 
 
 def test_what_a_worker_prints_is_no_part_of_the_answer(capfd):

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from rewards.plugins import load_source
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
@@ -33,6 +34,10 @@ class Slow(Reward):
     card = Card(name="slow", version=1, unit="", bounds=(0, 1), higher_is_better=True, summary="waits")
     go = threading.Event()
     begun = threading.Semaphore(0)
+
+    def check(self, prompt):
+        if prompt.text == "odd":
+            raise KeyError("odd")
 
     def score(self, images, prompts):
         if images[0].size != (64, 64):  # not the first picture of all
@@ -61,7 +66,7 @@ def server():
 def slow(tmp_path):
     (tmp_path / "slow.py").write_text(SLOW)
     specs = parse_rewards([f"{tmp_path / 'slow.py'}:Slow"])
-    kind = type(load(specs[0]))
+    kind, _ = load_source(specs[0].source, ())
     yield specs, kind
     kind.go.set()
 
@@ -250,6 +255,18 @@ def test_a_reward_that_hangs_holds_up_no_other_and_not_the_end():
         wait_for(lambda: 'images_sum{reward="odd@1[how=hang]"} 1.0' in running.service.metrics.render().decode())
         for _ in range(3):
             assert ask(running.base, "imagestats.dark", ["a"], black).status_code == 200
+
+
+def test_a_check_that_breaks_off_is_an_error_of_the_server(slow):
+    specs, _ = slow
+    with serving(specs) as running:
+        responses = [
+            ask(running.base, "slow", ["odd"], IMAGES[:1]),
+            httpx.post(running.base + "/v1/check", json={"reward": "slow", "prompts": [{"text": "odd"}]}),
+        ]
+    for response in responses:
+        assert response.status_code == 500
+        assert response.json()["error"].startswith("The reward slow@1 broke off: KeyError: 'odd' (slow.py, line ")
 
 
 def test_a_request_that_only_announces_holds_nothing():
