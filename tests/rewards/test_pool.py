@@ -47,6 +47,7 @@ class Faulty:
 
     spec = parse_rewards(["ocr"])[0]
     card = card_of(spec)
+    file = __file__  # as rewards.stranger has it
 
     def score(self, images, prompts):
         return [self.judge(prompt.text) for prompt in prompts]
