@@ -41,13 +41,21 @@ class Connection:
         self.base = base
         self.deadline_s = read_deadline() if deadline_s is None else deadline_s
         self._library = load_extra("httpx", "remote")
+        from rewards.timed import TimedNetwork
+
         token = read_secret(CLIENT_TOKEN)
+        self._network = TimedNetwork()
+        transport = self._library.HTTPTransport(
+            limits=self._library.Limits(max_connections=32, keepalive_expiry=30),
+            verify=ssl.create_default_context() if base.startswith("https:") else True,
+            trust_env=False,
+        )
+        transport._pool._network_backend = self._network  # httpx offers no other way to it
         self._client = self._library.Client(
+            transport=transport,
             base_url=base,
             headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {}),
             timeout=self._library.Timeout(self.deadline_s / 2, connect=min(_CONNECT_S, self.deadline_s)),
-            limits=self._library.Limits(max_connections=32, keepalive_expiry=30),
-            verify=ssl.create_default_context() if base.startswith("https:") else True,
             trust_env=False,
         )
         self._lock = threading.Lock()
@@ -78,10 +86,12 @@ class Connection:
     def _try(self, method: str, path: str, seconds: float, rest: dict[str, Any]) -> tuple[Reply | None, str, float]:
         bounds = Bounds(seconds)
         try:
-            with self._client.stream(method, path, **rest) as response:
+            with self._network.within(seconds), self._client.stream(method, path, **rest) as response:
                 for piece in response.iter_bytes():
                     bounds.add(piece)
         except self._library.TransportError as error:
+            if time.monotonic() >= bounds.end:
+                return None, str(bounds.too_slow()), 0.0
             return None, shown(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__), 0.0
         except Unbounded as error:
             return None, str(error), 0.0

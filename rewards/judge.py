@@ -186,9 +186,12 @@ class Judge:
     ) -> replies.Reply:
         """The whole answer, within bounds."""
         bounds = replies.Bounds(seconds)
-        async with client.stream(method, path, **rest) as answer:
-            async for piece in answer.aiter_bytes():
-                bounds.add(piece)
+        try:
+            async with asyncio.timeout(seconds), client.stream(method, path, **rest) as answer:
+                async for piece in answer.aiter_bytes():
+                    bounds.add(piece)
+        except TimeoutError:
+            raise bounds.too_slow() from None
         return replies.Reply(answer.status_code, answer.headers, bytes(bounds.pieces))
 
     def _read(self, answer: replies.Reply) -> Reply:

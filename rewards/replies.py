@@ -48,4 +48,7 @@ class Bounds:
         if len(self.pieces) > self.most:
             raise Unbounded(f"an answer of more than {self.most} bytes")
         if time.monotonic() > self.end:
-            raise Unbounded(f"an answer that was not complete within {self.seconds:g} s")
+            raise self.too_slow()
+
+    def too_slow(self) -> Unbounded:
+        return Unbounded(f"an answer that was not complete within {self.seconds:g} s")

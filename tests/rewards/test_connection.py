@@ -4,12 +4,14 @@ import http.server
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import ClassVar
 
 import pytest
 
 from rewards.connection import Connection, OutOfReach, read_deadline
-from rewards.errors import UsageError
+from rewards.errors import SetupError, UsageError
+from rewards.judge import Judge
 from rewards.replies import Reply
 
 
@@ -175,6 +177,33 @@ def test_an_answer_that_drips_or_never_ends_is_none():
         with pytest.raises(OutOfReach, match=r"more than 16777216 bytes|not complete"):
             connection.ask("GET", "/long", 0.5)
         server.shutdown()
+
+
+@pytest.fixture(params=[(b"HTTP/1.1 200 OK\r\nX: ", b"x"), (b"", b"HTTP/1.1 100 Continue\r\n\r\n")])
+def dripping(request):
+    """A server whose headers never end; its address."""
+    first, again = request.param
+
+    def drip():
+        with listener.accept()[0] as peer, suppress(OSError):
+            peer.sendall(first)
+            while True:
+                peer.sendall(again)
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_headers_that_never_end_are_no_answer(dripping):
+    with pytest.raises(OutOfReach, match=r"not complete within 0\.5 s"):
+        Connection(dripping, 60.0).ask("GET", "/", 0.5)
+
+
+def test_headers_of_a_judge_that_never_end_are_no_answer(dripping):
+    with pytest.raises(SetupError, match=r"not complete within 0\.5 s"):
+        Judge(dripping).greet(0.5)
 
 
 def test_what_a_server_says_cannot_steer_a_terminal():

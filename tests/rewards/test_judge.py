@@ -144,7 +144,7 @@ def test_connections_that_break_are_tried_again():
 def test_a_server_that_hangs_is_given_up_at_the_deadline():
     start = time.monotonic()
     error = ask_one(Script(in_turn(saying("late", wait_s=3))), request_s=0.2, deadline_s=0.5)
-    assert "ReadTimeout" in str(error)
+    assert "not complete within" in str(error)
     assert time.monotonic() - start < 2.5
 
 
