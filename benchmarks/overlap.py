@@ -8,13 +8,12 @@ is gone.
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from rewards.errors import UsageError
-from rewards.files import replace_file
+from rewards.files import read_json, replace_file
 from rewards.prompt import read_prompts
 
 PROMPTS_FILE = "prompts.sha256"
@@ -47,7 +46,7 @@ def read_training_prompts(run: Path) -> set[str] | None:
     if (run / PROMPTS_FILE).is_file():
         return _read(run / PROMPTS_FILE)
     try:
-        source = json.loads((run / "run.json").read_text(encoding="utf-8"))["prompts"]["source"]
+        source = read_json(run / "run.json")["prompts"]["source"]
         if not Path(source).is_file():
             return None
         return {fingerprint(prompt.text) for prompt in read_prompts(Path(source))}

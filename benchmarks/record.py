@@ -17,7 +17,7 @@ from benchmarks.drawing import precision_of, settings_of
 from benchmarks.store import check_folder
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
-from rewards.files import replace_file
+from rewards.files import read_json, replace_file
 from rewards.registry import provenance_of
 from rewards.reward import Reward
 
@@ -83,7 +83,7 @@ def read_record(folder: Path) -> Record:
     check_folder(folder)
     path = folder / RECORD_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except FileNotFoundError:
         raise UsageError(
             f"{folder} holds no {RECORD_FILE}; name a folder that `dgpo eval --output` has written."

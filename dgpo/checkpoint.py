@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from dgpo.policy import ADAPTER, Policy, Who
 from rewards.errors import SetupError, UsageError
-from rewards.files import about, read_regular, sha256
+from rewards.files import about, read_json, sha256
 
 MANIFEST = "manifest.json"
 PROGRESS = "trainer.json"
@@ -174,8 +174,8 @@ def damage(path: Path) -> str | None:
     """
     try:
         with _readable(path / MANIFEST):
-            hashes = json.loads(read_regular(path / MANIFEST))
-    except (FileNotFoundError, ValueError, RecursionError):
+            hashes = read_json(path / MANIFEST)
+    except (FileNotFoundError, ValueError):
         return "its manifest cannot be read"
     if not isinstance(hashes, dict) or not set(STATE_FILES) < set(hashes):
         return "its manifest does not name its files"
@@ -209,8 +209,8 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_progress(checkpoint: Path) -> dict[str, Any]:
     try:
-        facts = json.loads((checkpoint / PROGRESS).read_bytes())
-    except (ValueError, RecursionError):
+        facts = read_json(checkpoint / PROGRESS)
+    except ValueError:
         facts = None
     if not isinstance(facts, dict) or not all(type(facts.get(name)) is int for name in ("step", "updates")):
         raise UsageError(f"{checkpoint / PROGRESS} does not say how far the run had come; name another checkpoint.")

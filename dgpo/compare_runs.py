@@ -19,6 +19,7 @@ import torch
 from safetensors import safe_open
 
 from dgpo.checkpoint import checkpoints
+from dgpo.metrics import read_lines
 from rewards.errors import DgpoError, UsageError
 from rewards.files import sha256
 
@@ -70,8 +71,7 @@ def read_quantities(folder: Path) -> Quantities:
     if not (folder / "metrics.jsonl").is_file():
         raise UsageError(f"{folder} holds no training run: there is no metrics.jsonl in it.")
     found: Quantities = {}
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        metrics = json.loads(line)
+    for metrics in read_lines(folder / "metrics.jsonl").whole:
         found.update(((metrics["step"], name), value) for name, value in _flatten(metrics))
     for path in sorted((folder / "samples").glob("step-*.png")):
         found[_step(path), f"samples/{path.name}"] = sha256(path)

@@ -5,7 +5,6 @@ reward by its key). A model that has moved is still the same model; one that was
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from dgpo.models.find import EMBEDDED, TINY, expand
 from dgpo.models.folder import INDEX
-from rewards.files import fingerprint
+from rewards.files import fingerprint, read_json
 
 Contents = Mapping[str, Any]
 NAMES = {"model": "the base model", "prompts": "the training prompts", "weights": "the reward weights"}
@@ -56,8 +55,8 @@ def changed(there: Contents, here: Contents) -> Iterator[str]:
 def _parts(folder: Path) -> list[str] | None:
     """The index of a diffusers folder and the components it names; None, which is everything, where it names none."""
     try:
-        index = json.loads((folder / INDEX).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        index = read_json(folder / INDEX)
+    except (OSError, ValueError):
         return None
     if not isinstance(index, dict):
         return None

@@ -19,7 +19,7 @@ from dgpo.metrics import append_line, cut_lines, read_lines, set_aside
 from dgpo.precision import AUTO, Wanted
 from dgpo.settings import dump_settings, read_settings
 from rewards.errors import UsageError
-from rewards.files import replace_file
+from rewards.files import read_json, replace_file
 
 # Settings that may change between the parts of one run: how long it goes on and what it does beside learning.
 FREE = ("steps", "workers", "max_failed", "evaluation", "watch", "checkpoint", "samples")
@@ -249,8 +249,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        facts = json.loads(path.read_bytes()) if path.is_file() else None
-    except (ValueError, RecursionError):
+        facts = read_json(path)
+    except ValueError:
         facts = None
     if not isinstance(facts, dict) or not isinstance(facts.get("contents", {}), dict):
         raise UsageError(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dgpo.config import Watch
 from dgpo.parallel import Ranks
-from dgpo.run import Run
+from dgpo.run import Run, read_facts
 from rewards.canary import (
     Canary,
     Change,
@@ -27,7 +27,8 @@ from rewards.canary import (
     values,
 )
 from rewards.errors import SetupError
-from rewards.files import replace_file
+from rewards.files import read_json, replace_file
+from rewards.images import read_image
 from rewards.prompt import Prompt
 from rewards.spec import RewardSpec
 
@@ -129,7 +130,7 @@ class CanaryWatch:
         if not path.exists():
             return None
         try:
-            kept = json.loads(path.read_text())
+            kept = read_json(path)
             canaries = [
                 Canary(self._load_picture(place), Prompt(fields.pop("prompt"), fields))
                 for place, fields in enumerate(kept["prompts"])
@@ -141,8 +142,10 @@ class CanaryWatch:
             ) from None
 
     def _load_picture(self, place: int) -> Image.Image:
-        with Image.open(self._picture(place)) as image:
-            return image.convert("RGB")
+        found = read_image(self._picture(place))
+        if found.image is None:
+            raise ValueError(found.problem)
+        return found.image.convert("RGB")
 
     def _picture(self, place: int) -> str:
         return str(self.folder / f"{place + 1}.png")
@@ -252,8 +255,7 @@ class CanaryWatch:
         return f'canary {place + 1} ({self._picture(place)}, "{self.canaries[place].prompt.text}")'
 
     def _facts_now(self) -> Mapping[str, Any]:
-        path = self.run.folder / "run.json"
-        return json.loads(path.read_text()).get("reward_provenance", {}) if path.exists() else {}
+        return read_facts(self.run.folder).get("reward_provenance", {})
 
     @property
     def _tolerances(self) -> dict[str, float]:

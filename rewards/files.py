@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import socket
 import stat
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from rewards.errors import SetupError
 
@@ -113,6 +114,21 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         if most is not None and facts.st_size > most:
             raise OSError(errno.EFBIG, f"it has {facts.st_size} bytes, and at most {most} are read", str(path))
         return file.read()
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: it holds no JSON, or some that is nested too deep, or it is no regular file.
+        OSError: there is none, or it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is not a regular file")
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def sha256(path: Path) -> str:

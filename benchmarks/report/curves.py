@@ -102,11 +102,11 @@ def _training_run(run: Results) -> tuple[Path | None, int | None]:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_bytes().splitlines():
         try:
             line = json.loads(text)
-        except ValueError:
-            break
+        except (ValueError, RecursionError):
+            continue
         if isinstance(line, dict):
             lines.append(line)
     return lines

@@ -1,6 +1,7 @@
 """run.json: whose results a folder holds, and which of them may stand."""
 
 import json
+import os
 
 import pytest
 
@@ -93,6 +94,7 @@ def test_a_changed_engine_is_noticed():
     ("text", "sentence"),
     [
         ("{", "not readable as JSON"),
+        ("[" * 100_000, "not readable as JSON"),
         ("[]", "belongs to something else"),
         ('{"kind": "evaluation", "schema": 99}', "has schema 99, and this version reads schema 1"),
     ],
@@ -100,6 +102,12 @@ def test_a_changed_engine_is_noticed():
 def test_unreadable_records_are_refused(tmp_path, text, sentence):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(UsageError, match=sentence):
+        read_record(tmp_path)
+
+
+def test_a_pipe_is_no_record(tmp_path):
+    os.mkfifo(tmp_path / "run.json")
+    with pytest.raises(UsageError, match="not a regular file"):
         read_record(tmp_path)
 
 

@@ -253,6 +253,15 @@ def test_curves_count_the_seconds_up_to_each_step(tmp_path):
     }
 
 
+def test_a_damaged_line_costs_a_curve_no_other(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\n".join(map(json.dumps, METRICS)))
+    whole = read_curves(path)
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([lines[0], b"\xff", b"[" * 100_000, b"", *lines[1:]]))
+    assert read_curves(path) == whole
+
+
 def test_long_curves_are_thinned_without_losing_their_mean():
     points = [[step, float(step), step % 2] for step in range(1, 5001)]
     thinned = thin(points)

@@ -157,7 +157,7 @@ def test_files_and_servers_are_found_in_every_spelling(text, found):
 
 
 def test_naming_a_server_trusts_no_file_that_mentions_it(run_folder, evil, listener):
-    port, _ = listener
+    port, heard = listener
     sly = f"{evil}:Evil[note=http://127.0.0.1:{port}]"
     rewrite(run_folder, evaluation={"rewards": [sly], "every": 1, "suite": "signs"})
     refused = train(run_folder, "--reward", f"http://127.0.0.1:{port}/ocr")

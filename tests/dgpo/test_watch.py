@@ -97,3 +97,10 @@ def test_a_damaged_record_is_a_sentence(tmp_path, text):
     (tmp_path / "canaries" / "canaries.json").write_text(text)
     with pytest.raises(SetupError, match=r"cannot be read.*Delete it"):
         watch(tmp_path)[0].begin(0)
+
+
+def test_a_picture_that_would_start_another_program_is_none(tmp_path):
+    watch(tmp_path)[0].begin(0)
+    (tmp_path / "canaries" / "1.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    with pytest.raises(SetupError, match=r"cannot be read \(the image is no PNG.*Delete it"):
+        watch(tmp_path)[0].begin(0)
