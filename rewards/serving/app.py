@@ -185,6 +185,7 @@ class Service:
                 status = response.status_code
             except (Refusal, DgpoError) as error:  # the latter of a reward that is broken
                 refusal = error if isinstance(error, Refusal) else Refusal(500, str(error).partition("\n")[0])
+                error.__traceback__ = error.__context__ = None  # they hold what the request has sent
                 if refusal.status not in (408, 499):
                     await body.discard(self.limits.request_bytes)
                 exchange.notes["refused"] = refusal.sentence

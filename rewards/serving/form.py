@@ -83,10 +83,13 @@ async def read_form(content_type: str, body: Body, limits: Limits, hold: Callabl
         Refusal: 400 not the form described above, 408 too slow, 413 too large, 415 no multipart at all, 429 (`hold`).
     """
     reader = FormReader(_boundary(content_type), limits)
-    async for chunk in body.chunks(limits.request_bytes, limits.request_seconds):
-        hold(len(chunk))
-        reader.feed(chunk)
-    return reader.finish()
+    try:
+        async for chunk in body.chunks(limits.request_bytes, limits.request_seconds):
+            hold(len(chunk))
+            reader.feed(chunk)
+        return reader.finish()
+    finally:
+        reader.forget()
 
 
 class FormReader:
@@ -128,6 +131,10 @@ class FormReader:
         if self.form.request is None:
             raise Refusal(400, 'The body has no part "request" with the prompts as JSON.')
         return self.form
+
+    def forget(self) -> None:
+        """Let go of what has come. The parser refers back to this object, which so lives until garbage is collected."""
+        self.form, self._part = Form(), bytearray()
 
     def _begin(self) -> None:
         self._headers = {}

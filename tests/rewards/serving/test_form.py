@@ -1,6 +1,8 @@
 """Bodies cut into chunks anywhere, and bodies that are not what they should be."""
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -100,3 +102,19 @@ def test_other_kinds_are_refused(kind, status):
 )
 def test_a_body_of_another_form_is_refused(body):
     assert refuse([body])[0] == 400
+
+
+def test_what_a_refused_body_has_sent_is_let_go_of_at_once():
+    """Not when garbage is collected, which may be hundreds of megabytes later."""
+    start, piece = form([("request", b"{}"), ("image", PICTURE)]).partition(PICTURE)[0], bytes(2**20)
+    gc.disable()
+    tracemalloc.start()
+    try:
+        status, _ = refuse([start, *[piece] * 8], gone=True)
+        left, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert status == 499
+    assert peak > 8 * 2**20
+    assert left < 2**20
