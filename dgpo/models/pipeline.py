@@ -14,7 +14,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import diffusers
 import torch
@@ -45,6 +45,7 @@ class TextToImage:
         self.pipeline = pipeline
         self.arguments = settle_arguments(type(pipeline), settings)
         pipeline.set_progress_bar_config(disable=True)
+        self.size = self._settle_size()
 
     @classmethod
     def from_folder(
@@ -74,6 +75,7 @@ class TextToImage:
             "scheduler": None if scheduler is None else type(scheduler).__name__,
             "dtype": describe_parts(component_precisions(self.pipeline)),
             **settled,
+            **self.size,
             **others,
             "noise": "one CPU generator an image, which a stochastic sampler goes on drawing from",
         }
@@ -103,11 +105,33 @@ class TextToImage:
                 images.append(image if sound and not black else reason)
         return images
 
+    @torch.no_grad()
+    def _settle_size(self) -> dict[str, int | None]:
+        """Pixels of a drawing; a size that was not asked for is the one with which the pipeline checks its inputs.
+
+        Nothing is drawn for that. None where a pipeline settles it later still.
+        """
+        size: dict[str, int | None] = {name: self.arguments.get(name) for name in ("width", "height")}
+        check = getattr(self.pipeline, "check_inputs", None)
+        if check is None or None not in size.values():
+            return size
+
+        def stop(*arguments: Any, **named: Any) -> NoReturn:
+            raise _Settled(inspect.signature(check).bind(*arguments, **named).arguments)
+
+        vars(self.pipeline)["check_inputs"] = stop
+        try:
+            self.pipeline(prompt=["x"], generator=[torch.Generator()], output_type="pil", **self._given(1))
+        except _Settled as settled:
+            return {name: pixels or settled.arguments.get(name) for name, pixels in size.items()}
+        finally:
+            del vars(self.pipeline)["check_inputs"]
+        return size
+
     def _refuse_other_size(self, image: Image.Image) -> None:
         """Some pipelines round a size in silence, and the record would tell of another."""
-        asked = {"width": self.arguments.get("width"), "height": self.arguments.get("height")}
-        drawn = dict(zip(asked, image.size, strict=True))
-        for name, pixels in asked.items():
+        drawn: dict[str, int] = {"width": image.width, "height": image.height}
+        for name, pixels in self.size.items():
             if pixels is not None and pixels != drawn[name]:
                 raise UsageError(
                     f"{type(self.pipeline).__name__} draws {drawn[name]} pixels where sampling.{name} is {pixels}: it "
@@ -120,6 +144,14 @@ class TextToImage:
             name: [value] * batch if name.startswith("negative_prompt") and isinstance(value, str) else value
             for name, value in self.arguments.items()
         }
+
+
+class _Settled(Exception):
+    """Ends a pipeline's call where it checks its inputs, which are the `arguments`."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.arguments = arguments
 
 
 class _RawPixels:

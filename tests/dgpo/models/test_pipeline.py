@@ -94,7 +94,7 @@ def test_the_record_names_sampler_and_settings(drawer, unet_folder):
     )
     assert told["eta"] == 0.0
     plain = TextToImage.from_folder(unet_folder, {}, dtype=torch.float32, device=CPU).sampler
-    assert (plain["steps"], plain["guidance"], plain["height"]) == (50, 7.5, None)
+    assert (plain["steps"], plain["guidance"], plain["height"], plain["width"]) == (50, 7.5, 64, 64)
 
 
 def test_settings_reach_the_pipeline(unet_folder, drawer):
@@ -248,6 +248,15 @@ def test_finite_images_are_those_of_the_pipeline_itself_and_a_neighbour_that_fai
     assert [drawn[place] for place in (0, 1, 3)] == [plain[place] for place in (0, 1, 3)]
 
 
+def test_a_size_left_to_the_pipeline_is_recorded_as_it_is_drawn(unet_folder):
+    """Diffusers' Stable Diffusion takes its own size unless both sides are given."""
+    for settings, size in (({}, (64, 64)), ({"height": 32, "width": 64}, (64, 32))):
+        drawer = TextToImage.from_folder(unet_folder, {"steps": 1, **settings}, dtype=torch.float32, device=CPU)
+        assert "check_inputs" not in vars(drawer.pipeline)
+        assert (drawer.sampler["width"], drawer.sampler["height"]) == size
+        assert drawer.draw(CELLS[:1])[0].size == size
+
+
 def test_a_size_that_the_pipeline_refuses_is_wrong_use(unet_folder):
     other = TextToImage.from_folder(unet_folder, {**SIZES, "height": 36}, dtype=torch.float32, device=CPU)
     with pytest.raises(UsageError, match=r"StableDiffusionPipeline cannot draw with these settings: .*divisible by"):
@@ -255,7 +264,7 @@ def test_a_size_that_the_pipeline_refuses_is_wrong_use(unet_folder):
 
 
 def test_a_size_that_the_pipeline_rounds_is_refused_with_the_one_it_draws(drawer):
-    drawer.arguments["height"] = 33
+    drawer.size["height"] = 33
     with pytest.raises(UsageError, match=r"draws 32 pixels where sampling\.height is 33.*--set sampling\.height=32"):
         drawer._refuse_other_size(Image.new("RGB", (64, 32)))
 
