@@ -12,7 +12,7 @@ drawing from the same generator.
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,10 +23,11 @@ from torch.overrides import TorchFunctionMode
 
 from dgpo.flow import seeded_generator
 from dgpo.models.effect import TRUE_GUIDANCE, refuse_without_effect
+from dgpo.models.pixels import RawPixels
 from dgpo.models.pretrained import component_precisions, load_pretrained, read_index
-from dgpo.models.sd3 import finite_rows, not_finite
+from dgpo.models.sd3 import not_finite
 from dgpo.precision import describe_parts
-from rewards.errors import SetupError, UsageError, suggestion
+from rewards.errors import UsageError, suggestion
 from rewards.prompt import Prompt
 
 # Our names of sampler settings, as in `dgpo.config.Sampling`, and what diffusers calls them.
@@ -91,7 +92,7 @@ class TextToImage:
         images: list[Image.Image | str] = []
         for start in range(0, len(cells), micro_batch):
             chosen = cells[start : start + micro_batch]
-            with _FullPrecisionNoise(), _RawPixels(self.pipeline) as raw:
+            with _FullPrecisionNoise(), RawPixels(self.pipeline) as raw:
                 drawn = self.pipeline(
                     prompt=[prompt.text for prompt, _ in chosen],
                     generator=[seeded_generator("image", prompt.id, seed) for prompt, seed in chosen],
@@ -152,65 +153,6 @@ class _Settled(Exception):
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__()
         self.arguments = arguments
-
-
-class _RawPixels:
-    """Looks at what a pipeline decodes before it becomes colours, which NaN and infinities do without a word.
-
-    Every pipeline of diffusers hands its pixels to an image processor, or to its own `numpy_to_pil`; those of pipelines
-    within it are watched too. What is finite passes as it is. Sizes that a pipeline refuses are told as wrong use.
-    """
-
-    def __init__(self, pipeline: diffusers.DiffusionPipeline) -> None:
-        self.family = type(pipeline).__name__
-        inner = [part for part in vars(pipeline).values() if isinstance(part, diffusers.DiffusionPipeline)]
-        self.watched: list[tuple[Any, str]] = []
-        for one in (pipeline, *inner):
-            processor = getattr(one, "image_processor", None)
-            self.watched.append((one, "numpy_to_pil"))
-            if hasattr(processor, "postprocess"):
-                self.watched.append((processor, "postprocess"))
-        self.checked = [one for one in (pipeline, *inner) if hasattr(one, "check_inputs")]
-        self.finite: list[bool] = []
-
-    def __enter__(self) -> "_RawPixels":
-        for owner, name in self.watched:
-            vars(owner)[name] = self._looking(getattr(owner, name))
-        for pipeline in self.checked:
-            vars(pipeline)["check_inputs"] = self._telling(pipeline.check_inputs)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for owner, name in [*self.watched, *((one, "check_inputs") for one in self.checked)]:
-            del vars(owner)[name]
-
-    def finite_of(self, images: int) -> list[bool]:
-        """For each image of the call whether all its numbers existed."""
-        if len(self.finite) != images:
-            raise SetupError(
-                f"{self.family} does not show its pixels before they are colours, so that an image that failed could "
-                "not be told from a black one; it cannot be drawn from here."
-            )
-        return self.finite
-
-    def _looking(self, convert: Callable[..., Any]) -> Callable[..., Any]:
-        def look(pixels: Any, *arguments: Any, **named: Any) -> Any:
-            values = torch.as_tensor(pixels)
-            if not self.finite:  # the first to see them; the other may be called by it with the same ones
-                self.finite = finite_rows(values)
-            sound = values.nan_to_num()
-            return convert(sound if isinstance(pixels, torch.Tensor) else sound.numpy(), *arguments, **named)
-
-        return look
-
-    def _telling(self, check: Callable[..., None]) -> Callable[..., None]:
-        def tell(*arguments: Any, **named: Any) -> None:
-            try:
-                check(*arguments, **named)
-            except ValueError as error:
-                raise UsageError(f"{self.family} cannot draw with these settings: {error}") from None
-
-        return tell
 
 
 class _FullPrecisionNoise(TorchFunctionMode):
