@@ -7,7 +7,6 @@ af4902f24d3ca90ebbb446dd9891a59e0f82725f, with its default options.
 from typing import TYPE_CHECKING
 
 from rewards.errors import ScoringError
-from rewards.images import rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,6 +25,8 @@ def crop_object(image: "Image", found: "Found") -> "Image":
         ScoringError: the box holds no pixel.
     """
     from PIL import Image
+
+    from rewards.images import rgb
 
     image = rgb(image)
     if found.mask is not None:

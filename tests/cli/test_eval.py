@@ -438,6 +438,7 @@ def test_evaluation_during_training_draws_with_the_average_where_there_is_one(me
     model, _, _ = policy
     _, current = measure("current")
     model.keep("average")
+    model.published = "average"
     with torch.no_grad():
         for tensor in model.snapshots["average"].values():
             tensor.zero_()
