@@ -103,10 +103,21 @@ def _choose(text: str | None) -> Choice:
     if step is None and folder.is_dir() and not (folder / "model_index.json").is_file():
         raise UsageError(
             f"{text} holds no model: it is neither a folder of `dgpo train` (config.yaml) nor of diffusers"
-            " (model_index.json)."
+            f" (model_index.json).{_hint_at_run(folder)}"
         )
     find_model(text)
     return Choice(expand(text).resolve().name, text)
+
+
+def _hint_at_run(folder: Path) -> str:
+    """How a checkpoint is named whose own folder was given."""
+    from dgpo.checkpoint import checkpoints, step_of
+
+    folder = folder.absolute()
+    run = folder.parent.parent
+    if folder not in checkpoints(folder.parent) or not (run / "config.yaml").is_file():
+        return ""
+    return f" A checkpoint is named by its run and its step: {run}@{step_of(folder)}."
 
 
 def load_choice(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from rewards.secrets import hide_secrets
 from rewards.shown import shown
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Progress:
         self.stream = stream or sys.stderr
         self.clock = clock
         self._began = self._said = clock()
+        self._ended = False
         self._bar: rich.progress.Progress | None = None
 
     def __enter__(self) -> Progress:
@@ -55,13 +57,13 @@ class Progress:
         line = self.describe(done, note)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, line=line)
-        elif self.clock() - self._said >= SILENCE_S or done >= self.total:
-            self._said = self.clock()
+        elif not self._ended and (self.clock() - self._said >= SILENCE_S or done >= self.total):
+            self._said, self._ended = self.clock(), done >= self.total
             print(f"{self.what} {line}", file=self.stream, flush=True)
 
     def say(self, sentence: str) -> None:
         """A sentence that stays, above the bar."""
-        sentence = shown(sentence)
+        sentence = shown(hide_secrets(sentence))
         if self._bar is not None:
             self._bar.console.print(f"dgpo: {sentence}", markup=False, highlight=False, soft_wrap=True)
         else:

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cli.layout import lay_out
+from rewards.secrets import hide_secrets
 from rewards.shown import shown
 
 
 def say(sentence: str) -> None:
     """A sentence beside the answer, or why there is none."""
-    print(f"dgpo: {shown(sentence)}", file=sys.stderr, flush=True)
+    print(f"dgpo: {shown(hide_secrets(sentence))}", file=sys.stderr, flush=True)
 
 
 class _Saying(logging.Handler):

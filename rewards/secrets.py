@@ -1,9 +1,14 @@
 """Tokens and keys: read from the environment in one place, sent in a header, and never shown or recorded."""
 
 import os
+import re
 from urllib.parse import urlsplit
 
 from rewards.errors import UsageError
+
+# User and password of an address, and what stands behind its question mark; a path makes one slash of two.
+_USER = re.compile(r"(\w+:/+)[^\s/@\"']+@")
+_QUERY = re.compile(r"(\w+:/+[^\s?\"']*\?)[^\s\"'\]),]+")
 
 
 def read_secret(name: str) -> str | None:
@@ -33,3 +38,12 @@ def without_secrets(url: str) -> str:
     except ValueError:
         return "the address"
     return f"{parts.scheme}://{place}{parts.path}" if "@" not in parts.path else f"{parts.scheme}://..."
+
+
+def hide_secrets(words: str) -> str:
+    """A sentence in which no address shows user, password or query, however a person came to put them there.
+
+    >>> hide_secrets("[http://me:secret@gpu1:8000/ocr?key=secret] is no address, http://gpu1:8000/ocr@1 is one")
+    '[http://gpu1:8000/ocr?...] is no address, http://gpu1:8000/ocr@1 is one'
+    """
+    return _QUERY.sub(r"\1...", _USER.sub(r"\1", words))

@@ -10,6 +10,7 @@ from rewards.errors import SetupError, UsageError, suggestion
 EMBEDDED = "tiny"
 TINY = Path(__file__).parent / "tiny" / "weights"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_HUB_PAGE = re.compile(rf"https?://(?:[^/@]*@)?(?:www\.)?(?:huggingface\.co|hf\.co)/({HUB_ID.pattern})")
 WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 FILES = (*WEIGHT_FILES, ".json", ".yaml", ".yml")
 
@@ -33,6 +34,10 @@ def find_model(name: str) -> Path | str:
         return path
     if os.path.isfile(path):
         raise UsageError(_explain_file(path))
+    if "://" in name:
+        page = _HUB_PAGE.match(name)
+        hint = f' That page\'s model is "{page[1]}".' if page else ""
+        raise UsageError(f"{name} is an address, and a model of the hub is named OWNER/NAME.{hint}")
     if _looks_like_a_path(name):
         raise UsageError(f"There is no model folder {name} (looked for in {path.absolute().parent}).")
     owner = name.split("/")[0]

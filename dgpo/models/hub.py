@@ -32,6 +32,7 @@ def told_of_the_hub(name: str) -> Iterator[None]:
     """What the hub, the network or the disk refuses while a hub model is fetched becomes a sentence."""
     from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
+    _check_token()
     try:
         yield
     except (OSError, HTTPError, EntryNotFoundError) as error:
@@ -112,6 +113,18 @@ def _explain_gate(name: str) -> str:
         f"The model {name} is gated: accept its licence at {page}, then log in on this machine with `hf auth login` "
         "(or set HF_TOKEN), and give the same command again."
     )
+
+
+def _check_token() -> None:
+    """SetupError, which does not show it, for a token that no request can carry."""
+    from huggingface_hub import get_token
+
+    token = get_token() or ""
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise SetupError(
+            "This machine's token for the hub (HF_TOKEN, or what `hf auth login` has kept) holds more than a token: a "
+            "space, a line break or a letter outside ASCII within it. Put the token alone there, or log in again."
+        )
 
 
 def _has_token() -> bool:

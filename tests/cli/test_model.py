@@ -1,6 +1,7 @@
 """`--model` finds what it names, says which checkpoint it takes, and records what tells models apart."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -73,6 +74,15 @@ def test_folder_without_a_model_is_refused(tmp_path):
         choose_model(str(tmp_path))
     with pytest.raises(UsageError, match="is no run folder"):
         choose_model(f"{tmp_path}@3")
+
+
+def test_a_checkpoints_own_folder_is_refused_with_its_name(run_folder):
+    checkpoint = run_folder / "checkpoints" / "step-000002"
+    with pytest.raises(UsageError, match=re.escape(f"named by its run and its step: {run_folder}@2.")):
+        choose_model(str(checkpoint))
+    copy = checkpoint.rename(checkpoint.with_name("step-000002.bak"))
+    with pytest.raises(UsageError, match=r"\(model_index.json\)\.$"):
+        choose_model(str(copy))
 
 
 def test_base_model_is_drawn_from_with_the_given_sampler(model_folder):

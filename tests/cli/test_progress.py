@@ -44,6 +44,15 @@ def test_a_line_at_most_every_ten_seconds_and_one_at_the_end(clock):
     assert stream.getvalue() == ("eval 3/8 images, 20 s left\neval 6/8 images, 8 s left\neval 8/8 images, in 32 s\n")
 
 
+def test_the_end_is_told_once(clock):
+    stream = io.StringIO()
+    with Progress("eval", 2, stream=stream, clock=clock) as progress:
+        progress.update(2)
+        clock.now += 60
+        progress.update(2)
+    assert stream.getvalue() == "eval 2/2 images, in 0 s\n"
+
+
 def test_sentences_come_at_once(clock):
     stream = io.StringIO()
     with Progress("eval", 8, stream=stream, clock=clock) as progress:

@@ -39,6 +39,13 @@ def test_sentences_go_to_stderr(capsys):
     assert capsys.readouterr() == ("", "dgpo: hello\n")
 
 
+def test_sentences_show_no_secret_of_an_address(capsys):
+    say("--set a=[http://me:secret@gpu1/x?key=secret]: http:/secret@h/x 'https://h/a@1?secret' (https://h/b#c)")
+    assert capsys.readouterr().err == (
+        "dgpo: --set a=[http://gpu1/x?...]: http:/h/x 'https://h/a@1?...' (https://h/b#c)\n"
+    )
+
+
 def test_numbers():
     assert [format_number(x) for x in (0.12345, -2.0, 123.456, None, math.nan)] == [
         "0.123",

@@ -40,6 +40,24 @@ GIVEN = {
 }
 
 
+TRAINED = {
+    "as an odd list": ["--set", f"rewards=[http://{HOST}/x?key={SECRET}]"],
+    "as no list": ["--set", f"rewards=http://me:{SECRET}@{HOST}/x"],
+    "as a model": ["--reward", "ocr", "--model", f"https://me:{SECRET}@huggingface.co/a/b"],
+    "in a recipe": ["--recipe", "mine.yaml"],
+    "in a recipe that is trusted": ["--recipe", "mine.yaml", "--trust-run"],
+}
+
+
+@pytest.mark.parametrize("how", TRAINED)
+def test_in_an_address_is_not_shown_by_a_training(program, tmp_path, how):
+    (tmp_path / "mine.yaml").write_text(f"rewards: ['http://me:{SECRET.upper()}@{HOST}/x']\n")
+    done = program("train", *TRAINED[how])
+    assert done.returncode == 2
+    assert SECRET not in (done.stdout + done.stderr).lower()
+    assert "://" in done.stderr
+
+
 @pytest.mark.parametrize("how", GIVEN)
 def test_is_shown_and_recorded_nowhere(program, tmp_path, how):
     environment, words, sentence = GIVEN[how]

@@ -35,6 +35,21 @@ def test_path_that_is_not_there_is_no_hub_id(name):
     assert f"There is no model folder {name}" in refusal(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("https://huggingface.co/stabilityai/stable-diffusion-3.5-medium", "stabilityai/stable-diffusion-3.5-medium"),
+        ("https://huggingface.co/a/b/tree/main", "a/b"),
+        ("https://hf.co/a/b?x=1", "a/b"),
+        ("http://elsewhere.org/a/b", None),
+    ],
+)
+def test_an_address_is_no_model_and_that_of_a_models_page_names_it(name, hint):
+    said = refusal(name)
+    assert "is an address, and a model of the hub is named OWNER/NAME." in said
+    assert said.endswith(f'is "{hint}".' if hint else "OWNER/NAME.")
+
+
 def test_first_part_that_is_a_folder_makes_it_a_path(tmp_path):
     (tmp_path / "runs").mkdir()
     said = refusal("runs/nothere")

@@ -130,3 +130,11 @@ def test_offline_is_named_as_the_reason(hub, monkeypatch):
 def test_full_disk_names_the_cache_and_another_place(hub):
     with pytest.raises(SetupError, match=r"disk is full.*HF_HOME=DIR"), told_of_the_hub(NAME):
         raise OSError("wrapped by a library") from OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("token", ["a-secret é", "a-secret b", "a-secret\x1b"])
+def test_a_token_that_no_request_can_carry_is_told_and_not_shown(hub, monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(SetupError, match="token for the hub") as refused:
+        load()
+    assert "a-secret" not in str(refused.value)
