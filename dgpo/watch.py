@@ -6,6 +6,7 @@ rewards recorded of themselves then. A resumed run is so compared with its own b
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -142,7 +143,7 @@ class CanaryWatch:
             ) from None
 
     def _load_picture(self, place: int) -> Image.Image:
-        found = read_image(self._picture(place))
+        found = read_image(Path(self._picture(place)))
         if found.image is None:
             raise ValueError(found.problem)
         return found.image.convert("RGB")

@@ -1,6 +1,5 @@
 """Read what is published of a network, and load it without a single key guessed, dropped or left random."""
 
-import json
 import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from rewards.errors import SetupError
+from rewards.files import read_json
 
 _SHOWN = 10
 
@@ -77,7 +77,7 @@ def read_config(path: Path) -> dict[str, Any]:
         SetupError: the file holds something else.
     """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except ValueError as error:
         raise SetupError(f"{path} is not JSON ({error}); delete it and fetch it again.") from error
     if not isinstance(config, dict):
