@@ -388,8 +388,9 @@ def _describe(config: Config, folder: Path, data: Path | None, processes: int, *
     from dgpo.precision import AUTO, examine, settle
     from dgpo.run import Run
     from dgpo.settings import dump_settings
+    from rewards.secrets import hide_secrets
 
-    print(dump_settings(config.model_dump(mode="json")), end="")
+    print(hide_secrets(dump_settings(config.model_dump(mode="json"))), end="")
     earlier = AUTO if fresh else Run(folder).precision
     settled = settle(config.training.dtype, examine(pick_device()), earlier=earlier, since="as this run began")
     say(f"precision: {settled}")

@@ -10,7 +10,13 @@ import psutil
 import pytest
 from PIL import Image
 
+from rewards.spec import parse_rewards
+from tests.rewards.judges import Script, saying, serve
+from tests.rewards.served import serving
+
 SECRET = "tell-nobody-0123456789abcdef"
+KEY = "nor-this-0123456789abcdef"
+ADDRESS = f"https://me:{SECRET}@127.0.0.1:9/x"
 HOST = "127.0.0.1:9"  # where nobody answers
 OCR = ["--reward", f"http://{HOST}/ocr"]
 JUDGED = ["--reward", "unifiedreward", "--reward-set"]
@@ -110,3 +116,55 @@ def _words(process):
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def test_a_training_and_an_evaluation_that_used_a_token_and_a_key_recorded_neither(program, model_folder, tmp_path):
+    """The reward behind a server that wants the token; the judge behind one that is sent the key."""
+    (tmp_path / "own.txt").write_text("a cat\na dog\n")
+    small = {"sampling.height": 32, "sampling.width": 64, "sampling.steps": 2, "sampling.text_length": 0}
+    once = {"times.count": 1, "times.min_sigma": 0, "groups": 1, "group_size": 2, "training.dtype": "fp32"}
+    once |= {"evaluation.every": 0, "samples.every": 0}
+    drawing = ["--model", str(model_folder), *_sets(small)]
+    script = Script(lambda number, body: saying("Final Score: 4"))
+    odd = Path(__file__).resolve().parents[1] / "rewards" / "misbehaving.py"
+    with serving(parse_rewards([f"{odd}:Odd"]), token=SECRET) as server, serve(script) as judge:
+        rewards = ["--reward", f"{server.base}/odd", "--reward", "unifiedreward"]
+        rewards += ["--reward-set", f"unifiedreward.judge={judge}/v1", "--reward-set", "unifiedreward.model=scripted"]
+        secrets = {"DGPO_REWARD_TOKEN": SECRET, "DGPO_JUDGE_KEY": KEY}
+        words = ["--steps", "1", "--recipe", "tiny", *drawing, *_sets(once), "--prompts", "own.txt", "--output", "run"]
+        trained = program("train", *words, *rewards, **secrets)
+        measured = program("eval", "--suite", "own.txt", *drawing, *rewards, "--output", "out", "--json", **secrets)
+    for done in (trained, measured):
+        assert done.returncode == 0, done.stderr
+    assert {headers["Authorization"] for headers in script.headers} == {f"Bearer {KEY}"}
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+    assert (tmp_path / "out" / "scores.csv").exists()
+    said = "".join(done.stdout + done.stderr for done in (trained, measured))
+    for secret in (SECRET, KEY):
+        assert secret not in said
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("eval", "--suite", "signs", "--model", ADDRESS, "--reward", "imagestats"),
+        ("eval", "--suite", ADDRESS, "--reward", "imagestats"),
+        ("eval", "--suite", "signs", "--images", ADDRESS, "--reward", "imagestats"),
+        ("sample", "--model", ADDRESS, "--prompt", "x"),
+        ("train", "--reward", "ocr", "--model", ADDRESS, "--recipe", "tiny", "--dry-run"),
+        ("train", "--reward", "ocr", "--prompts", ADDRESS, "--dry-run"),
+        ("train", "--reward", "ocr", "--recipe", ADDRESS, "--dry-run"),
+        ("score", "--reward", "imagestats", ADDRESS),
+        ("compare", ADDRESS, ADDRESS),
+    ],
+    ids=" ".join,
+)
+def test_an_address_where_none_is_taken_is_refused_without_its_password(program, words):
+    done = program(*words)
+    assert done.returncode in (2, 3)
+    assert SECRET not in done.stdout + done.stderr, done.stderr
+
+
+def _sets(settings):
+    return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
