@@ -70,7 +70,7 @@ def compare(
 
 def write_comparison(table: pandas.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, table.to_csv(index=False, lineterminator="\n").encode("utf-8"))
+    replace_file(path, table.to_csv(index=False, lineterminator="\n").encode("utf-8"), named=True)
 
 
 def comparison_cells(table: pandas.DataFrame) -> tuple[list[str], list[list[str]]]:

@@ -53,7 +53,7 @@ def before_after(
     title = f"{shared}; scores of {key}"
     _paste_sheet(title, [run.name for run in runs], captions, tiles, marks).save(data, format="PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, data.getvalue())
+    replace_file(path, data.getvalue(), named=True)
     return path
 
 

@@ -140,7 +140,7 @@ class Draft:
 
     def finish(self, rows: Iterable[Row]) -> None:
         """Write the output, whole or not at all, and drop the draft."""
-        replace_file(self.output, format_rows(rows, header=True))
+        replace_file(self.output, format_rows(rows, header=True), named=True)
         self._clear()
         shutil.rmtree(self.folder)
 

@@ -70,7 +70,7 @@ def write_table(folders: Sequence[Path], path: Path) -> Table:
     table = make_table(folders)
     render = render_markdown if path.suffix.lower() == ".md" else render_latex
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, render(table).encode("utf-8"))
+    replace_file(path, render(table).encode("utf-8"), named=True)
     return table
 
 

@@ -54,5 +54,5 @@ def sample(
     path.parent.mkdir(parents=True, exist_ok=True)
     data = io.BytesIO()
     image.save(data, format="PNG")
-    replace_file(path, data.getvalue())
+    replace_file(path, data.getvalue(), named=output is not None)
     print(path)

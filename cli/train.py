@@ -113,6 +113,8 @@ def train(
         raise typer.Exit(launch(num_processes))
     leave_with_launcher()
     hear_rewards(aloud=place.rank == 0)
+    if place.rank == 0:
+        _tell_turned_round(config)
     if dry_run:
         _describe(config, folder, data, num_processes, fresh=fresh)
         return
@@ -122,6 +124,12 @@ def train(
         say("training the embedded model `tiny`; --model takes a diffusers folder or hub id of the SD3 family")
         say(notice())
     _train(config, folder, data, trusted, fresh=fresh)
+
+
+def _tell_turned_round(config: Config) -> None:
+    for spec in config.reward_specs:
+        if spec.train_weight < 0:
+            say(f"{spec.key} has the weight {spec.train_weight:g}, so it is trained against: lower scores are better")
 
 
 def _train(config: Config, folder: Path, data: Path | None, trusted: Sequence[str], *, fresh: bool) -> None:

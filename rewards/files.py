@@ -23,33 +23,41 @@ POLL_S = 0.2
 _TRIAL = 4096
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, *, named: bool = False) -> None:
     """Write a file whole or not at all, see `replacing`."""
-    with replacing(path) as file:
+    with replacing(path, named=named) as file:
         file.write(data)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, named: bool = False) -> Iterator[IO[bytes]]:
     """A file to write, so that a reader, or a kill at any moment, sees the old content or the new, never a part.
 
-    A symbolic link stays one: the file it leads to is replaced. The mode is the old file's, or follows the umask. A
-    pipe or a device stays what it is, and is written to.
+    The mode is the old file's, or follows the umask.
+
+    Args:
+        named: a person has named this very file. Then a symbolic link is followed and stays one, and a pipe or a device
+            is written to. A file of ours in a folder that somebody else may have prepared leads nowhere: a link there
+            is replaced, and what is no file stays what it is.
 
     Raises:
         OSError: the disk is full, the folder read-only, there is a folder at `path`, and so on; it names the file, and
             nothing is left behind.
     """
     with about(path):
-        if is_stream(path):
+        if named and is_stream(path):
             with path.open("wb") as file:
                 yield file
             return
-        path = Path(os.path.realpath(path))
+        if named:
+            path = Path(os.path.realpath(path))
+        elif is_stream(path) and not path.is_symlink():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         partial = path.with_name(f".{path.name[:200]}.partial")
+        partial.unlink(missing_ok=True)  # of a killed process, or a link that somebody has laid there
         try:
-            with partial.open("wb") as file:
-                if path.exists():
+            with partial.open("xb") as file:
+                if path.is_file() and not path.is_symlink():
                     os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
                 yield file
                 file.flush()

@@ -78,7 +78,7 @@ def write_report(
     fixed = len(before) + len(between) + len(after) + len(document.to_json(data))
     planned = plan(cells.jobs, most_bytes - fixed - SENTENCES_BYTES - LENGTH_BYTES * len(cells.jobs))
     embedded = _Embedded(runs, planned)
-    with replacing(path) as file:
+    with replacing(path, named=True) as file:
         file.write(before)
         for text in embedded.texts():
             file.write(text)

@@ -159,3 +159,10 @@ def test_dry_run_of_the_same_run_says_yes(place):
     done = train("--reward", "ocr", "--output", "run", "--dry-run")
     assert done.exit_code == 0, done.stderr
     assert json.loads((run.folder / "run.json").read_text()) == {}
+
+
+def test_a_weight_below_zero_is_said_to_train_against(place):
+    done = train("--reward", "ocr=-1", "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    assert "ocr@1 has the weight -1, so it is trained against: lower scores are better" in done.stderr
+    assert "trained against" not in train("--reward", "ocr=0.5", "--dry-run").stderr

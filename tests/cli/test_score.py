@@ -187,7 +187,7 @@ def test_interrupted_command_keeps_its_rows_and_goes_on(tmp_path):
         (["--reward", "ocr", "--images", "absent"], 2, "no such folder or image"),
         (["--reward", "ocr", "--images", "IMAGES", "--prompt", "a", "--prompts", "x.txt"], 2, "no such prompt file"),
         (["--reward", "imagestats.dark", "--images", "IMAGES", "--output", "notes.csv"], 2, "is left alone"),
-        (["--reward", "pickscore", "--images", "IMAGES", "--weights", "pickscore=absent"], 3, "pickscore@1: "),
+        (["--reward", "pickscore", "--images", "IMAGES", "--weights", "pickscore=absent"], 3, "pickscore@1"),
         (["--reward", "ocr", "--reward-set", "ocr.enigne=x", "--images", "."], 2, 'Did you mean "engine"?'),
         (["--reward", "imagestats=much", "--images", "."], 2, "weight behind = is a number"),
         (["--reward", "ocr=0.5", "--images", "."], 2, "a weight is for a training mix"),

@@ -28,21 +28,36 @@ def test_a_new_file_follows_the_umask_and_an_old_one_keeps_its_mode(tmp_path):
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new", "old")] == [0o640, 0o604]
 
 
-def test_a_link_is_written_through(tmp_path):
+def test_a_link_that_a_person_named_is_written_through(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(Path("there") / "file")
-    replace_file(tmp_path / "link", b"one")
-    replace_file(tmp_path / "link", b"two")
+    replace_file(tmp_path / "link", b"one", named=True)
+    replace_file(tmp_path / "link", b"two", named=True)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "there" / "file").read_bytes() == b"two"
 
 
-def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+def test_a_file_of_ours_leads_nowhere(tmp_path):
+    """Neither by a link in its place nor by one in that of its draft, as a prepared folder may hold; a pipe stays."""
+    (tmp_path / "theirs").write_bytes(b"kept")
+    (tmp_path / "a").symlink_to("theirs")
+    (tmp_path / ".a.partial").symlink_to("theirs")
+    replace_file(tmp_path / "a", b"ours")
+    assert not (tmp_path / "a").is_symlink()
+    assert [(tmp_path / name).read_bytes() for name in ("a", "theirs")] == [b"ours", b"kept"]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError) as refused:
+        replace_file(tmp_path / "pipe", b"x")
+    assert refused.value.filename == str(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_pipe_that_a_person_named_is_written_to_and_stays_one(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with ThreadPoolExecutor() as threads:
         read = threads.submit(pipe.read_bytes)
-        replace_file(pipe, b"through")
+        replace_file(pipe, b"through", named=True)
         assert read.result() == b"through"
     assert pipe.is_fifo()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
@@ -58,7 +73,7 @@ def test_a_folder_is_never_replaced(tmp_path):
 def test_a_full_device_is_named(tmp_path):
     (tmp_path / "full").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"No space left on device: '.*/full'"):
-        replace_file(tmp_path / "full", b"x")
+        replace_file(tmp_path / "full", b"x", named=True)
     assert is_stream(Path("/dev/full"))
 
 
