@@ -154,8 +154,8 @@ def check_prompts(suite: Suite, rewards: Iterable[Reward]) -> None:
                 problems.append(f"  and {len(found) - SHOWN_PROBLEMS} more.")
     if problems:
         raise UsageError(
-            f"The suite {suite.name} does not go with these rewards; name other rewards with --reward, or another"
-            " suite.\n" + "\n".join(problems)
+            f"The prompts of {suite.name} do not go with these rewards; name other rewards with --reward, or other"
+            " prompts.\n" + "\n".join(problems)
         )
 
 

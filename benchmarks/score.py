@@ -59,7 +59,7 @@ def check_entries(entries: Sequence[Entry], rewards: Iterable[Reward]) -> None:
         )
     prompts = tuple(dict.fromkeys(entry.prompt for entry in entries if entry.prompt is not None))
     if prompts:
-        check_prompts(Suite("of these images", prompts, "metadata"), reading)
+        check_prompts(Suite("these images", prompts, "metadata"), reading)
 
 
 def score_images(

@@ -24,6 +24,7 @@ _REASONS = {
     errno.ENOTDIR: "a part of its path is a file and not a folder. Choose another place",
     errno.EISDIR: "it is a folder. Name a file",
     errno.EEXIST: "there is something else of that name already. Choose another place",
+    errno.EINVAL: "it is no regular file, or none that can be used like this. Choose another place",
     errno.ELOOP: "its symbolic links lead in a circle. Choose another place",
     errno.EPIPE: "whoever reads from it has gone",
     errno.EIO: "its disk reports an error of its own. Look after the disk, or choose another place",

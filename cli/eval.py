@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from benchmarks.generate import Cell, Draw
     from benchmarks.suite import Suite
-    from benchmarks.summary import Summary, SummaryRow
+    from benchmarks.summary import Summary
     from dgpo.config import Sampling
     from dgpo.policy import Policy, Who
     from dgpo.precision import Wanted
@@ -190,7 +190,8 @@ def evaluate_policy(
         record: what `provenance` returned when the command began; without it, it is found out now.
 
     Returns:
-        For each reward's key its mean with the 95 % interval, None where nothing was scored, and how many failed.
+        For each reward's key its mean with the 95 % interval, None where nothing was scored, how many failed, and how
+        many prompts made what kind of interval.
     """
     from benchmarks.evaluate import evaluate as measure
     from dgpo.sample import draw_images
@@ -214,7 +215,7 @@ def evaluate_policy(
         },
         on_progress=on_progress,
     )
-    names = ("mean", "ci_low", "ci_high", "failed")
+    names = ("mean", "ci_low", "ci_high", "failed", "prompts", "interval")
     return {row.reward: {name: getattr(row, name) for name in names} for row in summary.rows}
 
 
@@ -362,7 +363,7 @@ def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
         (
             row.reward,
             row.unit,
-            _tell_mean(row),
+            tell_mean(asdict(row)),
             row.prompts,
             row.seeds,
             row.failed,
@@ -380,12 +381,12 @@ def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
     print(f"results: {summary.folder}")
 
 
-def _tell_mean(row: SummaryRow) -> str:
-    """The mean with its interval, and with what has to stand beside that."""
+def tell_mean(measured: Mapping[str, Any]) -> str:
+    """The mean with its interval, and with what has to stand beside that; by the names of a row of the summary."""
     from benchmarks.stats import caveat
 
-    words = format_number(row.mean)
-    if row.ci_low is not None:
-        words += f" [{format_number(row.ci_low)}, {format_number(row.ci_high)}]"
-    beside = caveat(row.interval, row.prompts)
+    words = format_number(measured["mean"])
+    if measured["ci_low"] is not None:
+        words += f" [{format_number(measured['ci_low'])}, {format_number(measured['ci_high'])}]"
+    beside = caveat(measured["interval"], measured["prompts"])
     return f"{words} ({beside})" if beside else words

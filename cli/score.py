@@ -157,7 +157,8 @@ def _write_rows(batches: Iterator[list[Row]], stream: IO[str]) -> Iterator[list[
 
     header = True
     for batch in batches:
-        stream.write(format_rows(batch, header=header).decode())
+        text = format_rows(batch, header=header).decode()
+        stream.write(shown(text) if stream.isatty() else text)  # file names and details may steer a terminal
         stream.flush()
         header = False
         yield batch

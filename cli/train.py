@@ -206,7 +206,7 @@ def _tell_end(done: int, asked: int, folder: Path) -> str:
 
 
 def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Path | None) -> Any:
-    from cli.eval import evaluate_policy, find_suite
+    from cli.eval import evaluate_policy, find_suite, tell_mean
     from dgpo.sample import evaluation_sampling
     from dgpo.trainer import Listeners
 
@@ -240,10 +240,7 @@ def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Pa
                 trained_on=[spec.key for spec in config.reward_specs],
             )
             for key, value in result.items():
-                progress.say(
-                    f"held out at step {step}: {key} {format_number(value['mean'])} "
-                    f"[{format_number(value['ci_low'])}, {format_number(value['ci_high'])}]"
-                )
+                progress.say(f"held out at step {step}: {key} {tell_mean(value)}")
             return result
 
         evaluate, picture = measure, lambda step: measure_pictures(folder_of(step))

@@ -150,9 +150,7 @@ def check_prompts(config: Config, training: TrainingPrompts | None, suite: Suite
 
     if training is not None:
         distinct = tuple(dict.fromkeys(training.prompts))
-        judge_all(
-            Suite(config.prompts or "training prompts", distinct, "training"), rewards[: len(config.reward_specs)]
-        )
+        judge_all(Suite(config.prompts or "this training", distinct, "training"), rewards[: len(config.reward_specs)])
     if suite is not None:
         try:
             judge_all(suite, rewards)

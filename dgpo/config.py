@@ -43,8 +43,8 @@ class Section(BaseModel):
 class Training(Section):
     method: Literal["lora", "full"] = "lora"
     """Train low-rank adapters, or all of the transformer's weights."""
-    rank: Count = 64
-    """Rank of the adapters."""
+    rank: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Rank of the adapters; no layer of a transformer has use for more than its width."""
     alpha: Count = 128
     """Scale of the adapters: their product is multiplied by alpha / rank."""
     modules: tuple[str, ...] = ()

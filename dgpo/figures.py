@@ -57,9 +57,12 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
             *((line["reward"] - line["spread"], line["reward"] + line["spread"]) for line in steps), strict=True
         )
         axes.fill_between(x, low, high, color="0.9", label="spread within groups")
+    prompts = {key: value.get("prompts") for line in lines for key, value in line.get("evaluation", {}).items()}
     for key, points in held_out_points(lines).items():
         x, mean, below, above = zip(*points, strict=True)
-        axes.errorbar(x, mean, yerr=[below, above], marker="o", capsize=3, label=f"held out: {key} (95 % interval)")
+        count = f", {prompts[key]} prompts" if prompts[key] else ""
+        label = f"held out: {key} (95 % interval{count})"
+        axes.errorbar(x, mean, yerr=[below, above], marker="o", capsize=3, label=label)
     axes.set_xlabel("iteration")
     axes.set_ylabel("reward")
     if axes.get_legend_handles_labels()[0]:

@@ -71,7 +71,7 @@ BAD = {
         ["--reward", "ocr", "--stop-when", "ocr<-0.1", "--set", "evaluation.every=0"], 2, "this run has none",
     ),
     "absent prompts": (["--reward", "ocr", "--prompts", "nothere.txt"], 2, "nothere.txt"),
-    "prompts the reward cannot judge": (["--reward", "ocr", "--prompts", "plain.txt"], 2, "does not go with"),
+    "prompts the reward cannot judge": (["--reward", "ocr", "--prompts", "plain.txt"], 2, "do not go with"),
     "suite the reward cannot judge": (
         ["--reward", "ocr", "--set", "evaluation.suite=geneval"], 2, "would be evaluated on geneval",
     ),

@@ -420,7 +420,12 @@ def test_evaluation_during_training_agrees_with_the_command(measure, run, run_fo
     )
     (after,) = read(tmp_path / "after/summary.csv")
     assert result == {
-        "imagestats.edges@1": {**{name: float(after[name]) for name in ("mean", "ci_low", "ci_high")}, "failed": 0}
+        "imagestats.edges@1": {
+            **{name: float(after[name]) for name in ("mean", "ci_low", "ci_high")},
+            "failed": 0,
+            "prompts": 3,
+            "interval": after["interval"],
+        }
     }
     assert images == {row["image"]: row["image_sha"] for row in read(tmp_path / "after/scores.csv")}
     assert seen[-1] == (3, 3)

@@ -231,3 +231,23 @@ def test_devices_and_pipes_are_written_to_and_links_followed(run, signs, tmp_pat
 
 def read_file(path):
     return read(path.read_text())
+
+
+def test_a_terminal_is_not_steered_by_what_was_scored():
+    """A file's name and a judge's words are written out there; elsewhere they are as they were."""
+    from benchmarks.store import OK, Row
+    from cli.score import _write_rows
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    row = Row("", "", "", "id", "a cat", 0, "\x1b[2J.png", "", "ocr@1", 1.0, OK, "read \x1b[31mred\nand more", 0.1)
+    written = {}
+    for stream in (Terminal(), io.StringIO()):
+        assert list(_write_rows(iter([[row]]), stream)) == [[row]]
+        written[stream.isatty()] = stream.getvalue()
+    assert "\x1b" not in written[True]
+    assert "\\x1b[2J.png" in written[True]
+    assert "read \\x1b[31mred\nand more" in written[True]
+    assert "\x1b[2J.png" in written[False]
