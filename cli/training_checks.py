@@ -40,10 +40,13 @@ def check_training(
     Raises:
         UsageError, SetupError: the first of what would stop this training.
     """
+    from dgpo.algorithms.dgpo import choose_times
     from dgpo.load import check_drawable
     from rewards.registry import check_buildable, load
 
-    check_drawable(config.model, config.sampling, fetch=False)
+    times = check_drawable(config.model, config.sampling, fetch=False)
+    if times:
+        choose_times(times, config, 0)
     specs = measured_specs(config)
     check_buildable(specs)
     check_prompts(config, training, suite, [load(spec) for spec in specs])

@@ -17,15 +17,16 @@ from dgpo.models.sd3 import SD3
 from dgpo.policy import Policy
 from dgpo.precision import Precision, examine, settle
 from dgpo.run import find_checkpoint, read_config
-from dgpo.schedule import build_scheduler
+from dgpo.schedule import build_scheduler, sampled_times
 
 PARTS = ("transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
 
 
-def check_drawable(name: str, sampling: Sampling, *, fetch: bool = True) -> None:
+def check_drawable(name: str, sampling: Sampling, *, fetch: bool = True) -> list[float]:
     """Whether a model of the family that can be trained draws with these settings; small config files are all it reads.
 
-    Without `fetch`, a hub model whose configs are not on this machine is left for later.
+    Returns the times that it would visit, as sigma; none for what is left for later: another family, which `load_model`
+    refuses, and without `fetch` a hub model whose configs are not on this machine.
 
     Raises:
         UsageError: a size that it cannot draw, or a scheduler of its own that the sampler cannot follow.
@@ -33,13 +34,13 @@ def check_drawable(name: str, sampling: Sampling, *, fetch: bool = True) -> None
     """
     place = find_model(name)
     if not fetch and not all(is_here(place, file) for file in (INDEX, *PARTS)):
-        return
+        return []
     if read_index(place).get("_class_name") != SD3.FAMILY:
-        return  # `load_model` says so
+        return []
     transformer, autoencoder, scheduler = (read_part(place, file) for file in PARTS)
     canvas = Canvas.of(transformer, autoencoder)
     tokens = canvas.tokens(canvas.latent_shape(sampling.height, sampling.width))
-    build_scheduler(sampling.sampler, scheduler, sampling.steps, tokens=tokens)
+    return sampled_times(build_scheduler(sampling.sampler, scheduler, sampling.steps, tokens=tokens))
 
 
 def load_model(name: str, *, dtype: str, device: torch.device, text_length: int) -> SD3:

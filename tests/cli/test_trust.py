@@ -172,3 +172,16 @@ def test_built_in_recipes_reach_nothing():
 
     for name in recipe_names():
         assert [found for text in load_config(name).rewards for found in reaches(text)] == []
+
+
+def test_what_is_trusted_is_said_and_recorded(run_folder, evil, prompt_file, tmp_path):
+    evil.write_text(
+        EVIL + "\n    def score(self, images, prompts):\n        return [image.width / 1000 for image in images]\n"
+    )
+    few = {"workers": 0, "steps": 1, "watch": {"canaries": 0}, "evaluation": {"every": 0}, "times": {"count": 1}}
+    rewrite(run_folder, rewards=[f"{evil}:Evil"], **few)
+    words = ["train", "--recipe", str(run_folder / "config.yaml"), "--prompts", str(prompt_file), "--trust-run"]
+    done = CliRunner().invoke(app, [*words, "--output", str(tmp_path / "mine")])
+    assert done.exit_code == 0, done.stderr
+    assert f"--trust-run: {evil} will be used, though only the recipe names it" in done.stderr
+    assert json.loads((tmp_path / "mine/run.json").read_text())["trusted"] == [str(evil)]

@@ -100,7 +100,7 @@ class TestDrawable:
 
     def test_hub_model_is_left_for_later_where_nothing_may_be_fetched(self, model_folder):
         sampling = small_config(model_folder, {"sampling.height": 36}).sampling
-        check_drawable("nobody/no-such-model", sampling, fetch=False)
+        assert check_drawable("nobody/no-such-model", sampling, fetch=False) == []
 
 
 def test_dynamic_shift_draws_what_the_shift_for_that_size_draws(model_folder, tmp_path):
