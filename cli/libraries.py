@@ -44,7 +44,10 @@ class _OncePerPlace(logging.Filter):
 
 
 def _warn_once(library: logging.Logger) -> None:
-    """For all that reaches the handlers of a library's own logger, from whichever of its modules."""
+    """For all that reaches the handler that a library made for itself, from whichever of its modules.
+
+    Handlers that others have added there hear everything: they may hear other loggers too.
+    """
     for handler in library.handlers:
-        if not any(isinstance(one, _OncePerPlace) for one in handler.filters):
+        if type(handler) is logging.StreamHandler and not any(isinstance(f, _OncePerPlace) for f in handler.filters):
             handler.addFilter(_OncePerPlace())

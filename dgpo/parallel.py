@@ -4,6 +4,7 @@ Images are dealt like cards (image i goes to rank i modulo the number of ranks):
 is padded, and any number of images fits any number of ranks.
 """
 
+import atexit
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ class Ranks:
                 timeout=TIMEOUT,
                 device_id=None if self.device.type == "cpu" else self.device,
             )
+            atexit.register(_leave)
 
     @property
     def rank(self) -> int:
@@ -91,6 +93,12 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise PeerLost(f"Another process of this training cannot be reached any more ({reason}).") from error
+
+
+def _leave() -> None:
+    """Put the group's threads away while Python still runs: one that is left at its end aborts the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _choose_gpu(place: Place) -> torch.device:

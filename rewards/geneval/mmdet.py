@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from rewards.images import rgb
-
 
 class MmdetDetector:
     """A config file of mmdet and its checkpoint, run by mmdet itself.
@@ -44,7 +42,7 @@ class MmdetDetector:
 
     def detect(self, images: Any) -> list[list[tuple[np.ndarray, np.ndarray | None]]]:
         """For each PIL image, by class, rows (x0, y0, x1, y1, score) as float32 [N, 5] and masks [N, H, W] or None."""
-        return [self._detect(np.asarray(rgb(image))) for image in images]
+        return [self._detect(np.asarray(image.convert("RGB"))) for image in images]
 
     def _detect(self, pixels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None]]:
         # mmdet takes arrays for BGR

@@ -19,6 +19,7 @@ from benchmarks.speed import (
     score_in_batches,
     score_one_by_one,
 )
+from rewards.card import Card
 from rewards.clip import ClipTower
 from rewards.errors import ScoringError
 from rewards.score import Score
@@ -28,6 +29,8 @@ CPU = torch.device("cpu")
 
 class RedShare:
     """Mean of the red channel, in batches whose sizes it notes down."""
+
+    card = Card(name="red", version=1, unit="share", bounds=(0, None), higher_is_better=True, summary="mean red")
 
     def __init__(self):
         self.batches = []

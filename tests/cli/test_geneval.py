@@ -207,9 +207,8 @@ def test_an_evaluation_that_cannot_be_is_refused_before_the_run(call, suite_file
 def test_dry_run_says_how_prompts_are_made(call, tmp_path, monkeypatch):
     monkeypatch.setattr("cli.training_prompts.STREAMED", 300)
     for model in ("tiny", "stabilityai/stable-diffusion-3.5-medium"):
-        done = call(
-            "train", "--reward", "geneval", "--model", model, "--seed", 3, "--dry-run", "--output", tmp_path / "r"
-        )
+        words = ("--model", model, "--seed", 3, "--dry-run", "--output", tmp_path / "r")
+        done = call("train", "--reward", "geneval", *WEIGHTS[:2], *words)
         assert done.exit_code == 0, done.output
         assert "300 prompts from GenEval's training stream" in done.stderr
         assert "seed 3" in done.stderr

@@ -335,7 +335,7 @@ def test_a_reward_that_fails_is_exit_3_and_once_mended_the_same_command_goes_on(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--recipe", "tinny"), 2, 'There is no recipe "tinny". Did you mean "tiny"?'),
+        (("--recipe", "tinny"), 2, 'There is no recipe "tinny" (a file\'s name ends in .yaml). Did you mean "tiny"?'),
         (("--model", "tinny"), 2, 'There is no model "tinny"'),
         (("--set", "group_siz=4"), 2, 'Did you mean "group_size"?'),
         (("--set", "group_size=1"), 2, "a group teaches by comparing its images"),
