@@ -101,7 +101,7 @@ def test_without_a_record_registered_rewards_are_known_by_their_names(run_folder
 
 
 def test_continuing_a_run_runs_its_file_only_if_that_is_named_or_trusted(run_folder, evil, prompt_file):
-    rewrite(run_folder, rewards=[f"{evil}:Evil"], evaluation={})
+    rewrite(run_folder, rewards=[f"{evil}:Evil"], evaluation={}, times={"count": 1})
     refused = train(run_folder)
     assert refused.exit_code == 2
     assert f"names {evil}, and this command line does not" in refused.stderr
