@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rewards.card import WeightFile
 from rewards.errors import SetupError, UsageError
-from rewards.weights import cache_place, digest
+from rewards.weights.folder import cache_place, digest
 
 DATA_VARIABLE = "DGPO_DATA_DIR"
 MIRROR_VARIABLE = "DGPO_PROMPTS_URL"
@@ -165,7 +165,7 @@ def _refuse_offline(file: PromptFile, data_dir: Path | None) -> None:
 
 
 def _fetch(file: PromptFile, data_dir: Path | None, announce: Announce) -> Path:
-    from rewards.download import download, look_up
+    from rewards.weights.download import download, look_up
 
     _refuse_offline(file, data_dir)
     mirror = os.environ.get(MIRROR_VARIABLE) or _HOST

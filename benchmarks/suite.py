@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.prompt_files import DRAWBENCH, OCR, PICKSCORE, Announce, PromptFile, find_file, get_file
 from rewards.errors import DgpoError, UsageError, suggestion
 from rewards.prompt import Prompt, read_prompts
-from rewards.weights import format_size
+from rewards.weights.folder import format_size
 
 PROMPT_FILE_ENDINGS = (".txt", ".jsonl", ".csv")
 

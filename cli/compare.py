@@ -74,9 +74,9 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare results folders, each with the first one, with intervals."""
-    from benchmarks import compare as comparison
-    from benchmarks.honesty import FINE, examine
-    from benchmarks.picture import before_after
+    from benchmarks.reading import compare as comparison
+    from benchmarks.reading.contact_sheet import before_after
+    from benchmarks.reading.findings import FINE, examine
 
     margins = parse_margins(margin or [])
     for path, ending in ((output, ".csv"), (picture, ".png"), (html, ".html")):
@@ -118,7 +118,7 @@ def compare(
 
 def _show(found: pandas.DataFrame, findings: list[str]) -> None:
     """The answer for a person: as Markdown where it goes elsewhere than to a terminal, which has its width."""
-    from benchmarks.compare import comparison_cells, render_comparison
+    from benchmarks.reading.compare import comparison_cells, render_comparison
 
     if terminal_width() is None:
         print(shown(render_comparison(found)))
@@ -129,7 +129,7 @@ def _show(found: pandas.DataFrame, findings: list[str]) -> None:
 
 
 def _write_table(folders: list[Path], path: Path) -> None:
-    from benchmarks.tables import write_table
+    from benchmarks.reading.paper_tables import write_table
 
     write_table(folders, path)
 

@@ -20,10 +20,10 @@ from cli.provenance import available_cores, total_memory
 from cli.screen import print_table, say
 from rewards.card import Card
 from rewards.errors import DgpoError, load_extra
-from rewards.examples import read_drawn_word
 from rewards.registry import broken_plugins, cards, find_card, load
 from rewards.spec import RewardSpec
-from rewards.weights import tell_stand
+from rewards.trust.examples import read_drawn_word
+from rewards.weights.folder import tell_stand
 
 State = Literal["ok", "missing", "hint"]
 

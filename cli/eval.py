@@ -46,9 +46,9 @@ from rewards.spec import RewardSpec, parse_judges
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from benchmarks.generate import Cell, Draw
+    from benchmarks.harness.images import Cell, Draw
+    from benchmarks.harness.summary import Summary
     from benchmarks.suite import Suite
-    from benchmarks.summary import Summary
     from dgpo.config import Sampling
     from dgpo.policy import Policy, Who
     from dgpo.precision import Wanted
@@ -132,8 +132,8 @@ def evaluate(
 
 def _tell_overlap(folder: Path) -> None:
     """Say how many of these prompts the model was trained on, where that is known."""
-    from benchmarks.honesty import UNKNOWN, find_overlap
-    from benchmarks.results import read_results
+    from benchmarks.reading.findings import UNKNOWN, find_overlap
+    from benchmarks.reading.results import read_results
 
     finding = find_overlap(read_results([folder]))
     if finding.verdict != UNKNOWN:
@@ -151,7 +151,7 @@ def choose_rewards(
         UsageError: none was named and the suite has none, or one cannot judge these prompts.
         SetupError: one line for each that cannot be built here.
     """
-    from benchmarks.evaluate import check_prompts
+    from benchmarks.harness.evaluate import check_prompts
 
     specs = parse_judges(texts or suite.default_rewards, sets or (), weights or ())
     if not specs:
@@ -193,7 +193,7 @@ def evaluate_policy(
         For each reward's key its mean with the 95 % interval, None where nothing was scored, how many failed, and how
         many prompts made what kind of interval.
     """
-    from benchmarks.evaluate import evaluate as measure
+    from benchmarks.harness.evaluate import evaluate as measure
     from dgpo.sample import draw_images
 
     def draw(cells: Sequence[Cell]) -> list[Image | str]:
@@ -252,7 +252,7 @@ class _Source:
 
     @classmethod
     def of_folder(cls, images: Path, suite: Suite, seeds: int | None) -> _Source:
-        from benchmarks.generate import FoundImages
+        from benchmarks.harness.images import FoundImages
 
         found = FoundImages(images, suite).seeds
         return cls(images.resolve().name, found if seeds is None else range(seeds), images=images)
@@ -275,7 +275,7 @@ class _Source:
 
 def _as_many_as_blocks(processes: int, suite: Suite, seeds: Sequence[int]) -> int:
     """Not more processes than there are blocks to draw."""
-    from benchmarks.evaluate import BLOCK, blocks_of
+    from benchmarks.harness.evaluate import BLOCK, blocks_of
 
     blocks = len(blocks_of(suite, seeds, BLOCK))
     if processes <= blocks:
@@ -291,7 +291,7 @@ def _leads(peers: Peers | None) -> bool:
 
 def _assist(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers: Peers) -> None:
     """Do a share of the work and be silent: the main process tells what there is to tell."""
-    from benchmarks.evaluate import assist
+    from benchmarks.harness.evaluate import assist
 
     try:
         draw, _, _ = made.load()
@@ -312,7 +312,7 @@ def _assist(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, pee
 
 
 def _run(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers: Peers | None) -> Summary:
-    from benchmarks.evaluate import evaluate as measure
+    from benchmarks.harness.evaluate import evaluate as measure
 
     draw, trained_on, facts = made.load(say)
     threads = share_cores(scoring.workers)
@@ -342,7 +342,7 @@ def _run(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers:
 
 def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
     """The answer on stdout: a table with the folder under it, or one JSON document."""
-    from benchmarks.stats import FEW_SENTENCE, caveat
+    from benchmarks.reading.stats import FEW_SENTENCE, caveat
 
     if as_json:
         print_json(
@@ -383,7 +383,7 @@ def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
 
 def tell_mean(measured: Mapping[str, Any]) -> str:
     """The mean with its interval, and with what has to stand beside that; by the names of a row of the summary."""
-    from benchmarks.stats import caveat
+    from benchmarks.reading.stats import caveat
 
     words = format_number(measured["mean"])
     if measured["ci_low"] is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cli.screen import format_number, print_table
 
 if TYPE_CHECKING:
-    from benchmarks.geneval_results import GenEvalResult
+    from benchmarks.reading.geneval_results import GenEvalResult
 
 # Of the published rows those that the screen shows, by their column there: one model before and after training.
 SHOWN = {
@@ -21,8 +21,8 @@ SHOWN = {
 
 def show_geneval(results: Sequence[GenEvalResult], run_name: str) -> None:
     """A table a verdict, one line a task, with the overall and what is in no number under it."""
-    from benchmarks.geneval import PAPER_TABLE, TASKS
-    from benchmarks.geneval_results import CSV_FILE, MARKDOWN_FILE, tell_overall
+    from benchmarks.reading.geneval import PAPER_TABLE, TASKS
+    from benchmarks.reading.geneval_results import CSV_FILE, MARKDOWN_FILE, tell_overall
 
     published = [row for row in PAPER_TABLE if row.model in SHOWN]
     for result in results:
@@ -47,7 +47,7 @@ def show_geneval(results: Sequence[GenEvalResult], run_name: str) -> None:
 
 def describe_geneval(results: Sequence[GenEvalResult]) -> dict[str, Any]:
     """The same for --json, with every published row."""
-    from benchmarks.geneval import PAPER_TABLE
+    from benchmarks.reading.geneval import PAPER_TABLE
 
     return {
         "measured": [{**asdict(result), "images": result.images, "failed": result.failed} for result in results],

@@ -11,7 +11,7 @@ import sys
 
 def main() -> None:
     _leave_current_folder()
-    from cli.neighbours import refuse_intruders
+    from cli.shadowing import refuse_intruders
 
     refuse_intruders()
     _print_any_text()

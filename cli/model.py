@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from benchmarks.generate import Cell
+    from benchmarks.harness.images import Cell
     from dgpo.config import Config, Sampling
     from dgpo.policy import Policy
     from dgpo.precision import Settled, Wanted

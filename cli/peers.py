@@ -13,7 +13,7 @@ POLL_S = 0.2
 
 
 class Peers:
-    """Numbers dealt and words left where the processes meet; see `benchmarks.shares.Peers`.
+    """Numbers dealt and words left where the processes meet; see `benchmarks.harness.shares.Peers`.
 
     Nothing is sent between processes but these: no collective operation waits here with a deadline, and a process may
     take hours for its blocks while another is done.

@@ -15,12 +15,12 @@ from rewards.card import Card, WeightFile
 from rewards.cards import BUNDLES
 from rewards.registry import broken_plugins, card_of, cards
 from rewards.spec import parse_judges
-from rewards.weights import format_size, tell_stand
+from rewards.weights.folder import format_size, tell_stand
 
 if TYPE_CHECKING:
-    from rewards.check import Finding
-    from rewards.download import Remote
-    from rewards.fetch import Plan
+    from rewards.trust.check import Finding
+    from rewards.weights.download import Remote
+    from rewards.weights.fetch import Plan
 
 FAILED, LACKING = 4, 3
 MEGABYTE = 10**6
@@ -78,7 +78,7 @@ def fetch(
         if output is None:
             print(f"{card.key} is here and verified; nothing more is to be given for it")
         else:
-            from rewards.fetch import write_folder
+            from rewards.weights.fetch import write_folder
 
             print(f"--weights {card.name}={write_folder(card, output)}")
 
@@ -97,7 +97,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Compare weights with the published files and scores with published ones; exit 4 where one is off."""
-    from rewards.check import check as check_one
+    from rewards.trust.check import check as check_one
 
     specs = parse_judges(names or [card.key for card in cards()], reward_sets or (), weights or ())
     findings = [finding for spec in specs for finding in check_one(spec, card_of(spec), pictures)]
@@ -127,7 +127,7 @@ def _conclude(findings: "Sequence[Finding]") -> None:
 def _fetch(published: Sequence[Card]) -> None:
     from huggingface_hub import constants
 
-    from rewards.fetch import carry_out, check_room, plan
+    from rewards.weights.fetch import carry_out, check_room, plan
 
     for card in published:
         say(f"{card.key}, licence: {card.licence}")

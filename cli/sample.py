@@ -34,7 +34,7 @@ def sample(
     ] = None,
 ) -> None:
     """Draw one image, from the noise that `dgpo eval` gives this prompt and seed, and print where it is."""
-    from benchmarks.generate import Cell
+    from benchmarks.harness.images import Cell
 
     if not prompt.strip():
         raise UsageError("The prompt is empty; say what to draw with --prompt.")

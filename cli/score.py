@@ -19,9 +19,9 @@ from rewards.reward import DEADLINE_S
 from rewards.shown import shown
 
 if TYPE_CHECKING:
-    from benchmarks.listing import Entry
-    from benchmarks.score import Draft, Tally
-    from benchmarks.store import Row
+    from benchmarks.harness.listing import Entry
+    from benchmarks.harness.score import Draft, Tally
+    from benchmarks.harness.store import Row
     from rewards.pool import ScoringPool
     from rewards.reward import Reward
     from rewards.spec import RewardSpec
@@ -59,8 +59,8 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score images by rewards: a row an image, prompt and reward, in the columns of scores.csv."""
-    from benchmarks.listing import list_images
-    from benchmarks.score import check_output
+    from benchmarks.harness.listing import list_images
+    from benchmarks.harness.score import check_output
     from cli.threads import scoring_threads
     from rewards.pool import ScoringPool
     from rewards.prompt import read_prompts
@@ -94,7 +94,7 @@ def score(
 
 def _build(specs: Sequence[RewardSpec], entries: Sequence[Entry]) -> list[Reward]:
     """The rewards, each of which can be built here and judge every prompt."""
-    from benchmarks.score import check_entries
+    from benchmarks.harness.score import check_entries
     from rewards.registry import check_buildable, load
 
     check_buildable(specs)
@@ -112,7 +112,7 @@ def _score(
     silent: bool,
 ) -> tuple[Tally, list[Row]]:
     """All rows, with a progress line; in the draft as they are made, or on a stream: a pipe, a device, or stdout."""
-    from benchmarks.score import Draft, Tally, score_images
+    from benchmarks.harness.score import Draft, Tally, score_images
     from cli.progress import Progress
     from cli.threads import share_cores
 
@@ -153,7 +153,7 @@ def _tell(draft: Draft) -> None:
 
 def _write_rows(batches: Iterator[list[Row]], stream: IO[str]) -> Iterator[list[Row]]:
     """The same batches; each is on the stream before it is handed on."""
-    from benchmarks.store import format_rows
+    from benchmarks.harness.store import format_rows
 
     header = True
     for batch in batches:
@@ -170,7 +170,7 @@ def _note(tally: Tally) -> str:
 
 
 def _show(tally: Tally, rewards: Sequence[Reward], rows: Sequence[Row], output: Path) -> None:
-    from benchmarks.summary import tell_failures
+    from benchmarks.harness.summary import tell_failures
 
     means = [
         (key, reward.card.unit, format_number(tally.mean(key)), tally.scored[key], tally.failures[key])
@@ -183,7 +183,7 @@ def _show(tally: Tally, rewards: Sequence[Reward], rows: Sequence[Row], output: 
 
 
 def _document(tally: Tally, rewards: Sequence[Reward], rows: Sequence[Row], output: Path | None) -> dict[str, Any]:
-    from benchmarks.record import describe_reward
+    from benchmarks.harness.record import describe_reward
 
     described = [
         {

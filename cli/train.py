@@ -215,7 +215,7 @@ def _listeners(config: Config, run: Any, pool: Any, progress: Progress, data: Pa
     evaluate: Callable[[int, Any], dict[str, Any]] | None = None
     picture: Callable[[int], dict[str, float | None]] | None = None
     if evaluation.suite is not None and evaluation.every > 0:
-        from benchmarks.pictures import measure_pictures
+        from benchmarks.reading.image_statistics import measure_pictures
 
         suite = find_suite(evaluation.suite, data)
 
@@ -322,7 +322,7 @@ def _begin(
     run: Run, config: Config, ranks: Ranks, facts: dict[str, Any], prompts: Sequence[Prompt], *, fresh: bool
 ) -> bool:
     """Open the run folder on the main rank; every rank sees it and learns whether it continues."""
-    from benchmarks.overlap import write_training_prompts
+    from benchmarks.reading.overlap import write_training_prompts
     from cli.training_facts import describe_training, tell_changes
     from dgpo.plan import describe_passes, planned_passes
     from dgpo.run import read_facts

@@ -112,7 +112,7 @@ def check_rewards(config: Config) -> None:
 
 def check_guards(config: Config) -> None:
     """A guard names what the evaluations of this run will measure, and there are evaluations."""
-    from benchmarks.pictures import BETWEEN_SEEDS, FIGURES
+    from benchmarks.reading.image_statistics import BETWEEN_SEEDS, FIGURES
     from dgpo.guards import check_names
 
     evaluation = config.evaluation
@@ -148,7 +148,7 @@ def check_prompts(config: Config, training: TrainingPrompts | None, suite: Suite
 
     Prompts that are not on this machine yet are None.
     """
-    from benchmarks.evaluate import check_prompts as judge_all
+    from benchmarks.harness.evaluate import check_prompts as judge_all
     from benchmarks.suite import Suite
 
     if training is not None:

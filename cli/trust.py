@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rewards.address import is_address
 from rewards.errors import UsageError
+from rewards.remote.address import is_address
 
 if TYPE_CHECKING:
     from dgpo.config import Config

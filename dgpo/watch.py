@@ -14,7 +14,12 @@ from PIL import Image
 from dgpo.config import Watch
 from dgpo.parallel import Ranks
 from dgpo.run import Run, read_facts
-from rewards.canary import (
+from rewards.errors import SetupError
+from rewards.files import read_json, replace_file
+from rewards.images import read_image
+from rewards.prompt import Prompt
+from rewards.spec import RewardSpec
+from rewards.trust.canary import (
     Canary,
     Change,
     Scores,
@@ -27,11 +32,6 @@ from rewards.canary import (
     tolerance_of,
     values,
 )
-from rewards.errors import SetupError
-from rewards.files import read_json, replace_file
-from rewards.images import read_image
-from rewards.prompt import Prompt
-from rewards.spec import RewardSpec
 
 
 class _Kept(NamedTuple):

@@ -193,7 +193,7 @@ CARDS: tuple[Card, ...] = (
         summary="how much of the text in quotes can be read in the image; case, spaces and extra text do not count",
         options=_OCR_OPTIONS,
         weights=_OCR_WEIGHTS,
-        entry="rewards.ocr:ReleasedOcr",
+        entry="rewards.ocr.reward:ReleasedOcr",
     ),
     Card(
         name="ocr-strict",
@@ -207,7 +207,7 @@ CARDS: tuple[Card, ...] = (
         summary="the paper's formula to the letter: case, spaces and extra text count",
         options=_OCR_OPTIONS,
         weights=_OCR_WEIGHTS.replace("ocr=DIR", "ocr-strict=DIR"),
-        entry="rewards.ocr:StrictOcr",
+        entry="rewards.ocr.reward:StrictOcr",
     ),
     Card(
         name="pickscore",
@@ -222,7 +222,7 @@ CARDS: tuple[Card, ...] = (
         options=_NETWORK_OPTIONS,
         weights="--weights pickscore=DIR: the hub folder as it is, or its network in DIR/model and its processor in "
         "DIR/processor.",
-        entry="rewards.pickscore:PickScore",
+        entry="rewards.clip.pickscore:PickScore",
         files=_PICKSCORE_FILES,
     ),
     Card(
@@ -246,7 +246,7 @@ CARDS: tuple[Card, ...] = (
             *_NETWORK_OPTIONS,
         ),
         weights=f"--weights aesthetic=DIR: {_AESTHETIC_HEAD} and clip/, the hub folder of CLIP ViT-L/14.",
-        entry="rewards.aesthetic:Aesthetic",
+        entry="rewards.clip.aesthetic:Aesthetic",
         files=_AESTHETIC_FILES,
         reads_prompt=False,
     ),
@@ -289,7 +289,7 @@ CARDS: tuple[Card, ...] = (
             *_NETWORK_OPTIONS,
         ),
         weights="--weights clipscore=DIR: clip/, the hub folder of CLIP ViT-L/14 with its tokenizer's files.",
-        entry="rewards.clipscore:ClipScore",
+        entry="rewards.clip.clipscore:ClipScore",
         files=_clip_l14("clip", text=True),
     ),
     Card(
@@ -312,7 +312,7 @@ CARDS: tuple[Card, ...] = (
             *_NETWORK_OPTIONS,
         ),
         weights="--weights hpsv2=DIR: HPS_v2.1_compressed.pt, and open_clip_config.json where it is not ViT-H-14.",
-        entry="rewards.hpsv2:HPSv2",
+        entry="rewards.clip.hpsv2:HPSv2",
         files=_HPS_FILES,
     ),
     Card(
@@ -339,7 +339,7 @@ CARDS: tuple[Card, ...] = (
         ),
         weights="--weights deqa=DIR: the hub folder as it is (model.safetensors.index.json with the files it names, or "
         "one model.safetensors). 16.4 GB on disk and with dtype=fp16, in which the authors run it; 32.8 GB with fp32.",
-        entry="rewards.deqa:Deqa",
+        entry="rewards.vlm.deqa:Deqa",
         files=_DEQA_FILES,
         disk_size=16_400_000_000,
         reads_prompt=False,
@@ -361,7 +361,7 @@ CARDS: tuple[Card, ...] = (
         "one on Qwen2.5-VL or Qwen3-VL; `fetch` gets 7b-v1.5 from the branch main, as its commit is not known here: "
         "16.1 GB on disk and with dtype=bf16, in which it was trained and served; 32.1 GB with fp32. Or no weights and "
         "--reward-set unifiedreward.judge=http://HOST:PORT/v1 (key, if any, in DGPO_JUDGE_KEY).",
-        entry="rewards.unifiedreward:UnifiedReward",
+        entry="rewards.vlm.unifiedreward:UnifiedReward",
         repeatability=0.25,  # one other word, and the score it writes may be several tenths off
         files=_UNIFIED_FILES,
         disk_size=16_100_000_000,

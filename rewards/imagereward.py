@@ -14,16 +14,16 @@ from PIL.Image import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from rewards.card import Card
-from rewards.checkpoint import load_strictly, read_config, read_state
-from rewards.device import exactly
 from rewards.errors import SetupError
-from rewards.features import Features
-from rewards.models.blip import RewardNetwork, infer_shape
-from rewards.network_reward import NetworkReward
-from rewards.preprocess import resize_first
+from rewards.networks.blip import RewardNetwork, infer_shape
+from rewards.networks.device import exactly
+from rewards.networks.features import Features
+from rewards.networks.preprocess import resize_first
+from rewards.networks.reward import NetworkReward
 from rewards.prompt import Prompt
 from rewards.score import Score
 from rewards.spec import RewardSpec
+from rewards.weights.checkpoint import load_strictly, read_config, read_state
 
 FILES = ("ImageReward.pt", "med_config.json", "vocab.txt")
 MEAN, STD = 0.16717362830052426, 1.0333394966054072

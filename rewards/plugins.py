@@ -18,10 +18,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rewards.broken import broke_off
 from rewards.card import Card
 from rewards.errors import DgpoError, SetupError, UsageError, suggestion
-from rewards.undisturbed import undisturbed
+from rewards.scoring.isolation import undisturbed
+from rewards.scoring.reward_faults import broke_off
 
 GROUP = "dgpo.rewards"
 EXAMPLE = """

@@ -17,9 +17,9 @@ from rewards.prompt import Prompt
 from rewards.registry import load
 from rewards.reward import DEADLINE_S, Reward
 from rewards.score import DEADLY, Score
-from rewards.scoring import Scored, put_back, score_batch, set_broken_aside
+from rewards.scoring.batch import Scored, put_back, score_batch, set_broken_aside
+from rewards.scoring.worker import Lost, Worker
 from rewards.spec import RewardSpec
-from rewards.worker import Lost, Worker
 
 _END_S = 1.0
 

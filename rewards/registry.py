@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from rewards.address import is_address
 from rewards.card import Card
 from rewards.cards import BUNDLES, CARDS
 from rewards.errors import SetupError, UsageError, suggestion
-from rewards.missing import tell_missing
+from rewards.remote.address import is_address
+from rewards.weights.missing import tell_missing
 
 if TYPE_CHECKING:
     from rewards.plugins import Broken, Installed
@@ -63,7 +63,7 @@ def card_of(spec: "RewardSpec") -> Card:
     if spec.source is None:
         return find_card(spec.name, spec.version)
     if is_address(spec.source):
-        from rewards.client import served_card
+        from rewards.remote.client import served_card
 
         return served_card(spec.source)
     from rewards.plugins import load_source
@@ -78,10 +78,10 @@ def load(spec: "RewardSpec") -> "Reward":
         SetupError: its library or weights are missing, its engine does not start, or its server does not answer.
     """
     from rewards.plugins import load_class, load_source
-    from rewards.stranger import Stranger
+    from rewards.scoring.plugin_reward import Stranger
 
     if spec.source is not None and is_address(spec.source):
-        from rewards.client import ServedReward
+        from rewards.remote.client import ServedReward
 
         return ServedReward(spec, card_of(spec))
     if spec.source is not None:

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
-from rewards.address import is_address, split_address
 from rewards.card import Card, Option
 from rewards.cards import BUNDLES
 from rewards.errors import UsageError
 from rewards.plugins import EXAMPLE, load_source, locate_source
 from rewards.registry import cards, find_card, names, unknown
+from rewards.remote.address import is_address, split_address
 
 _Setting: TypeAlias = tuple[tuple[str, ...], str, str, str]
 _Folder: TypeAlias = tuple[tuple[str, ...], str, str]
@@ -189,7 +189,7 @@ def _parse(text: str) -> list[_Asked]:
 
 
 def _parse_served(text: str) -> list[_Asked]:
-    from rewards.client import find_served
+    from rewards.remote.client import find_served
 
     address, weight_text = split_address(text)
     weight = _parse_weight(text, weight_text)

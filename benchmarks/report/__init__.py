@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from benchmarks import compare as comparison
-from benchmarks.honesty import examine
+from benchmarks.reading import compare as comparison
+from benchmarks.reading.findings import examine
+from benchmarks.reading.results import Results, read_results
 from benchmarks.report import document, tables
 from benchmarks.report.categories import categories_of
 from benchmarks.report.cells import collect
 from benchmarks.report.curves import training_curves
 from benchmarks.report.thumbnails import FORMAT, Job, Plan, plan, shrink_all
-from benchmarks.results import Results, read_results
 from rewards.files import replacing
 
 MOST_BYTES = 30_000_000
@@ -49,7 +49,7 @@ def write_report(
 ) -> Written:
     """Write the page about results folders, each compared with the first; one folder is shown alone.
 
-    `margins` and `any_sampler` are those of `benchmarks.compare.compare`. Raises UsageError for folders that may not be
+    `margins` and `any_sampler` are those of `reading.compare.compare`. Raises UsageError for folders that may not be
     compared.
     """
     folders = [Path(folder) for folder in folders]

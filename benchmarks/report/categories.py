@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.record import Record
+from benchmarks.harness.record import Record
 from benchmarks.suite import GENERATED, draw_suite
 from rewards.errors import DgpoError
 from rewards.prompt import Prompt, read_prompts

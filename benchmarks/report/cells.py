@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from benchmarks.generate import CellKey
+from benchmarks.harness.images import CellKey
+from benchmarks.harness.store import OK, Row
+from benchmarks.reading.results import Results
 from benchmarks.report.thumbnails import Job
-from benchmarks.results import Results
-from benchmarks.store import OK, Row
 
 # Longest detail of a score; the first with which all details stay below DETAILS_BYTES.
 DETAIL_LIMITS = (4000, 1000, 300, 100)

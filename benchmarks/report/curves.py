@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Results
+from benchmarks.reading.results import Results
 
 METRICS_FILE = "metrics.jsonl"
 MOST_POINTS = 600

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import stats
-from benchmarks.honesty import Finding
-from benchmarks.results import Results
-from benchmarks.summary import SummaryRow, summarise
+from benchmarks.harness.summary import SummaryRow, summarise
+from benchmarks.reading import stats
+from benchmarks.reading.findings import Finding
+from benchmarks.reading.results import Results
 
 if TYPE_CHECKING:
     import pandas

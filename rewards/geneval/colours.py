@@ -14,12 +14,12 @@ import torch
 from PIL.Image import Image
 from torch.nn.functional import normalize
 
-from rewards.clip import ClipTower, Tokenise
-from rewards.clip_tokens import clean, find_tokenizer, share_tokens
-from rewards.device import exactly
+from rewards.clip.network import ClipTower, Tokenise
+from rewards.clip.tokens import clean, find_tokenizer, share_tokens
 from rewards.errors import load_extra
 from rewards.geneval.objects import COLOURS
-from rewards.preprocess import Way
+from rewards.networks.device import exactly
+from rewards.networks.preprocess import Way
 
 TEMPLATES = ("a photo of a {colour} {name}", "a photo of a {colour}-colored {name}", "a photo of a {colour} object")
 _SCALE = 100.0

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from rewards.device import exactly
 from rewards.errors import ScoringError
 from rewards.geneval.detections import Raw
 from rewards.geneval.masks import Frame, find_objects
 from rewards.geneval.network import Mask2Former, load_network
 from rewards.geneval.resize import resize
 from rewards.images import rgb
+from rewards.networks.device import exactly
 
 LONG_SIDE, SHORT_SIDE = 1333, 800
 PADDED_TO = 32

@@ -11,11 +11,11 @@ from accelerate import init_empty_weights
 from torch import nn
 from transformers import Mask2FormerConfig, Mask2FormerModel, SwinConfig
 
-from rewards.checkpoint import load_strictly, read_state
 from rewards.errors import SetupError
 from rewards.geneval.architecture import SWIN_S, Architecture, check_architecture, read_architecture
 from rewards.geneval.keymap import convert, rename_3x
 from rewards.geneval.objects import OBJECTS
+from rewards.weights.checkpoint import load_strictly, read_state
 
 ARCHITECTURE_FILE = "arch.json"
 

@@ -15,21 +15,21 @@ import torch
 from PIL.Image import Image
 
 from rewards.card import Card
-from rewards.clip import Activation, share_tower
+from rewards.clip.network import Activation, share_tower
 from rewards.errors import SetupError
 from rewards.geneval.account import write_account
 from rewards.geneval.clauses import Request, read_request
 from rewards.geneval.colours import Colours, find_tokens, share_colours
 from rewards.geneval.crops import crop_object
+from rewards.geneval.detection_cache import Sight
 from rewards.geneval.detections import THRESHOLD, Found, keep_objects
 from rewards.geneval.rules import judge
-from rewards.geneval.sight import Sight
-from rewards.geneval.trial import DRAWN, NONE, insist_on_objects
-from rewards.network_reward import NetworkReward
+from rewards.geneval.self_test import DRAWN, NONE, insist_on_objects
+from rewards.networks.reward import NetworkReward
 from rewards.prompt import Prompt
 from rewards.score import Score
 from rewards.spec import RewardSpec
-from rewards.weights import checksums
+from rewards.weights.folder import checksums
 
 Detected = Mapping[str, Sequence[Found]]
 _HUB_NETWORKS = ("model.safetensors", "pytorch_model.bin")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rewards.errors import DgpoError, load_extra
+from rewards.remote.wire import mark_of, write_score
 from rewards.serving.asked import match_images, read_asked
 from rewards.serving.auth import check_token
 from rewards.serving.batching import Batcher, Job
@@ -22,7 +23,6 @@ from rewards.serving.form import Body, read_form
 from rewards.serving.limits import Held, Limits, Refusal
 from rewards.serving.metrics import Metrics
 from rewards.serving.pictures import count_bytes, decode_pictures, open_pictures, restrain_pillow
-from rewards.wire import mark_of, write_score
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -9,11 +9,11 @@ from typing import Any
 from PIL import Image as PIL
 from PIL.Image import Image
 
-from rewards.described import describe
 from rewards.errors import UsageError, suggestion
 from rewards.pool import Scored, ScoringPool, score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
+from rewards.remote.description import describe
 from rewards.reward import DEADLINE_S, Reward
 from rewards.serving.limits import Refusal
 from rewards.spec import RewardSpec

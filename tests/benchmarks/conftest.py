@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.record import describe_run, write_record
-from benchmarks.store import FAILED, OK, Row, ScoreStore
+from benchmarks.harness.record import describe_run, write_record
+from benchmarks.harness.store import FAILED, OK, Row, ScoreStore
 from benchmarks.suite import Suite
 from rewards.card import Card
 from rewards.prompt import Prompt

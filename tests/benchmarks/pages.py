@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.record import write_record
-from benchmarks.store import FAILED, OK, Row, ScoreStore
+from benchmarks.harness.record import write_record
+from benchmarks.harness.store import FAILED, OK, Row, ScoreStore
 from benchmarks.suite import Suite
 from rewards.prompt import Prompt
 

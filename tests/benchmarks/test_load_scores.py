@@ -6,7 +6,7 @@ import pandas
 import pytest
 
 from benchmarks import load_scores
-from benchmarks.store import COLUMNS
+from benchmarks.harness.store import COLUMNS
 from rewards.errors import UsageError
 
 

@@ -9,16 +9,16 @@ import re
 import pytest
 from PIL import Image
 
-from benchmarks.compare import compare
-from benchmarks.picture import before_after
+from benchmarks.harness.store import load_scores
+from benchmarks.reading.compare import compare
+from benchmarks.reading.contact_sheet import before_after
+from benchmarks.reading.stats import FEW_SENTENCE, estimate
 from benchmarks.report import SENTENCES_BYTES, write_report
 from benchmarks.report.categories import categories_of
 from benchmarks.report.curves import read_curves, thin
 from benchmarks.report.document import to_json
 from benchmarks.report.tables import comparison_table, decimals, number
 from benchmarks.report.thumbnails import LADDER, Job, plan, shrink, shrink_all
-from benchmarks.stats import FEW_SENTENCE, estimate
-from benchmarks.store import load_scores
 from benchmarks.suite import draw_suite
 from rewards.errors import UsageError
 from tests.benchmarks.pages import NASTY, make_pictures, make_suite, write_run

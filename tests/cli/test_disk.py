@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmarks.store import load_scores
+from benchmarks.harness.store import load_scores
 from cli.commands import app
 from cli.disk import READER_GONE, explain
 
@@ -100,7 +100,7 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(
 
     for work in ("cli.sample.load_choice", "cli.eval.choose_rewards", "cli.score._build", "cli.train._train"):
         monkeypatch.setattr(work, never)
-    monkeypatch.setattr("benchmarks.compare.compare", never)
+    monkeypatch.setattr("benchmarks.reading.compare.compare", never)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     words = commands(tmp_path, results, images)[command]

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 from cli import doctor
 from cli.commands import app
 from rewards.errors import SetupError
-from rewards.examples import read_drawn_word
 from rewards.registry import find_card, load
 from rewards.spec import parse_rewards
-from rewards.weights import cache_place
+from rewards.trust.examples import read_drawn_word
+from rewards.weights.folder import cache_place
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "clip_family"
 

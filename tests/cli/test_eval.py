@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
-from benchmarks.overlap import PROMPTS_FILE, write_training_prompts
+from benchmarks.reading.overlap import PROMPTS_FILE, write_training_prompts
 from cli.commands import app
 from cli.eval import evaluate_policy, first_prompts
 from cli.suites import find_suite
@@ -29,7 +29,7 @@ SETS = [word for setting in SMALL for word in ("--set", f"sampling.{setting}")]
 
 CTRL_C_AFTER_A_BLOCK = """
 import os, signal
-from benchmarks.store import ScoreStore
+from benchmarks.harness.store import ScoreStore
 append = ScoreStore.append
 def append_and_interrupt(self, rows):
     append(self, rows)

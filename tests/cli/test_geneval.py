@@ -115,7 +115,7 @@ def test_going_on_makes_only_what_is_missing_and_json_holds_the_table(
     (output / "run.json").write_text(json.dumps({**record, "images": str(folder)}))
     shutil.copy(GOLDEN / "detector/tall.png", folder / "00002/samples/0000.png")
     looked = []
-    from rewards.geneval.sight import Sight
+    from rewards.geneval.detection_cache import Sight
 
     look = Sight.look
     monkeypatch.setattr(Sight, "look", lambda self, asked: looked.append(len(asked)) or look(self, asked))

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmarks.generate import Cell
+from benchmarks.harness.images import Cell
 from cli.commands import app
 from cli.model import choose_model, load_choice, pick_device
 from dgpo.checkpoint import Progress, save_checkpoint

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from cli.commands import app
 from rewards.cards import CARDS
-from rewards.examples import HALVES
 from rewards.registry import find_card
+from rewards.trust.examples import HALVES
 from tests.rewards.hub import Hub
 
 ROOT = Path(__file__).parents[2]

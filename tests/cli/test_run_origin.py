@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from benchmarks.generate import Cell
+from benchmarks.harness.images import Cell
 from cli.model import choose_model, load_choice
 from rewards.errors import UsageError
 from rewards.prompt import Prompt

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
-from benchmarks.store import COLUMNS
+from benchmarks.harness.store import COLUMNS
 from cli.commands import app
 from rewards.prompt import Prompt
 
@@ -235,7 +235,7 @@ def read_file(path):
 
 def test_a_terminal_is_not_steered_by_what_was_scored():
     """A file's name and a judge's words are written out there; elsewhere they are as they were."""
-    from benchmarks.store import OK, Row
+    from benchmarks.harness.store import OK, Row
     from cli.score import _write_rows
 
     class Terminal(io.StringIO):

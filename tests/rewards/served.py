@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.client import forget_servers
+from rewards.remote.client import forget_servers
 from rewards.serving.app import Service
 from rewards.serving.engine import Engine
 from rewards.serving.run import bind, make_server

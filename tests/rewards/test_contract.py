@@ -14,17 +14,17 @@ import pytest
 import torch
 from PIL import Image
 
-from rewards import unifiedreward
 from rewards.errors import SetupError
-from rewards.features import Features, Memory
 from rewards.geneval import detector
-from rewards.geneval.sight import Sight
+from rewards.geneval.detection_cache import Sight
+from rewards.networks.features import Features, Memory
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import cards, load
 from rewards.score import Score
 from rewards.spec import parse_rewards
-from rewards.vlm_local import Answerer
+from rewards.vlm import unifiedreward
+from rewards.vlm.local import Answerer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "clip_family"
 VLM = Path(__file__).parents[1] / "golden" / "vlm"

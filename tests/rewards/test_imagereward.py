@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.random_checkpoints import write_checkpoint
+from benchmarks.machines.random_checkpoints import write_checkpoint
 from rewards import imagereward
 from rewards.errors import ScoringError, SetupError
-from rewards.models.blip import RewardNetwork
+from rewards.networks.blip import RewardNetwork
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load

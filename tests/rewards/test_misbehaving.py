@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from rewards.broken import RewardBroken
 from rewards.errors import SetupError
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
 from rewards.registry import check_working, load, provenance_of
 from rewards.score import DEADLY
-from rewards.scoring import score_batch
+from rewards.scoring.batch import score_batch
+from rewards.scoring.isolation import undisturbed
+from rewards.scoring.reward_faults import RewardBroken
 from rewards.spec import parse_rewards
-from rewards.undisturbed import undisturbed
 
 FILE = Path(__file__).with_name("misbehaving.py")
 BLACK, WHITE, GREY = (Image.new("RGB", (8, 8), (level,) * 3) for level in (0, 255, 51))
@@ -251,7 +251,7 @@ def test_a_fork_ends_where_it_began():
 
 def test_a_reward_that_hangs_is_ended_at_the_deadline(monkeypatch):
     """Its images fail, other rewards' do not, and what follows is scored."""
-    monkeypatch.setattr("rewards.worker.LOADING_S", 20.0)
+    monkeypatch.setattr("rewards.scoring.worker.LOADING_S", 20.0)
     wanted = specs("hang", "imagestats.dark")
     with ScoringPool(wanted, workers=1, deadline_s=0.5) as pool:
         white = pool.submit([WHITE], [Prompt("x")]).result()

@@ -13,12 +13,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from rewards.broken import RewardBroken
 from rewards.errors import ScoringError, UsageError
 from rewards.pool import ScoringPool, score_batch
 from rewards.prompt import Prompt
 from rewards.registry import card_of
 from rewards.score import Score
+from rewards.scoring.reward_faults import RewardBroken
 from rewards.spec import parse_rewards
 
 WORDS = ("ANCHOR", "basket", "COFFEE", "dragon")
@@ -47,7 +47,7 @@ class Faulty:
 
     spec = parse_rewards(["ocr"])[0]
     card = card_of(spec)
-    file = __file__  # as rewards.stranger has it
+    file = __file__  # as rewards.scoring.plugin_reward has it
 
     def score(self, images, prompts):
         return [self.judge(prompt.text) for prompt in prompts]

@@ -3,7 +3,7 @@ import pytest
 
 from dgpo.models.tiny import signs
 from dgpo.models.tiny.words import COLOURS, held_out_words, sign_prompt
-from rewards.ocr_models import onnx_failures
+from rewards.ocr.models import onnx_failures
 from rewards.prompt import Prompt
 from rewards.registry import load
 from rewards.spec import parse_rewards

@@ -7,7 +7,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 
-from rewards.clip import share_tower
+from rewards.clip.network import share_tower
 from rewards.geneval.colours import TEMPLATES, Colours, describe_colours, find_tokens, share_colours
 from rewards.geneval.objects import COLOURS
 

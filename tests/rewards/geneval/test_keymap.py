@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from transformers.models.swin.modeling_swin import SwinPatchMerging
 
-from rewards.checkpoint import load_strictly
 from rewards.errors import SetupError
 from rewards.geneval.architecture import SWIN_S
 from rewards.geneval.keymap import convert, copy, drop, merge, rename_3x, thirds, translate
 from rewards.geneval.network import Mask2Former, load_network, read_published
+from rewards.weights.checkpoint import load_strictly
 
 GOLDEN = Path(__file__).parents[2] / "golden/geneval/detector"
 ROWS = json.loads(gzip.decompress((GOLDEN / "keymap_full.json.gz").read_bytes()))["rows"]

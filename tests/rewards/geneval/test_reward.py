@@ -16,10 +16,10 @@ from rewards.geneval import detector
 from rewards.geneval.account import read_account
 from rewards.geneval.clauses import read_request
 from rewards.geneval.crops import crop_object
+from rewards.geneval.detection_cache import Sight
 from rewards.geneval.detections import keep_objects
 from rewards.geneval.objects import OBJECTS
 from rewards.geneval.rules import judge
-from rewards.geneval.sight import Sight
 from rewards.prompt import Prompt
 from rewards.registry import check_working, load
 from rewards.spec import parse_rewards

@@ -14,12 +14,12 @@ from rewards.plugins import load_source
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
+from rewards.remote.wire import encode, mark_of
 from rewards.serving.app import Service
 from rewards.serving.engine import Engine
 from rewards.serving.limits import Limits
 from rewards.serving.run import bind, make_server
 from rewards.spec import parse_rewards
-from rewards.wire import encode, mark_of
 from tests.rewards.served import serving, wait_for
 
 TOKEN = "0123456789abcdef"

@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from rewards.client import ServedReward
 from rewards.pool import score_batch
 from rewards.registry import load
+from rewards.remote.client import ServedReward
 from rewards.spec import parse_rewards
 from tests.rewards.served import serving
 

@@ -5,8 +5,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from rewards.described import identify, read_served
 from rewards.prompt import Prompt
+from rewards.remote.description import identify, read_served
 from rewards.serving.engine import Engine
 from rewards.serving.limits import Refusal
 from rewards.spec import parse_rewards

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from benchmarks.hostile import BOUNDARY, form
+from benchmarks.machines.attacks import BOUNDARY, form
 from rewards.serving.form import Body, read_form
 from rewards.serving.limits import Limits, Refusal
 

@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image, PngImagePlugin
 
-from benchmarks.hostile import mutate
+from benchmarks.machines.attacks import mutate
 from rewards.serving.limits import Limits, Refusal
 from rewards.serving.pictures import count_bytes, decode_pictures, open_pictures, restrain_pillow
 

@@ -1,1 +1,0 @@
-"""Networks that no library carries in the form their published checkpoints need."""

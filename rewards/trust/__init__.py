@@ -1,0 +1,1 @@
+"""Whether a reward can be trusted on this machine: canaries, checks, published examples."""

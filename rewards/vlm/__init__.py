@@ -1,0 +1,1 @@
+"""Rewards that ask a vision-language model: DeQA, UnifiedReward, and judges behind a server."""
