@@ -36,10 +36,10 @@ def test_table_2_puts_suites_of_one_model_into_one_row(write_results):
     assert table.heads == (
         "GenEval", "OCR", "PickScore (task)", "Aesthetic", "DeQA", "ImageReward", "PickScore", "UnifiedReward"
     )  # fmt: skip
-    *published, ours = table.lines
-    assert [line.model for line in published] == list(published.DRAWBENCH)
-    assert {line.marks for line in published} == {"†"}
-    assert published[-1].cells == ("", "", "23.89", "6.08", "4.40", "1.32", "23.91", "3.74")
+    *paper, ours = table.lines
+    assert [line.model for line in printed] == list(published.DRAWBENCH)
+    assert {line.marks for line in printed} == {"†"}
+    assert printed[-1].cells == ("", "", "23.89", "6.08", "4.40", "1.32", "23.91", "3.74")
     assert ours.model == "m"
     assert ours.cells[0] == ours.cells[2] == ours.cells[5] == ""
     few = r"\[-?\d+\.\d\d, \d+\.\d\d\] \([23] prompts\)"
@@ -112,15 +112,15 @@ def test_what_goes_into_no_table(write_results, tmp_path):
 
 def test_markdown_and_latex_hold_the_same_cells(write_results, tmp_path):
     folder = write_results("my_run & co", {"aesthetic@1": cells([5.0, 6.0, 7.0])}, of=small("drawbench"))
-    table = write_table([folder], tmp_path / "new/published.md")
-    write_table([folder], tmp_path / "new/published.tex")
-    markdown = (tmp_path / "new/published.md").read_text()
+    table = write_table([folder], tmp_path / "new/paper.md")
+    write_table([folder], tmp_path / "new/paper.tex")
+    markdown = (tmp_path / "new/paper.md").read_text()
     rows = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + len(table.lines)
     assert {row.count("|") for row in rows} == {len(table.heads) + 2}
     assert "| SD3.5-M† | 0.63 | 0.59 | 21.72 | 5.39 | 4.07 | 0.87 | 22.34 | 3.33 |" in rows
     latex = render_latex(table)
-    assert latex == (tmp_path / "new/published.tex").read_text()
+    assert latex == (tmp_path / "new/paper.tex").read_text()
     body = [line for line in latex.splitlines() if line.endswith(r"\\")]
     assert len(body) == 1 + len(table.lines)
     assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {len(table.heads)}
