@@ -36,7 +36,7 @@ def test_table_2_puts_suites_of_one_model_into_one_row(write_results):
     assert table.heads == (
         "GenEval", "OCR", "PickScore (task)", "Aesthetic", "DeQA", "ImageReward", "PickScore", "UnifiedReward"
     )  # fmt: skip
-    *paper, ours = table.lines
+    *printed, ours = table.lines
     assert [line.model for line in printed] == list(published.DRAWBENCH)
     assert {line.marks for line in printed} == {"†"}
     assert printed[-1].cells == ("", "", "23.89", "6.08", "4.40", "1.32", "23.91", "3.74")
