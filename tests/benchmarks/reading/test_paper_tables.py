@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from benchmarks.reading import published
 from benchmarks.reading.compare import compare, render_comparison
 from benchmarks.reading.geneval import PAPER_TABLE, TASKS
 from benchmarks.reading.paper_tables import make_table, render_latex, render_markdown, write_table
