@@ -85,14 +85,16 @@ RUNS: dict[str, Mapping[str, Any]] = {
     "full": {"training.method": "full", "optimizer.learning_rate": 1e-5, "checkpoint.every": 1},
     "clip, kl and guidance": {
         "objective.kl": 0.05,
-        "objective.clip": 0.01,
+        "objective.clip": 1e-6,
         "sampling.guidance": 3.0,
         "objective.reference_guidance": 2.0,
         "steps": 3,
+        "averages.old_decay": 0.9,
+        "averages.old_growth": 0.9,
     },
     "old reference": {
         "objective.reference": "old",
-        "objective.clip": 0.01,
+        "objective.clip": 1e-6,
         "objective.kl": 0.01,
         "rollout.old_after": 1,
         "steps": 3,
@@ -110,8 +112,9 @@ RUNS: dict[str, Mapping[str, Any]] = {
     "full, everything on": {
         "training.method": "full",
         "training.checkpointing": True,
-        "objective.clip": 0.01,
+        "objective.clip": 1e-6,
         "objective.kl": 0.05,
+        "averages.old_growth": 0.3,
         "optimizer.learning_rate": 1e-5,
         **WATCHED,
     },
@@ -123,7 +126,7 @@ Quantities = dict[str, str]
 
 
 def describe_platform() -> dict[str, str]:
-    """What the record holds for; convolutions are cut by the sizes of the processor's caches, so its model counts too."""
+    """What the record holds for: convolutions are cut by the sizes of the caches, so the processor counts too."""
     import torch
 
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
