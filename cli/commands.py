@@ -8,9 +8,10 @@ from typer.core import TyperGroup
 
 from cli import recipes, rewards, suites
 from cli.compare import compare
-from cli.disk import READER_GONE, check_here, explain, give_up_answer, reader_is_gone
+from cli.disk import check_here, explain, give_up_answer, reader_is_gone
 from cli.doctor import doctor
 from cli.eval import evaluate
+from cli.exits import INTERRUPTED, READER_GONE
 from cli.launch import say_last
 from cli.sample import sample
 from cli.score import score
@@ -18,8 +19,6 @@ from cli.serve import serve
 from cli.train import train
 from dgpo import __version__
 from rewards.errors import DgpoError, SetupError
-
-INTERRUPTED = 130
 
 
 class Commands(TyperGroup):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.exits import GATE_FAILED
 from cli.options import AsJson, split_setting
 from cli.screen import print_json, print_table, say, terminal_width
 from rewards.errors import UsageError
@@ -17,7 +18,6 @@ from rewards.shown import shown
 if TYPE_CHECKING:
     import pandas
 
-GATE_FAILED = 4
 # Columns that a narrow terminal goes without, in this order.
 EXPENDABLE = ("base", "domain", "wins", "base mean", "run mean")
 WORDS = (

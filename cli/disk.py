@@ -11,8 +11,6 @@ import sys
 
 from rewards.errors import SetupError
 
-READER_GONE = 141  # as of a program that is ended by SIGPIPE
-
 _REASONS = {
     errno.ENOSPC: "there is no space left on its disk. Free some, or choose another place",
     errno.EDQUOT: "your quota on its disk is used up. Free some, or choose another place",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.exits import INTERRUPTED, SOME_FAILED
 from cli.geneval import describe_geneval, show_geneval
 from cli.launch import has_to_launch, launch, leave_with_launcher
 from cli.model import Choice, choose_model, describe_sampler, load_choice
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
     from rewards.pool import ScoringPool
     from rewards.prompt import Prompt
 
-SOME_FAILED = 5
-INTERRUPTED = 130
 RESULTS = Path("runs/eval")
 
 
@@ -178,6 +177,7 @@ def evaluate_policy(
     who: Who | None = None,
     model: Mapping[str, Any] | None = None,
     record: Mapping[str, Any] | None = None,
+    peers: Peers | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, dict[str, float | int | None]]:
     """Measure a policy in memory, as training does every so often; writes a results folder like `dgpo eval`'s.
@@ -188,23 +188,30 @@ def evaluate_policy(
         who: which of the policy's weights draw; without it those that a checkpoint would publish.
         model: facts that tell this model from others, see `cli.model.describe_run_model`; without them its name.
         record: what `provenance` returned when the command began; without it, it is found out now.
+        peers: the processes that do this together; each of them calls this, and the main one gets the answer.
 
     Returns:
         For each reward's key its mean with the 95 % interval, None where nothing was scored, how many failed, and how
         many prompts made what kind of interval.
     """
+    from benchmarks.harness.evaluate import assist
     from benchmarks.harness.evaluate import evaluate as measure
     from dgpo.sample import draw_images
 
     def draw(cells: Sequence[Cell]) -> list[Image | str]:
         return draw_images(policy, [(cell.prompt, cell.seed) for cell in cells], sampling, who=who or policy.published)
 
+    suite = first_prompts(suite, prompts)
+    if peers is not None and peers.rank > 0:
+        assist(suite, seeds=seeds, specs=specs, folder=folder, draw=draw, pool=pool, peers=peers)
+        return {}
     summary = measure(
-        first_prompts(suite, prompts),
+        suite,
         seeds=seeds,
         specs=specs,
         folder=folder,
         draw=draw,
+        peers=peers,
         run_name=run_name,
         trained_on=trained_on,
         pool=pool,

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from cli.disk import READER_GONE
+from cli.exits import BUG, ENVIRONMENT, GATE_FAILED, INTERRUPTED, READER_GONE, SOME_FAILED, WRONG_USE
 from cli.screen import leave_terminal, say
 from dgpo.processes import LOCAL_SIZE, VARIABLES, PeerLost, take_place
 from rewards.errors import UsageError
@@ -28,7 +28,7 @@ LAUNCHER = "DGPO_LAUNCHER"
 LAST_WORDS = "DGPO_LAST_WORDS"
 ROOM = 60_000  # bytes that a pipe holds until somebody reads
 # Codes of processes that have told what happened.
-TOLD = (1, 2, 3, 4, 5, 130, READER_GONE)
+TOLD = (BUG, WRONG_USE, ENVIRONMENT, GATE_FAILED, SOME_FAILED, INTERRUPTED, READER_GONE)
 
 
 def has_to_launch(processes: int) -> bool:

@@ -15,7 +15,8 @@ def main() -> None:
 
     refuse_intruders()
     _print_any_text()
-    from cli.commands import INTERRUPTED, app
+    from cli.commands import app
+    from cli.exits import INTERRUPTED
 
     try:
         app(prog_name="dgpo")

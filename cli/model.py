@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.libraries import hushed_loading
 from cli.options import DEFAULT_MODEL
 from cli.run_origin import check_base, find_trained_on, finding_base
 from cli.screen import say
 from dgpo.contents import model_contents
 from dgpo.models.find import expand, find_model
+from dgpo.models.libraries import hushed_loading
 from rewards.errors import UsageError
 from rewards.files import sha256
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from dgpo.precision import Settled, Wanted
     from rewards.prompt import Prompt
 
-BASE_RECIPES = {DEFAULT_MODEL: "tiny"}
-OTHER_RECIPE = "ocr"
 UNTRAINED = 0
 
 
@@ -178,16 +176,15 @@ def _choose_checkpoint(text: str, folder: Path, step: int | None) -> Choice:
 
 
 def _load_base(choice: Choice, changes: Mapping[str, Any], settled: Settled, *, recorded: bool) -> LoadedModel:
-    from dgpo.config import load_config
-    from dgpo.load import load_drawer, load_policy
+    from dgpo.load import default_sampling, load_drawable, load_drawer
 
-    other = load_drawer(choice.text, changes, pick_device(), precision=settled.dtype)
-    if other is not None:
+    defaults = default_sampling(choice.text)
+    if defaults is None:
+        other = load_drawer(choice.text, changes, pick_device(), precision=settled.dtype)
         return LoadedModel(choice.name, _base_facts(choice, recorded), other.sampler, settled, None, other.draw)
-    recipe = load_config(BASE_RECIPES.get(choice.text, OTHER_RECIPE)).in_precision(settled.dtype)
-    config = _evaluated(recipe, changes)
-    policy = load_policy(choice.text, config, pick_device())
-    return _drawn_by(policy, config.sampling, choice.name, _base_facts(choice, recorded), settled, None)
+    sampling = _changed(defaults, changes)
+    policy = load_drawable(choice.text, sampling, pick_device(), precision=settled.dtype)
+    return _drawn_by(policy, sampling, choice.name, _base_facts(choice, recorded), settled, None)
 
 
 def _base_facts(choice: Choice, recorded: bool) -> dict[str, Any]:
@@ -202,9 +199,10 @@ def _load_trained(
     from dgpo.checkpoint import MANIFEST
     from dgpo.load import check_drawable, load_policy, load_trained
     from dgpo.run import read_config
+    from dgpo.sample import evaluation_sampling
 
     config, step = read_config(run).in_precision(settled.dtype), choice.step or UNTRAINED
-    sampling = _evaluated(config, changes).sampling
+    sampling = _changed(evaluation_sampling(config.sampling, config.evaluation), changes)
     with finding_base(run, config, choice.base) as base:
         check_drawable(base, sampling)
         if step == UNTRAINED:
@@ -252,14 +250,11 @@ def describe_sampler(policy: Policy, sampling: Sampling) -> dict[str, Any]:
     return {**sampling.model_dump(mode="json"), "height": height, "width": width, "dtype": policy.precision}
 
 
-def _evaluated(config: Config, changes: Mapping[str, Any]) -> Config:
-    """The config with the sampler that evaluation uses, changed as asked."""
+def _changed(sampling: Sampling, changes: Mapping[str, Any]) -> Sampling:
+    """The sampler, changed as asked."""
     from dgpo.config import check_config
-    from dgpo.sample import evaluation_sampling
 
-    values = {**evaluation_sampling(config).model_dump(), **changes}
-    sampling = check_config({"sampling": values}, source="--set").sampling
-    return config.model_copy(update={"sampling": sampling})
+    return check_config({"sampling": {**sampling.model_dump(), **changes}}, source="--set").sampling
 
 
 def pick_device() -> torch.device:

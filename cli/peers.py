@@ -1,15 +1,20 @@
-"""The processes of one `dgpo eval`, as `--num-processes` or torchrun has started them."""
+"""The processes of one evaluation: a `dgpo eval` as `--num-processes` or torchrun has started it, or a training."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.screen import say
-from dgpo.processes import PeerLost, Place, meet, take_place
+from dgpo.processes import PeerLost, meet, take_place
+from rewards.errors import SetupError
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
 
 POLL_S = 0.2
+GIVEN_UP = "given-up"
 
 
 class Peers:
@@ -19,9 +24,9 @@ class Peers:
     take hours for its blocks while another is done.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.rank, self.size = place.rank, place.size
-        self._store = meet(place, say)
+    def __init__(self, rank: int, size: int, store: Store) -> None:
+        self.rank, self.size = rank, size
+        self._store = store
 
     def take(self) -> int:
         return self._ask(lambda: self._store.add("taken", 1)) - 1
@@ -34,9 +39,15 @@ class Peers:
 
     def hear(self, what: str, meanwhile: Callable[[], object]) -> str:
         while not self._ask(lambda: self._store.check([what])):
+            if self._ask(lambda: self._store.check([GIVEN_UP])):
+                raise SetupError(self._ask(lambda: self._store.get(GIVEN_UP)).decode())
             meanwhile()
             time.sleep(POLL_S)
         return self._ask(lambda: self._store.get(what)).decode()
+
+    def give_up(self, reason: str) -> None:
+        """Let those who wait for words of this process wait no more."""
+        self.tell(GIVEN_UP, reason)
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         from torch.distributed import DistError
@@ -61,4 +72,4 @@ def join_peers() -> Peers | None:
 
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
-    return Peers(place)
+    return Peers(place.rank, place.size, meet(place, say))

@@ -52,6 +52,10 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
+    def begin(self, start: int) -> None:
+        """The work itself begins now, after what had to be done before it, with `start` done already."""
+        self.start, self._began = start, self.clock()
+
     def update(self, done: int, note: str = "") -> None:
         """`done` of `total` are finished; `note` is what else is worth knowing now, such as the mean reward."""
         line = self.describe(done, note)

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.exits import SOME_FAILED
 from cli.options import AsJson, JudgeTexts, RewardSeconds, RewardSets, WeightFolders, Workers, check_deadline
 from cli.screen import format_number, hear_rewards, print_json, print_table, say
 from rewards.errors import UsageError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from rewards.reward import Reward
     from rewards.spec import RewardSpec
 
-SOME_FAILED = 5
 # The answer goes there anyhow, and opening it once more would write over what stands there already.
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 

@@ -6,6 +6,7 @@ be loaded or drawn to be known is left to the training, and files that it would 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,22 +16,33 @@ if TYPE_CHECKING:
     from benchmarks.suite import Suite
     from cli.training_prompts import TrainingPrompts
     from dgpo.config import Config
+    from dgpo.reward_choice import RewardChoice
     from rewards.reward import Reward
     from rewards.spec import RewardSpec
 
 
-def check_settings(config: Config) -> None:
-    """What the settings alone tell; quick, since every process begins with it."""
+def check_settings(config: Config) -> RewardChoice:
+    """What the settings alone tell; quick, since every process begins with it. Returns the rewards that they name."""
+    from dgpo.reward_choice import choose_rewards
+
     check_model(config)
     check_sizes(config)
     check_precision(config)
-    check_rewards(config)
-    check_weights_given(config)
-    check_guards(config)
+    check_rewards_named(config)
+    rewards = choose_rewards(config)
+    check_rewards(rewards)
+    check_guards(config, rewards)
+    return rewards
 
 
 def check_training(
-    config: Config, folder: Path, training: TrainingPrompts | None, suite: Suite | None, *, fresh: bool
+    config: Config,
+    rewards: RewardChoice,
+    folder: Path,
+    training: TrainingPrompts | None,
+    suite: Suite | None,
+    *,
+    fresh: bool,
 ) -> None:
     """All else that can be known before a model is loaded or a folder made: rewards, prompts, the run folder.
 
@@ -40,22 +52,22 @@ def check_training(
     Raises:
         UsageError, SetupError: the first of what would stop this training.
     """
-    from dgpo.algorithms.dgpo import choose_times
+    from dgpo.algorithms.algorithm import find_algorithm
     from dgpo.load import check_drawable
     from rewards.registry import check_buildable, load
 
     times = check_drawable(config.model, config.sampling, fetch=False)
     if times:
-        choose_times(times, config, 0)
-    specs = measured_specs(config)
+        find_algorithm(config.algorithm).check_times(config.learning, times)
+    specs = measured_specs(config, rewards)
     check_buildable(specs)
-    check_prompts(config, training, suite, [load(spec) for spec in specs])
+    check_prompts(config, training, suite, [load(spec) for spec in specs], trained=len(rewards.trained))
     check_folder(config, folder, training, fresh=fresh)
 
 
-def measured_specs(config: Config) -> list[RewardSpec]:
+def measured_specs(config: Config, rewards: RewardChoice) -> Sequence[RewardSpec]:
     """The rewards trained on, then those that evaluations measure besides."""
-    return config.evaluation_specs if config.evaluation.on else config.reward_specs
+    return rewards.measured if config.evaluation.on else rewards.trained
 
 
 def check_model(config: Config) -> None:
@@ -70,17 +82,16 @@ def check_model(config: Config) -> None:
 
 
 def check_sizes(config: Config) -> None:
-    """A model in a local folder is of the family that can be trained, and draws images of these sizes."""
-    from dgpo.models.canvas import canvas_of
+    """A model in a local folder is of a family that can be trained, and draws images of these sizes."""
+    from dgpo.load import check_drawable
+    from dgpo.models.families import family_of
     from dgpo.models.find import find_model
-    from dgpo.models.folder import refuse_other_family
+    from dgpo.models.pretrained import read_index
 
-    folder = find_model(config.model)
-    if isinstance(folder, Path):
-        refuse_other_family(folder)
-        canvas = canvas_of(folder)
-        if canvas is not None:
-            canvas.latent_shape(config.sampling.height, config.sampling.width)
+    place = find_model(config.model)
+    if isinstance(place, Path):
+        family_of(place, read_index(place))
+        check_drawable(config.model, config.sampling)
 
 
 def check_precision(config: Config) -> None:
@@ -100,23 +111,33 @@ def check_processes(config: Config, processes: int) -> None:
         )
 
 
-def check_rewards(config: Config) -> None:
-    from rewards.registry import check_trainable
-
+def check_rewards_named(config: Config) -> None:
     if not config.rewards:
         raise UsageError(
             "Say what to train on: --reward NAME, for instance --reward ocr. `dgpo rewards ls` lists them."
         )
-    check_trainable(config.reward_specs)
 
 
-def check_guards(config: Config) -> None:
+def check_rewards(rewards: RewardChoice) -> None:
+    """Each can be trained on; a weight of zero teaches nothing, one below zero trains against a reward, as one may."""
+    from rewards.registry import check_trainable
+
+    check_trainable(rewards.trained)
+    for spec in rewards.trained:
+        if spec.train_weight == 0:
+            raise UsageError(
+                f"{spec.key} has the weight 0, so nothing is learned from it. Give it another weight, or only measure "
+                f"it: --set 'evaluation.rewards=[{spec.name}]'."
+            )
+
+
+def check_guards(config: Config, rewards: RewardChoice) -> None:
     """A guard names what the evaluations of this run will measure, and there are evaluations."""
     from benchmarks.reading.image_statistics import BETWEEN_SEEDS, FIGURES
-    from dgpo.guards import check_names
+    from dgpo.supervision.guards import check_names, parse_guard
 
     evaluation = config.evaluation
-    guards = evaluation.guards
+    guards = [parse_guard(text) for text in evaluation.stop_when]
     if not guards:
         return
     if not evaluation.on:
@@ -124,7 +145,7 @@ def check_guards(config: Config) -> None:
             "--stop-when looks at evaluations, and this run has none; give it some with --set evaluation.suite=NAME "
             "--set evaluation.every=N."
         )
-    check_names(guards, [spec.key for spec in config.evaluation_specs], FIGURES)
+    check_names(guards, [spec.key for spec in rewards.measured], FIGURES)
     blind = [str(guard) for guard in guards if guard.name in BETWEEN_SEEDS and evaluation.seeds < 2]
     if blind:
         raise UsageError(
@@ -133,17 +154,9 @@ def check_guards(config: Config) -> None:
         )
 
 
-def check_weights_given(config: Config) -> None:
-    """A weight of zero teaches nothing; one below zero trains against a reward, as one may."""
-    for spec in config.reward_specs:
-        if spec.train_weight == 0:
-            raise UsageError(
-                f"{spec.key} has the weight 0, so nothing is learned from it. Give it another weight, or only measure "
-                f"it: --set 'evaluation.rewards=[{spec.name}]'."
-            )
-
-
-def check_prompts(config: Config, training: TrainingPrompts | None, suite: Suite | None, rewards: list[Reward]) -> None:
+def check_prompts(
+    config: Config, training: TrainingPrompts | None, suite: Suite | None, rewards: list[Reward], *, trained: int
+) -> None:
     """Rewards must be able to judge every prompt of training (those trained on) and evaluation (all); all are named.
 
     Prompts that are not on this machine yet are None.
@@ -153,7 +166,7 @@ def check_prompts(config: Config, training: TrainingPrompts | None, suite: Suite
 
     if training is not None:
         distinct = tuple(dict.fromkeys(training.prompts))
-        judge_all(Suite(config.prompts or "this training", distinct, "training"), rewards[: len(config.reward_specs)])
+        judge_all(Suite(config.prompts or "this training", distinct, "training"), rewards[:trained])
     if suite is not None:
         try:
             judge_all(suite, rewards)

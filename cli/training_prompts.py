@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from rewards.prompt import Prompt, read_prompts
 if TYPE_CHECKING:
     from benchmarks.suite import Suite
     from dgpo.config import Config
+    from dgpo.reward_choice import RewardChoice
 
 SAMPLED = 6
 # As many as the list that the published model was trained on.
@@ -45,12 +46,12 @@ class TrainingPrompts:
         )
 
 
-def asks_for_objects(names: list[str]) -> bool:
+def asks_for_objects(names: Sequence[str]) -> bool:
     """Whether one of these rewards judges GenEval's prompts only."""
     return bool(set(GENEVAL) & set(names))
 
 
-def find_training_prompts(config: Config, data: Path | None) -> TrainingPrompts:
+def find_training_prompts(config: Config, rewards: RewardChoice) -> TrainingPrompts:
     """Those that were named; else GenEval's stream, the embedded model's own, or the reward's published list.
 
     Raises:
@@ -58,31 +59,31 @@ def find_training_prompts(config: Config, data: Path | None) -> TrainingPrompts:
         SetupError: the reward's list is not on this machine and cannot be fetched.
     """
     if config.prompts is not None:
-        return _read_named(config.prompts, data)
-    if _streams(config):
+        return _read_named(config.prompts, data_folder(config))
+    if _streams(rewards):
         return _stream_geneval(config.seed)
     if config.model == DEFAULT_MODEL:
         return _sign_words()
-    file = _published_list(config)
-    path = get_file(file, data, say)
+    file = _published_list(rewards)
+    path = get_file(file, data_folder(config), say)
     return _listed(read_prompts(path), describe_source(file, path), sha256=sha256(path))
 
 
-def files_to_fetch(config: Config, data: Path | None) -> list[PromptFile]:
+def files_to_fetch(config: Config, rewards: RewardChoice) -> list[PromptFile]:
     """The published prompt files that this training reads, to train on or to be evaluated on, and would fetch first.
 
     Raises:
         UsageError, SetupError: as `find_training_prompts` does where a file is absent and may not be fetched.
     """
-    files = dict.fromkeys((file_for_training(config), file_for_evaluation(config)))
-    return [file for file in files if file is not None and would_fetch(file, data)]
+    files = dict.fromkeys((file_for_training(config, rewards), file_for_evaluation(config)))
+    return [file for file in files if file is not None and would_fetch(file, data_folder(config))]
 
 
-def file_for_training(config: Config) -> PromptFile | None:
+def file_for_training(config: Config, rewards: RewardChoice) -> PromptFile | None:
     """The published file that is trained on, if one is."""
     if config.prompts is not None:
         return _file_of_suite(config.prompts)
-    return None if _streams(config) or config.model == DEFAULT_MODEL else _published_list(config)
+    return None if _streams(rewards) or config.model == DEFAULT_MODEL else _published_list(rewards)
 
 
 def file_for_evaluation(config: Config) -> PromptFile | None:
@@ -90,11 +91,16 @@ def file_for_evaluation(config: Config) -> PromptFile | None:
     return _file_of_suite(config.evaluation.suite) if config.evaluation.on else None
 
 
-def find_evaluation_suite(config: Config, data: Path | None) -> Suite | None:
+def find_evaluation_suite(config: Config) -> Suite | None:
     """What the run is evaluated on now and then; None for one that is not."""
     if config.evaluation.suite is None or not config.evaluation.on:
         return None
-    return find_suite(config.evaluation.suite, data)
+    return find_suite(config.evaluation.suite, data_folder(config))
+
+
+def data_folder(config: Config) -> Path | None:
+    """Where published prompt files are, if a folder was named."""
+    return None if config.data is None else Path(config.data)
 
 
 def _file_of_suite(name: str | None) -> PromptFile | None:
@@ -102,8 +108,8 @@ def _file_of_suite(name: str | None) -> PromptFile | None:
     return published.file if published else None
 
 
-def _streams(config: Config) -> bool:
-    return asks_for_objects([spec.name for spec in config.reward_specs])
+def _streams(rewards: RewardChoice) -> bool:
+    return asks_for_objects([spec.name for spec in rewards.trained])
 
 
 def _read_named(name: str, data: Path | None) -> TrainingPrompts:
@@ -140,9 +146,9 @@ def _sign_words() -> TrainingPrompts:
     return TrainingPrompts(prompts, facts, samples)
 
 
-def _published_list(config: Config) -> PromptFile:
+def _published_list(rewards: RewardChoice) -> PromptFile:
     """The list that was published with the first reward that has one."""
-    for spec in config.reward_specs:
+    for spec in rewards.trained:
         if spec.name in TRAINING:
             return TRAINING[spec.name]
     raise UsageError(

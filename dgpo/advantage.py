@@ -4,9 +4,12 @@ Shapes: R rewards, K prompts, G images of each. A failed score is NaN: it takes 
 advantage 0.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
+
+from dgpo.sections import Advantage
 
 
 def standardise(
@@ -44,7 +47,7 @@ def mix(
     per_reward: bool = False,
     epsilon: float = 1e-4,
 ) -> torch.Tensor:
-    """One training score an image: the weighted sum of its rewards; float64 [K, G].
+    """One training score per image: the weighted sum of its rewards; float64 [K, G].
 
     With `per_reward` each reward is first standardised within its group (population deviation plus `epsilon`), so that
     a weight says how much a reward counts, however far its values lie apart; a reward that is the same for a whole
@@ -62,6 +65,18 @@ def mix(
     for weight, part_KG in zip(weight_R.tolist(), parts, strict=True):
         mixed_KG = mixed_KG + weight * part_KG
     return mixed_KG.masked_fill(failed_KG, torch.nan)
+
+
+def mix_rewards(
+    parts_RKG: torch.Tensor, scales: Sequence[float], weights: Sequence[float], settings: Advantage
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A mix [K, G] as it is reported, in training's scale, and as it is learned from: the same unless `per_reward`."""
+    scale_R, weight_R = (torch.tensor(values, dtype=torch.float64) for values in (scales, weights))
+    scaled_RKG = parts_RKG * scale_R[:, None, None]
+    scores_KG = mix(scaled_RKG, weight_R)
+    if not settings.per_reward:
+        return scores_KG, scores_KG
+    return scores_KG, mix(scaled_RKG, weight_R, per_reward=True, epsilon=settings.epsilon)
 
 
 def spread(scores_KG: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusion3Pipeline
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -97,9 +96,7 @@ def publish_weights(folder: Path, policy: Policy) -> None:
     weights: dict[str, Any] = policy.published_weights(policy.published)
     if policy.training.method == "lora":
         metadata = _in_order(policy.model.transformer.peft_config[ADAPTER].to_dict())
-        StableDiffusion3Pipeline.save_lora_weights(
-            folder, transformer_lora_layers=weights, transformer_lora_adapter_metadata=metadata
-        )
+        policy.model.save_lora(folder, weights, metadata)
         _order_header(folder / LORA_FILE)
     else:
         (folder / "transformer").mkdir()
@@ -107,12 +104,12 @@ def publish_weights(folder: Path, policy: Policy) -> None:
         (folder / "transformer" / "config.json").write_text(policy.model.transformer.to_json_string())
 
 
-def read_published(folder: Path, method: str) -> dict[str, torch.Tensor]:
-    """What `publish_weights` wrote, by the transformer's own names."""
+def read_published(folder: Path, method: str, lora_prefix: str) -> dict[str, torch.Tensor]:
+    """What `publish_weights` wrote, by the transformer's own names; `lora_prefix` is the family's."""
     if method == "full":
         return _read_tensors(folder / "transformer" / "diffusion_pytorch_model.safetensors")
     tensors = _read_tensors(folder / LORA_FILE)
-    return {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    return {name.removeprefix(f"{lora_prefix}."): tensor for name, tensor in tensors.items()}
 
 
 def restore_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Progress:

@@ -1,205 +1,58 @@
 """What a run is told: every setting, what it means, and which values make sense.
 
 YAML in, YAML out (`config.yaml` in the run folder). An unknown key or an impossible value is an error with a sentence.
+A config is a value: reading one asks nobody and loads nothing.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ValidationError, create_model, field_validator, model_validator
 
-from dgpo.guards import Guard, parse_guard
+from dgpo.algorithms.algorithm import ALGORITHMS, find_algorithm, section_of
 from dgpo.places import anchor_places
-from dgpo.precision import AUTO, Precision, Wanted
+from dgpo.precision import Precision
+from dgpo.sections import (
+    Advantage,
+    Averages,
+    Count,
+    Evaluation,
+    Every,
+    Optimizer,
+    Rollout,
+    Sampling,
+    Section,
+    Seed,
+    Source,
+    Training,
+    Watch,
+    Whole,
+)
 from dgpo.settings import parse_setting, read_settings
 from rewards.errors import UsageError, suggestion
-from rewards.reward import DEADLINE_S
-from rewards.spec import RewardSpec, anchor, parse_rewards
+from rewards.spec import anchor
 
 RECIPES = Path(__file__).parent / "recipes"
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-# More than any machine does in a lifetime; beyond, libraries stop counting.
-LARGEST = 1_000_000_000
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-Whole = Annotated[int, Field(ge=0, le=LARGEST)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**64)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-    )
-
-
-class Training(Section):
-    method: Literal["lora", "full"] = "lora"
-    """Train low-rank adapters, or all of the transformer's weights."""
-    rank: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Rank of the adapters; no layer of a transformer has use for more than its width."""
-    alpha: Count = 128
-    """Scale of the adapters: their product is multiplied by alpha / rank."""
-    modules: tuple[str, ...] = ()
-    """Module names that get adapters; empty means the eight joint-attention projections."""
-    dtype: Wanted = AUTO
-    """Precision of the forward passes; trained weights and optimiser stay in fp32. `auto` is bf16 where the machine
-    computes in it itself, fp32 elsewhere; fp16 is for drawing only."""
-    checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, one more forward."""
-
-
-class Sampling(Section):
-    sampler: Literal["euler", "dpm++"] = "dpm++"
-    """Deterministic ODE solver: Euler, or DPM-Solver++ 2M on flow sigmas."""
-    steps: Count = 10
-    """Steps from noise to image."""
-    guidance: Annotated[float, Field(ge=1)] = 4.5
-    """Classifier-free guidance; 1 is off and saves half of the forwards."""
-    height: Count | None = None
-    """Pixels; none means the model's own size."""
-    width: Count | None = None
-    """Pixels; none means the model's own size."""
-    text_length: Whole = 128
-    """T5 tokens a prompt; ignored by a model without T5."""
-
-
-class Rollout(Section):
-    old_after: Whole | None = None
-    """Draw with the old policy from this iteration on; none means always the current one."""
-    micro_batch: Count = 16
-    """Images drawn and decoded at once on a rank."""
-
-
-class Times(Section):
-    count: Count = 4
-    """Training times an iteration, drawn without replacement from the rollout's own table."""
-    min_sigma: Decay = 0.6
-    """The timestep clip: only times of at least this noise level are trained on."""
-    one_update: bool = True
-    """One optimiser step with the mean gradient of all times; otherwise one step a time, with that time's gradient."""
-
-
-class Objective(Section):
-    beta: Positive = 100.0
-    """How sharply a group saturates (beta / G multiplies the margin)."""
-    kl: NonNegative = 0.02
-    """Weight of mean((v - v_reference)^2)."""
-    clip: Positive | None = 0.01
-    """PPO-style clip on exp(old error - error); none is off and saves the old policy's forwards."""
-    reference: Literal["base", "old"] = "base"
-    """The model that errors are compared with: the untrained one, or the old policy (`ema-ref`)."""
-    reference_guidance: Annotated[float, Field(ge=1)] = 1.0
-    """Guidance of the reference's velocities."""
-
-
-class Advantage(Section):
-    std: Literal["group", "batch"] = "group"
-    """Divide by the deviation of each group, or of the whole batch."""
-    epsilon: NonNegative = 1e-4
-    """Added to the deviation."""
-    clamp: Positive | None = 5.0
-    """Advantages are limited to plus or minus this."""
-    per_reward: bool = False
-    """Standardise each reward of a mix within its group before the weighted sum; otherwise only the sum is."""
-
-
-class Optimizer(Section):
-    learning_rate: Positive = 3e-4
-    """AdamW step size."""
-    warm_up: Whole = 0
-    """Optimiser steps over which the step size rises from zero."""
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """AdamW's averaging of gradients and of their squares."""
-    weight_decay: NonNegative = 1e-4
-    """AdamW's decoupled decay."""
-    epsilon: Positive = 1e-8
-    """Added to AdamW's denominator."""
-    max_norm: Positive = 1.0
-    """Gradients are scaled down to this norm."""
-    micro_batch: Count = 16
-    """Images a backward pass on a rank."""
-
-
-class Averages(Section):
-    old_decay: Decay = 0.3
-    """Largest decay of the old policy, an average of the trained weights."""
-    old_growth: NonNegative = 0.001
-    """The old policy's decay is this times the optimiser step, up to `old_decay`."""
-    evaluation_decay: Decay = 0.9
-    """Largest decay of the average that is evaluated and published; 0 evaluates the trained weights themselves."""
-    evaluation_every: Count = 8
-    """Iterations between updates of that average."""
-
-
-class Evaluation(Section):
-    every: Whole = 0
-    """Iterations between evaluations on held-out prompts; 0 is never."""
-    prompts: Count = 32
-    """How many of the suite's prompts."""
-    seeds: Count = 1
-    """Images a prompt."""
-    suite: str | None = None
-    """Suite that is evaluated during training; none means no evaluation unless the model brings its own."""
-    steps: Count | None = None
-    """Sampler steps in evaluation; none means as in the rollout."""
-    guidance: Annotated[float, Field(ge=1)] | None = None
-    """Guidance in evaluation; none means as in the rollout."""
-    rewards: tuple[str, ...] = ()
-    """Rewards that evaluations measure besides those trained on, written as for `--reward`."""
-    stop_when: tuple[str, ...] = ()
-    """Guards, as `--stop-when` takes them: the run ends when one of them is so after an evaluation."""
-
-    @field_validator("rewards")
-    @classmethod
-    def _anchored(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(anchor(text) for text in texts)
-
-    @property
-    def guards(self) -> list[Guard]:
-        return [parse_guard(text) for text in self.stop_when]
-
-    @property
-    def on(self) -> bool:
-        """Whether there is anything to evaluate, now and then."""
-        return self.suite is not None and self.every > 0
-
-
-class Watch(Section):
-    canaries: Whole = 4
-    """Pictures drawn by us that every reward scores at the start, alone and in batches, and again later; 0 is none."""
-    canary_every: Whole = 25
-    """Iterations between two looks at the canaries; there is one before every checkpoint besides."""
-    drift: Literal["stop", "warn"] = "stop"
-    """What follows when a canary's score is no longer what it was at the start of the run."""
-    tolerance: Positive | None = None
-    """By how much it may differ, relative to max(1, |score|); none means as each reward's card and precision say."""
-    constant: Literal["stop", "warn", "off"] = "stop"
-    """What follows when a reward gives every image the same score; one at its best possible value only warns."""
-    constant_after: Count = 10
-    """Iterations in a row after which that is so; it is warned of after half as many."""
-    reward_seconds: Positive = DEADLINE_S
-    """How long scoring a batch may take (a reward's first one an hour more, for its weights); then its images fail, and
-    the scoring process is replaced. With workers=0 nothing is, as nothing can end what hangs in the training itself."""
-
-
-class Every(Section):
-    every: Whole = 50
-    """Iterations between two of them; 0 is only at the end."""
+DEFAULT_ALGORITHM = "dgpo"
+# Settings that had other names in earlier versions, and are still read by them.
+RENAMED = {
+    **{f"objective.{name}": f"dgpo.{name}" for name in ("beta", "kl", "clip", "reference", "reference_guidance")},
+    "times.count": "dgpo.times",
+    "times.min_sigma": "dgpo.min_sigma",
+    "times.one_update": "dgpo.one_update",
+    "averages.old_decay": "dgpo.old_decay",
+    "averages.old_growth": "dgpo.old_growth",
+}
 
 
 class Config(Section):
     model: str = "tiny"
     """`tiny`, a local diffusers folder, or a hub id of the SD3 family."""
-    algorithm: Literal["dgpo"] = "dgpo"
-    """The learning algorithm."""
+    algorithm: str = DEFAULT_ALGORITHM
+    """The learning algorithm (`dgpo algorithms ls`); its own settings stand in the section that has its name."""
     rewards: tuple[str, ...] = ()
     """Reward specs, as `--reward` takes them."""
     reward_set: tuple[str, ...] = ()
@@ -208,6 +61,8 @@ class Config(Section):
     """Folders of reward weights, as `--weights` takes them."""
     prompts: str | None = None
     """Prompt file or suite to train on; none means the model's own training prompts."""
+    data: str | None = None
+    """A folder that has the published prompt files (DrawBench, ...); none means the cache, or fetching them."""
     steps: Count = 200
     """Iterations: one rollout with its updates each."""
     seed: Seed = 0
@@ -223,8 +78,7 @@ class Config(Section):
     training: Training = Training()
     sampling: Sampling = Sampling()
     rollout: Rollout = Rollout()
-    times: Times = Times()
-    objective: Objective = Objective()
+    source: Source = Source()
     advantage: Advantage = Advantage()
     optimizer: Optimizer = Optimizer()
     averages: Averages = Averages()
@@ -246,14 +100,9 @@ class Config(Section):
         return self
 
     @property
-    def reward_specs(self) -> list[RewardSpec]:
-        """What is trained on."""
-        return self.evaluation_specs[: len(parse_rewards(self.rewards))]
-
-    @property
-    def evaluation_specs(self) -> list[RewardSpec]:
-        """What evaluations measure: the rewards trained on, then `evaluation.rewards`; settings are for all of them."""
-        return parse_rewards((*self.rewards, *self.evaluation.rewards), self.reward_set, self.weights)
+    def learning(self) -> Any:
+        """The section of the algorithm, an instance of its `Settings`."""
+        return getattr(self, section_of(self.algorithm))
 
     def in_precision(self, precision: Precision) -> "Config":
         """The same with its precision settled: the run, and whoever repeats it, keeps it on any machine."""
@@ -265,8 +114,15 @@ class Config(Section):
         return self.groups * self.group_size
 
 
-def load_config(recipe: str | Path, overrides: Mapping[str, Any] | None = None, sets: Sequence[str] = ()) -> Config:
+def load_config(
+    recipe: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+    on_note: Callable[[str], None] = lambda sentence: None,
+) -> Config:
     """The config of a recipe (a name or a YAML file), changed by `overrides` and by `--set a.b=value` texts.
+
+    `on_note` is told of settings that are given by a name which they had in an earlier version.
 
     Raises:
         UsageError: names each wrong setting, and where it was given.
@@ -277,16 +133,24 @@ def load_config(recipe: str | Path, overrides: Mapping[str, Any] | None = None, 
     for text in sets:
         name, value = parse_setting(text)
         given[name] = (value, f"by --set {text}")
+    renamed = rename(values)
     for name, (value, _) in given.items():
-        place(values, name.split("."), value)
+        if name in RENAMED:
+            renamed.append(name)
+        place(values, RENAMED.get(name, name).split("."), value)
+    renamed += rename(values)  # of a whole section that was given at once
+    for name in dict.fromkeys(renamed):
+        on_note(f"the setting {name} is called {RENAMED[name]} now")
+    origins = {RENAMED.get(name, name): origin for name, (_, origin) in given.items()}
+    places = {RENAMED.get(name, name): line for name, line in lines.items()}
 
     def source(name: str) -> str:
         """Who gave a setting, or the section or list it stands in."""
         while name:
-            if name in given:
-                return given[name][1]
-            if name in lines:
-                return f"{path}, line {lines[name]}"
+            if name in origins:
+                return origins[name]
+            if name in places:
+                return f"{path}, line {places[name]}"
             name = name.rpartition(".")[0]
         return str(path)
 
@@ -295,11 +159,48 @@ def load_config(recipe: str | Path, overrides: Mapping[str, Any] | None = None, 
 
 def check_config(values: Mapping[str, Any], source: str | Callable[[str], str]) -> Config:
     """A `Config`, or a `UsageError` that names each wrong setting, its nearest right name and its `source`."""
+    values = cast(dict[str, Any], _with_tuples(values))
+    rename(values)
+    algorithm = values.get("algorithm", DEFAULT_ALGORITHM)
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        origin = source if isinstance(source, str) else source("algorithm")
+        raise UsageError(f"There is no algorithm {algorithm!r} ({origin}).{suggestion(str(algorithm), ALGORITHMS)}")
     try:
-        return Config.model_validate(_with_tuples(values))
+        return _config_class(algorithm).model_validate(values)
     except ValidationError as errors:
-        told = [_sentence(error, source) for error in errors.errors()]
+        told = [_sentence(error, source, algorithm) for error in errors.errors()]
         raise UsageError("\n".join(told)) from None
+
+
+def rename(values: dict[str, Any]) -> list[str]:
+    """Move settings that stand under a name of an earlier version to the one they have now; returns the old names.
+
+    Raises:
+        UsageError: one stands under both.
+    """
+    moved = []
+    for old, new in RENAMED.items():
+        (section, name), (other, name_now) = old.split("."), new.split(".")
+        inner = values.get(section)
+        if not isinstance(inner, Mapping) or name not in inner:
+            continue
+        now = values.get(other, {})
+        if not isinstance(now, Mapping) or name_now in now:
+            raise UsageError(f"{old} is called {new} now, and both are given; give it once.")
+        values[other] = {**now, name_now: inner[name]}
+        values[section] = {key: value for key, value in inner.items() if key != name}
+        if not values[section]:
+            del values[section]
+        moved.append(old)
+    return moved
+
+
+@cache
+def _config_class(algorithm: str) -> type[Config]:
+    """`Config` with the section of an algorithm; those of the others are no settings of such a run."""
+    settings: Any = find_algorithm(algorithm).Settings
+    fields: dict[str, Any] = {section_of(algorithm): (settings, settings())}
+    return cast(type[Config], cast(Any, create_model)("Config", __base__=Config, **fields))
 
 
 def find_recipe(recipe: str | Path) -> Path:
@@ -336,16 +237,18 @@ def place(values: dict[str, Any], names: Sequence[str], value: Any) -> None:
     values[names[-1]] = value
 
 
-def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """Every setting by its dotted name."""
-    names = []
-    for name, field in section.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            names += setting_names(inner, f"{prefix}{name}.")
-        else:
-            names.append(prefix + name)
-    return names
+def setting_names(algorithm: str = DEFAULT_ALGORITHM) -> list[str]:
+    """Every setting of a training by this algorithm, by its dotted name."""
+
+    def walk(section: type[BaseModel], prefix: str) -> Iterator[str]:
+        for name, field in section.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from walk(inner, f"{prefix}{name}.")
+            else:
+                yield prefix + name
+
+    return list(walk(_config_class(algorithm), ""))
 
 
 def _with_tuples(value: Any) -> Any:
@@ -366,11 +269,14 @@ _WORDS = {
 }
 
 
-def _sentence(error: Any, source: str | Callable[[str], str]) -> str:
+def _sentence(error: Any, source: str | Callable[[str], str], algorithm: str) -> str:
     name = ".".join(str(part) for part in error["loc"])
     origin = source if isinstance(source, str) else source(name)
     if error["type"] == "extra_forbidden":
-        return f'There is no setting "{name}" ({origin}).{suggestion(name, setting_names())}'
+        owner = next((other for other in ALGORITHMS if section_of(other) == name), None)
+        if owner is not None:
+            return f"{name}: settings of the algorithm {owner}, and this run learns by {algorithm} ({origin})."
+        return f'There is no setting "{name}" ({origin}).{suggestion(name, setting_names(algorithm))}'
     message = _WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
     got = repr(error["input"])
     got = got if len(got) <= 80 else f"{got[:80]}..."

@@ -7,23 +7,22 @@ from typing import Any
 import torch
 
 from dgpo.checkpoint import read_published
-from dgpo.config import Config, Sampling, Training
-from dgpo.models.canvas import Canvas
-from dgpo.models.find import find_model
+from dgpo.config import Config
+from dgpo.models.families import family_of, is_trainable
+from dgpo.models.find import EMBEDDED, find_model
 from dgpo.models.folder import INDEX
+from dgpo.models.model import Model
 from dgpo.models.pipeline import TextToImage
 from dgpo.models.pretrained import DTYPES, is_here, read_index, read_part
-from dgpo.models.sd3 import SD3
+from dgpo.models.tiny import defaults as tiny
 from dgpo.policy import Policy
 from dgpo.precision import Precision, examine, settle
 from dgpo.run import find_checkpoint, read_config
-from dgpo.schedule import build_scheduler, sampled_times
-
-PARTS = ("transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+from dgpo.sections import Sampling, Training
 
 
 def check_drawable(name: str, sampling: Sampling, *, fetch: bool = True) -> list[float]:
-    """Whether a model of the family that can be trained draws with these settings; small config files are all it reads.
+    """Whether a model of a family that can be trained draws with these settings; small config files are all it reads.
 
     Returns the times that it would visit, as sigma; none for what is left for later: another family, which `load_model`
     refuses, and without `fetch` a hub model whose configs are not on this machine.
@@ -33,17 +32,18 @@ def check_drawable(name: str, sampling: Sampling, *, fetch: bool = True) -> list
         SetupError: as `load_model` does.
     """
     place = find_model(name)
-    if not fetch and not all(is_here(place, file) for file in (INDEX, *PARTS)):
+    if not fetch and not is_here(place, INDEX):
         return []
-    if read_index(place).get("_class_name") != SD3.FAMILY:
+    index = read_index(place)
+    if not is_trainable(index):
         return []
-    transformer, autoencoder, scheduler = (read_part(place, file) for file in PARTS)
-    canvas = Canvas.of(transformer, autoencoder)
-    tokens = canvas.tokens(canvas.latent_shape(sampling.height, sampling.width))
-    return sampled_times(build_scheduler(sampling.sampler, scheduler, sampling.steps, tokens=tokens))
+    family = family_of(place, index)
+    if not fetch and not all(is_here(place, file) for file in family.config_files):
+        return []
+    return family.preview(lambda file: read_part(place, file), sampling)
 
 
-def load_model(name: str, *, dtype: str, device: torch.device, text_length: int) -> SD3:
+def load_model(name: str, *, dtype: str, device: torch.device, text_length: int) -> Model:
     """The named model, frozen, on `device`.
 
     Raises:
@@ -51,21 +51,34 @@ def load_model(name: str, *, dtype: str, device: torch.device, text_length: int)
             it is a model of another family.
         SetupError: its files are damaged or not all there; or the hub cannot be reached, refuses, or has no such model.
     """
-    return SD3.from_folder(find_model(name), dtype=DTYPES[dtype], device=device, text_length=text_length)
+    place = find_model(name)
+    family = family_of(place, read_index(place))
+    return family.load(place, dtype=DTYPES[dtype], device=device, text_length=text_length)
 
 
-def load_drawer(
-    name: str, settings: Mapping[str, Any], device: torch.device, *, precision: Precision
-) -> TextToImage | None:
-    """A model of another family, which can only be drawn from; None for one of the family that `load_model` loads.
+def default_sampling(name: str) -> Sampling | None:
+    """How the named model is drawn from where nobody says otherwise; None for one that can only be drawn from."""
+    if name == EMBEDDED:
+        return tiny.SAMPLING
+    place = find_model(name)
+    index = read_index(place)
+    return family_of(place, index).defaults if is_trainable(index) else None
+
+
+def load_drawer(name: str, settings: Mapping[str, Any], device: torch.device, *, precision: Precision) -> TextToImage:
+    """A model that can only be drawn from, by its own pipeline.
 
     Raises:
         UsageError, SetupError: as `load_model` does; or the model does not know one of the sampler's `settings`.
     """
-    place = find_model(name)
-    if read_index(place).get("_class_name") == SD3.FAMILY:
-        return None
-    return TextToImage.from_folder(place, settings, dtype=DTYPES[precision], device=device)
+    return TextToImage.from_folder(find_model(name), settings, dtype=DTYPES[precision], device=device)
+
+
+def load_drawable(name: str, sampling: Sampling, device: torch.device, *, precision: Precision) -> Policy:
+    """A model of a family that can be trained, as it is, ready to draw."""
+    check_drawable(name, sampling)
+    model = load_model(name, dtype=precision, device=device, text_length=sampling.text_length)
+    return Policy(model, Training(dtype=precision), trainable=False)
 
 
 def load_policy(name: str, config: Config, device: torch.device, *, trainable: bool = False) -> Policy:
@@ -92,7 +105,7 @@ def load_trained(
     config, checkpoint = read_config(folder), find_checkpoint(folder, step)
     config = config if precision is None else config.in_precision(precision)
     policy = load_policy(base or config.model, config, device, trainable=True)
-    policy.load_published(read_published(checkpoint, config.training.method))
+    policy.load_published(read_published(checkpoint, config.training.method, policy.model.lora_prefix))
     return policy, config, checkpoint
 
 

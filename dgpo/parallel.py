@@ -29,10 +29,13 @@ class Ranks:
     def __init__(self, cpu: bool = False, on_note: Callable[[str], None] = log.warning):
         self.place = take_place()
         self.device = torch.device("cpu") if cpu or not torch.cuda.is_available() else _choose_gpu(self.place)
+        self.store: torch.distributed.Store | None = None
+        """Where ranks leave words for one another outside of collective operations; None for a single one."""
         if self.size > 1 and not torch.distributed.is_initialized():
+            self.store = meet(self.place, on_note)
             torch.distributed.init_process_group(
                 "gloo" if self.device.type == "cpu" else "nccl",
-                store=meet(self.place, on_note),
+                store=self.store,
                 rank=self.rank,
                 world_size=self.size,
                 timeout=TIMEOUT,
@@ -78,6 +81,10 @@ class Ranks:
         with _together():
             torch.distributed.all_gather_object(gathered, items)
         return [item for of_one in gathered for item in of_one]
+
+    def anyone(self, flag: bool) -> bool:
+        """Whether it is so on some rank."""
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
 
     def wait(self) -> None:
         if self.size > 1:

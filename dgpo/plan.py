@@ -1,24 +1,20 @@
 """What an iteration will cost and how it is cut, before it is run."""
 
+from dgpo.algorithms.algorithm import find_algorithm
 from dgpo.config import Config
+
+# Passes of a velocity with classifier-free guidance.
+GUIDED = 2
 
 
 def planned_passes(config: Config, *, live_share: float = 1.0) -> dict[str, float]:
-    """Transformer passes an image of one iteration, by purpose; guidance counts two.
+    """Transformer passes per image of one iteration, by purpose; guidance counts two.
 
     Args:
         live_share: the share of groups that have reward variance; the others are skipped in learning.
     """
-    objective, times = config.objective, config.times.count * live_share
-    reference = times * (2 if objective.reference_guidance > 1 else 1)
-    shared = objective.reference == "old" and objective.reference_guidance == 1
-    return {
-        "rollout": config.sampling.steps * (2 if config.sampling.guidance > 1 else 1),
-        "old": times if objective.clip is not None or shared else 0,
-        "reference": 0 if shared else reference,
-        "current": times,
-        "backward": times,
-    }
+    algorithm = find_algorithm(config.algorithm)
+    return algorithm.passes(config.learning, config.sampling, guided=GUIDED, live_share=live_share)
 
 
 def describe_passes(passes: dict[str, float]) -> str:

@@ -9,32 +9,31 @@ memory.
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 
-from dgpo.config import Training
-from dgpo.flow import guide
-from dgpo.models.pretrained import DTYPES, component_precisions
-from dgpo.models.sd3 import ATTENTION_PROJECTIONS, SD3, Conditioning
+from dgpo.models.model import Conditioning, Model
+from dgpo.models.pretrained import DTYPES
 from dgpo.precision import describe_parts
+from dgpo.sections import Training
 from rewards.errors import UsageError
 
-Who = Literal["current", "reference", "old", "average"]
-Purpose = Literal["rollout", "reference", "old", "current", "backward"]
+Who = str
+"""Whose weights: `current`, `reference`, or a snapshot by its name (`old`, `average`, or an algorithm's own)."""
+Purpose = str
+"""What a pass is counted as: `rollout`, `current`, `backward`, or whose prediction it is."""
 ADAPTER = "policy"
 
 
 class Policy:
     """Velocities of the trained model and of its relatives, counted by purpose."""
 
-    def __init__(self, model: SD3, training: Training, *, seed: int = 0, trainable: bool = True):
+    def __init__(self, model: Model, training: Training, *, seed: int = 0, trainable: bool = True):
         """`trainable=False` leaves the model as it is, for drawing only: `current` is then the base model."""
         self.model = model
         self.training = training
         self.dtype = DTYPES[training.dtype]
-        self.empty = model.encode([""])
         self.trained: dict[str, torch.nn.Parameter] = {}
         self.snapshots: dict[str, dict[str, torch.Tensor]] = {}
         self.passes: Counter[str] = Counter()
@@ -49,7 +48,7 @@ class Policy:
         if self.training.method == "lora":
             torch.manual_seed(seed)
             self._check_modules()
-            transformer.add_adapter(lora_config(self.training), adapter_name=ADAPTER)
+            transformer.add_adapter(lora_config(self.training, self.model.lora_targets), adapter_name=ADAPTER)
         else:
             transformer.requires_grad_(True)
         if self.training.checkpointing:
@@ -66,7 +65,7 @@ class Policy:
         for wanted in self.training.modules:
             found = [layers[name] for name in layers if name == wanted or name.endswith(f".{wanted}")]
             if not found or not all(isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) for layer in found):
-                known = ", ".join(ATTENTION_PROJECTIONS)
+                known = ", ".join(self.model.lora_targets)
                 raise UsageError(
                     f"training.modules: the transformer has no layer with weights called {wanted}; adapters are for "
                     f"linear layers, for instance {known}."
@@ -75,7 +74,7 @@ class Policy:
     @property
     def precision(self) -> str:
         """In which the model's networks compute, as a record of its images says it."""
-        return describe_parts({**component_precisions(self.model.pipeline), "transformer": self.training.dtype})
+        return describe_parts({**self.model.precisions, "transformer": self.training.dtype})
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -101,23 +100,12 @@ class Policy:
         guidance: float = 1.0,
         purpose: Purpose,
     ) -> torch.Tensor:
-        """v(x, t, prompt) in fp32 by `who`; with guidance above 1 in one call of twice the rows."""
-        if guidance == 1.0:
-            return self._forward(who, x_BCHW, sigma_B, conditioning, purpose)
-        rows = len(x_BCHW)
-        empty = self.empty.repeat_first(rows)
-        both = Conditioning(
-            torch.cat([conditioning.states_NTD, empty.states_NTD]), torch.cat([conditioning.pooled_NP, empty.pooled_NP])
-        )
-        velocity = self._forward(who, torch.cat([x_BCHW, x_BCHW]), torch.cat([sigma_B, sigma_B]), both, purpose)
-        conditional, unconditional = velocity.chunk(2)
-        return guide(conditional, unconditional, guidance)
-
-    def _forward(self, who: Who, x: torch.Tensor, sigma: torch.Tensor, conditioning: Conditioning, purpose: Purpose):
-        self.passes[purpose] += len(x)
-        autocast = torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        """The prediction at (x, t, prompt) in fp32 by `who`; its passes through the network are counted by purpose."""
+        self.passes[purpose] += len(x_BCHW) * self.model.passes(guidance)
+        autocast = torch.autocast(x_BCHW.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with autocast, self._adapters_off(who):
-            return self.model.velocity(x, sigma, conditioning, weights=self.snapshots.get(who)).float()
+            weights = self.snapshots.get(who)
+            return self.model.velocity(x_BCHW, sigma_B, conditioning, guidance=guidance, weights=weights)
 
     @contextmanager
     def _adapters_off(self, who: Who) -> Iterator[None]:
@@ -151,10 +139,11 @@ class Policy:
             self.model.transformer.load_state_dict(weights)
 
 
-def lora_config(training: Training) -> LoraConfig:
+def lora_config(training: Training, targets: tuple[str, ...]) -> LoraConfig:
+    """The adapters of a training; `targets` are the family's own layers for them."""
     return LoraConfig(
         r=training.rank,
         lora_alpha=training.alpha,
         init_lora_weights="gaussian",
-        target_modules=list(training.modules or ATTENTION_PROJECTIONS),
+        target_modules=list(training.modules or targets),
     )

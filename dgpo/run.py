@@ -22,7 +22,7 @@ from rewards.errors import UsageError
 from rewards.files import read_json, replace_file
 
 # Settings that may change between the parts of one run: how long it goes on and what it does beside learning.
-FREE = ("steps", "workers", "max_failed", "evaluation", "watch", "checkpoint", "samples")
+FREE = ("steps", "data", "workers", "max_failed", "evaluation", "watch", "checkpoint", "samples")
 
 
 class Run:

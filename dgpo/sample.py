@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 
-from dgpo.config import Config, Sampling
-from dgpo.flow import seeded_noise
+from dgpo.noise import seeded_noise
 from dgpo.policy import Policy, Who
 from dgpo.rollout import draw_latents
+from dgpo.sections import Evaluation, Sampling
 from rewards.prompt import Prompt
 
 
@@ -37,7 +37,7 @@ def draw_images(
     return images
 
 
-def evaluation_sampling(config: Config) -> Sampling:
-    """The sampler of evaluations: the rollout's, with the steps and guidance that the config names for evaluation."""
-    changes = {"steps": config.evaluation.steps, "guidance": config.evaluation.guidance}
-    return config.sampling.model_copy(update={name: value for name, value in changes.items() if value is not None})
+def evaluation_sampling(sampling: Sampling, evaluation: Evaluation) -> Sampling:
+    """The sampler of evaluations: the rollout's, with the steps and guidance that are named for evaluation."""
+    changes = {"steps": evaluation.steps, "guidance": evaluation.guidance}
+    return sampling.model_copy(update={name: value for name, value in changes.items() if value is not None})

@@ -10,6 +10,7 @@ Each setting that moves them is honoured as diffusers does, or refused by name; 
 import inspect
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -41,11 +42,21 @@ NO_SHIFT = {
 CONFIG = "scheduler/scheduler_config.json"
 
 
-def build_scheduler(sampler: SamplerName, config: Mapping[str, Any], steps: int, *, tokens: int = 0):
-    """A diffusers scheduler with the model's own times, its table set to `steps` deterministic steps.
+@dataclass(frozen=True)
+class Schedule:
+    """The times that a sampler visits; every time is a noise level in (0, 1], 1 being noise."""
+
+    times: list[float]
+    """At which the network is asked, first to last."""
+    solver: Any
+    """The diffusers scheduler that holds the solver's own sigmas and, for some samplers, its step formulas."""
+
+
+def build_schedule(sampler: SamplerName, config: Mapping[str, Any], steps: int, *, tokens: int = 0) -> Schedule:
+    """The model's own times for `steps` deterministic steps.
 
     `euler` visits the times of the model's scheduler itself, `dpm++` (DPM-Solver++ 2M on flow sigmas) those of its
-    shift. Read the times back (`sampled_times`): schedulers round and shift in their own ways.
+    shift. The times are read back from the scheduler: schedulers round and shift in their own ways.
 
     Args:
         config: of the model's scheduler, with its `_class_name`.
@@ -72,12 +83,8 @@ def build_scheduler(sampler: SamplerName, config: Mapping[str, Any], steps: int,
         )
         scheduler.set_timesteps(steps)
     _refuse_no_flow(scheduler.sigmas[:-1], own)
-    return scheduler
-
-
-def sampled_times(scheduler) -> list[float]:
-    """The times at which a rollout asks the network, as sigma in (0, 1], first to last."""
-    return [float(time) / scheduler.config.num_train_timesteps for time in scheduler.timesteps]
+    assert scheduler.timesteps is not None
+    return Schedule([float(time) / scheduler.config.num_train_timesteps for time in scheduler.timesteps], scheduler)
 
 
 def _own_scheduler(config: Mapping[str, Any], idle: Mapping[str, Any], sampler: str):

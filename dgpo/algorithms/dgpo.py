@@ -5,19 +5,44 @@ Shapes: K prompts, G images of each; B images of this rank in hand; C, H, W of t
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 
-from dgpo.config import Config
-from dgpo.flow import add_noise, generator_of, seeded_noise, velocity_error
+from dgpo.advantage import standardise
+from dgpo.algorithms.algorithm import Algorithm, Needs
+from dgpo.algorithms.group_preference import group_margins, image_weights, preference_loss, reported_loss, unclipped
+from dgpo.batch import Batch
 from dgpo.models.attention import training_attention
-from dgpo.models.sd3 import Conditioning
-from dgpo.objective import group_margins, image_weights, preference_loss, reported_loss, unclipped
+from dgpo.models.model import Conditioning
+from dgpo.noise import generator_of, seeded_noise
 from dgpo.parallel import Ranks
-from dgpo.policy import Policy
-from dgpo.rollout import Groups
+from dgpo.sections import Count, Decay, NonNegative, Positive, Sampling, Section
 from rewards.errors import UsageError
+
+
+class Settings(Section):
+    beta: Positive = 100.0
+    """How sharply a group saturates (beta / G multiplies the margin)."""
+    kl: NonNegative = 0.02
+    """Weight of mean((v - v_reference)^2)."""
+    clip: Positive | None = 0.01
+    """PPO-style clip on exp(old error - error); none is off and saves the old policy's forwards."""
+    reference: Literal["base", "old"] = "base"
+    """The model that errors are compared with: the untrained one, or the old policy (`ema-ref`)."""
+    reference_guidance: Annotated[float, Field(ge=1)] = 1.0
+    """Guidance of the reference's velocities."""
+    times: Count = 4
+    """Training times per iteration, drawn without replacement from the rollout's own table."""
+    min_sigma: Decay = 0.6
+    """The timestep clip: only times of at least this noise level are trained on."""
+    one_update: bool = True
+    """One optimiser step with the mean gradient of all times; otherwise one per time, with that time's gradient."""
+    old_decay: Decay = 0.3
+    """Largest decay of the old policy, an average of the trained weights."""
+    old_growth: NonNegative = 0.001
+    """The old policy's decay is this times the optimiser step, up to `old_decay`."""
 
 
 @dataclass
@@ -66,38 +91,67 @@ class Noised:
         )
 
 
-class DGPO:
+class DGPO(Algorithm):
     """Learns from groups of scored images; `update` makes an optimiser step out of the gradients it left."""
 
-    def __init__(self, policy: Policy, config: Config, ranks: Ranks):
-        self.policy, self.config, self.ranks = policy, config, ranks
+    summary = "Direct Group Preference Optimization (Luo et al. 2025, arXiv 2510.08425): groups of ODE samples"
+    Settings = Settings
+    shown: ClassVar = {"kl": ".4f"}
 
-    def learn(
-        self, groups: Groups, advantage_KG: torch.Tensor, step: int, update: Callable[[], None]
-    ) -> dict[str, Any]:
+    @classmethod
+    def needs(cls, settings: Settings) -> Needs:
+        """The old policy, where the clip or the margin compares with it."""
+        old = settings.clip is not None or settings.reference == "old"
+        return Needs(snapshots=frozenset({"old"} if old else ()))
+
+    @classmethod
+    def passes(cls, settings: Settings, sampling: Sampling, *, guided: int, live_share: float) -> dict[str, float]:
+        """Of each trained time one pass by the current policy, its backward, and those that it is compared with."""
+        times = settings.times * live_share
+        shared = settings.reference == "old" and settings.reference_guidance == 1
+        return {
+            "rollout": sampling.steps * (guided if sampling.guidance > 1 else 1),
+            "old": times if settings.clip is not None or shared else 0,
+            "reference": 0 if shared else times * (guided if settings.reference_guidance > 1 else 1),
+            "current": times,
+            "backward": times,
+        }
+
+    @classmethod
+    def check_times(cls, settings: Settings, times: list[float]) -> None:
+        allowed_times(times, settings)
+
+    def updated(self, updates: int) -> None:
+        """The old policy follows the trained weights."""
+        if "old" in self.policy.snapshots:
+            self.policy.follow("old", min(self.settings.old_decay, self.settings.old_growth * updates))
+
+    def learn(self, batch: Batch, step: int, update: Callable[[], None]) -> dict[str, Any]:
         """Take the gradient of every trained time and update; loss, KL, share of clipped images, and the times.
 
-        A step is made of one whole gradient: the mean over times, or with `times.one_update=false` that of one time.
+        A step is made of one whole gradient: the mean over times, or with `one_update=false` that of one time.
 
         Groups without a non-zero advantage teach nothing and are skipped, here and in the KL term; where no group has
         one, nothing is updated.
 
         Raises:
-            UsageError: the rollout visits fewer times above `times.min_sigma` than `times.count`.
+            UsageError: the rollout visits fewer times above `min_sigma` than `times`.
         """
+        assert batch.scores_KG is not None, "learning begins when all images are scored"
+        advantage_KG = standardise(batch.scores_KG, **self.advantage.model_dump(exclude={"per_reward"}))
         tally = Tally()
-        chosen = choose_times(groups.times, self.config, step)
+        chosen = choose_times(batch.times, self.settings, self.geometry.seed, step)
         times = chosen if advantage_KG.any() else []
-        times_a_step = len(times) if self.config.times.one_update else 1
+        times_a_step = len(times) if self.settings.one_update else 1
         for place, sigma in enumerate(times):
-            for chosen_K, rows in self._chunks(groups, advantage_KG):
-                batch = self._noise(groups, advantage_KG, rows, sigma, place, step)
-                self._accumulate(batch, chosen_K, times_a_step, tally)
+            for chosen_K, rows in self._chunks(batch, advantage_KG):
+                noised = self._noise(batch, advantage_KG, rows, sigma, place, step)
+                self._accumulate(noised, chosen_K, times_a_step, tally)
             if (place + 1) % times_a_step == 0:
                 update()
-        return {**tally.averages(self.ranks), "times": {"rollout": groups.times, "trained": times}}
+        return {**tally.averages(self.ranks), "times": {"rollout": batch.times, "trained": times}}
 
-    def _chunks(self, groups: Groups, advantage_KG: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _chunks(self, batch: Batch, advantage_KG: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """As many whole groups as fit a micro-batch, and this rank's rows of them, which may be none.
 
         An image that could not be made is in no row: numbers that do not exist still do not times a weight of 0.
@@ -105,26 +159,32 @@ class DGPO:
         All ranks walk the same groups together.
         """
         live = advantage_KG.ne(0).any(dim=1).nonzero().flatten().tolist()
-        together = max(1, self.config.optimizer.micro_batch * self.ranks.size // groups.group_size)
+        together = max(1, self.geometry.micro_batch * self.ranks.size // batch.group_size)
         for start in range(0, len(live), together):
-            chosen = torch.tensor(live[start : start + together], device=groups.group_B.device)
-            yield chosen, (torch.isin(groups.group_B, chosen) & groups.drawn_B).nonzero().flatten()
+            chosen = torch.tensor(live[start : start + together], device=batch.group_B.device)
+            yield chosen, (torch.isin(batch.group_B, chosen) & batch.drawn_B).nonzero().flatten()
 
     def _noise(
-        self, groups: Groups, advantage_KG: torch.Tensor, rows: torch.Tensor, sigma: float, place: int, step: int
+        self, batch: Batch, advantage_KG: torch.Tensor, rows: torch.Tensor, sigma: float, place: int, step: int
     ) -> Noised:
         """The chosen images at `sigma`, with one noise a group, fresh for every time."""
-        group_B = groups.group_B[rows]
-        x0 = groups.x0_BCHW[rows]
+        group_B = batch.group_B[rows]
+        x0 = batch.x0_BCHW[rows]
         kinds = {
-            group: seeded_noise(x0.shape[1:], "time", self.config.seed, step, place, groups.prompts[group].id, group)
+            group: seeded_noise(x0.shape[1:], "time", self.geometry.seed, step, place, batch.prompts[group].id, group)
             for group in set(group_B.tolist())
         }
         noise = torch.stack([kinds[group] for group in group_B.tolist()]).to(x0) if kinds else torch.empty_like(x0)
-        advantage_B = advantage_KG.to(x0.device).flatten()[groups.image_B[rows]]
+        advantage_B = advantage_KG.to(x0.device).flatten()[batch.image_B[rows]]
         sigma_B = torch.full((len(rows),), sigma, device=x0.device)
         return Noised(
-            x0, noise, add_noise(x0, noise, sigma), sigma_B, groups.conditioning.take(group_B), group_B, advantage_B
+            x0,
+            noise,
+            self.path.add_noise(x0, noise, sigma),
+            sigma_B,
+            batch.conditioning.take(group_B),
+            group_B,
+            advantage_B,
         )
 
     def _accumulate(self, batch: Noised, chosen_K: torch.Tensor, times_a_step: int, tally: Tally) -> None:
@@ -133,8 +193,8 @@ class DGPO:
         A rank whose share of one group is larger than a micro-batch first takes the errors without gradient, in parts,
         since every weight needs its whole group's margin; that costs one more forward, and the passes say so.
         """
-        objective, images = self.config.objective, len(batch.group_B)
-        size = self.config.optimizer.micro_batch
+        settings, images = self.settings, len(batch.group_B)
+        size = self.geometry.micro_batch
         reference, reference_error, old_error = self._compare(batch, size)
         parts = [slice(start, start + size) for start in range(0, images, size)]
         whole = self._error(batch) if len(parts) == 1 else None
@@ -149,28 +209,28 @@ class DGPO:
             reference_error,
             batch.advantage_B,
             batch.group_B,
-            groups=self.config.groups,
-            group_size=self.config.group_size,
-            beta=objective.beta,
+            groups=self.geometry.groups,
+            group_size=self.geometry.group_size,
+            beta=settings.beta,
             sum_over_ranks=self.ranks.sum,
         )
         weight_B = image_weights(margin_K, batch.advantage_B, batch.group_B)
-        if objective.clip is not None:
-            counts = unclipped(error, old_error, batch.advantage_B, objective.clip)
+        if settings.clip is not None:
+            counts = unclipped(error, old_error, batch.advantage_B, settings.clip)
             tally.clipped += (~counts).sum().item()
             weight_B = weight_B * counts
         for rows in parts:
             velocity, part_error = whole or self._error(batch.part(rows))
             drift_B = (velocity - reference[rows]).square().flatten(1).mean(dim=1)
-            loss = preference_loss(part_error, weight_B[rows], self.config.images)
-            loss = loss + objective.kl * drift_B.sum() / self.config.images
+            loss = preference_loss(part_error, weight_B[rows], self.geometry.images)
+            loss = loss + settings.kl * drift_B.sum() / self.geometry.images
             with training_attention(batch.x0_BCHW.device):
                 (loss / times_a_step).backward()
             self.policy.passes["backward"] += len(drift_B)
             tally.kl += drift_B.detach().sum().item()
         tally.images += images
         tally.groups += len(chosen_K)
-        tally.loss += reported_loss(margin_K[chosen_K], objective.beta).item() * len(chosen_K)
+        tally.loss += reported_loss(margin_K[chosen_K], settings.beta).item() * len(chosen_K)
 
     def _error(self, batch: Noised) -> tuple[torch.Tensor, torch.Tensor]:
         """The current policy's velocity and its error, with gradient where gradients are on."""
@@ -178,14 +238,14 @@ class DGPO:
             velocity = self.policy.velocity(
                 "current", batch.x_BCHW, batch.sigma_B, batch.conditioning, purpose="current"
             )
-        return velocity, velocity_error(velocity, batch.x0_BCHW, batch.noise_BCHW)
+        return velocity, self.path.error(velocity, batch.x0_BCHW, batch.noise_BCHW)
 
     @torch.no_grad()
     def _compare(self, batch: Noised, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The reference's velocity and error, and the old policy's error where the clip needs it."""
-        objective = self.config.objective
-        who = "old" if objective.reference == "old" else "reference"
-        shared = who == "old" and objective.reference_guidance == 1.0
+        settings = self.settings
+        who = "old" if settings.reference == "old" else "reference"
+        shared = who == "old" and settings.reference_guidance == 1.0
         velocities, olds = [], []
         # Margins and clip weigh differences that are smaller than those between two attention kernels in bf16.
         with training_attention(batch.x0_BCHW.device):
@@ -193,26 +253,32 @@ class DGPO:
                 part = batch.part(slice(start, start + size))
                 inputs = (part.x_BCHW, part.sigma_B, part.conditioning)
                 velocity = self.policy.velocity(
-                    who, *inputs, guidance=objective.reference_guidance, purpose="old" if shared else "reference"
+                    who, *inputs, guidance=settings.reference_guidance, purpose="old" if shared else "reference"
                 )
                 velocities.append(velocity)
-                if objective.clip is not None:
+                if settings.clip is not None:
                     olds.append(velocity if shared else self.policy.velocity("old", *inputs, purpose="old"))
         empty = torch.empty_like(batch.x0_BCHW)
         reference = torch.cat(velocities) if velocities else empty
         old = torch.cat(olds) if olds else reference
-        reference_error = velocity_error(reference, batch.x0_BCHW, batch.noise_BCHW)
-        return reference, reference_error, velocity_error(old, batch.x0_BCHW, batch.noise_BCHW)
+        reference_error = self.path.error(reference, batch.x0_BCHW, batch.noise_BCHW)
+        return reference, reference_error, self.path.error(old, batch.x0_BCHW, batch.noise_BCHW)
 
 
-def choose_times(table: list[float], config: Config, step: int) -> list[float]:
+def choose_times(table: list[float], settings: Settings, seed: int, step: int) -> list[float]:
     """M times of the rollout's own table within the timestep clip, without replacement; the same on all ranks."""
-    allowed = [sigma for sigma in table if sigma >= config.times.min_sigma]
-    if len(allowed) < config.times.count:
+    allowed = allowed_times(table, settings)
+    order = torch.randperm(len(allowed), generator=generator_of(seed * 1_000_003 + step)).tolist()
+    return [allowed[place] for place in order[: settings.times]]
+
+
+def allowed_times(table: list[float], settings: Settings) -> list[float]:
+    """The times of a table within the timestep clip; UsageError where they are fewer than are trained on."""
+    allowed = [sigma for sigma in table if sigma >= settings.min_sigma]
+    if len(allowed) < settings.times:
         visited = ", ".join(f"{sigma:.3f}" for sigma in table)
         raise UsageError(
-            f"times.count is {config.times.count}, but the rollout visits {len(allowed)} times of at least "
-            f"times.min_sigma {config.times.min_sigma:g} ({visited}). Lower one of them, or raise sampling.steps."
+            f"dgpo.times is {settings.times}, but the rollout visits {len(allowed)} times of at least "
+            f"dgpo.min_sigma {settings.min_sigma:g} ({visited}). Lower one of them, or raise sampling.steps."
         )
-    order = torch.randperm(len(allowed), generator=generator_of(config.seed * 1_000_003 + step)).tolist()
-    return [allowed[place] for place in order[: config.times.count]]
+    return allowed

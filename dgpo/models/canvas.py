@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dgpo.models.folder import read_json
 from rewards.errors import UsageError
 
 
@@ -64,11 +62,3 @@ class Canvas:
             f"sampling.{name} is {pixels}, and this model draws multiples of {unit} from {unit} to {top} pixels; "
             f"take {near}."
         )
-
-
-def canvas_of(folder: Path) -> Canvas | None:
-    """What a model's folder says without being loaded; None where its configs leave it to the library's defaults."""
-    try:
-        return Canvas.of(read_json(folder / "transformer/config.json"), read_json(folder / "vae/config.json"))
-    except KeyError:
-        return None

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rewards.errors import SetupError, UsageError
+from rewards.errors import SetupError
 
 INDEX = "model_index.json"
-TRAINABLE = "StableDiffusion3Pipeline"
 WEIGHTS = ("model", "diffusion_pytorch_model")
 # Components whose classes are called so have no weights of their own.
 WEIGHTLESS = ("Scheduler", "Tokenizer", "Processor", "FeatureExtractor")
@@ -34,16 +33,6 @@ def check_folder(folder: Path) -> None:
             _check_file(path)
         if (component / "config.json").is_file() and not any(word in kind for word in WEIGHTLESS):
             _check_weights(component)
-
-
-def refuse_other_family(place: Path | str, index: Mapping[str, Any] | None = None) -> None:
-    """UsageError for a model that cannot be trained: it is not of the Stable Diffusion 3 family."""
-    family = (read_json(Path(place) / INDEX) if index is None else index).get("_class_name")
-    if family != TRAINABLE:
-        raise UsageError(
-            f"{place} holds a {family}; only models of the Stable Diffusion 3 family can be trained. `dgpo eval` and "
-            "`dgpo sample` draw with any text-to-image pipeline of diffusers."
-        )
 
 
 def read_components(folder: Path) -> dict[str, str]:

@@ -21,11 +21,11 @@ import torch
 from PIL import Image
 from torch.overrides import TorchFunctionMode
 
-from dgpo.flow import seeded_generator
+from dgpo.models.decoded import not_finite
 from dgpo.models.effect import TRUE_GUIDANCE, refuse_without_effect
 from dgpo.models.pixels import RawPixels
 from dgpo.models.pretrained import component_precisions, load_pretrained, read_index
-from dgpo.models.sd3 import not_finite
+from dgpo.noise import seeded_generator
 from dgpo.precision import describe_parts
 from rewards.errors import UsageError, suggestion
 from rewards.prompt import Prompt

@@ -9,7 +9,7 @@ from typing import Any
 import diffusers
 import torch
 
-from dgpo.models.sd3 import finite_rows
+from dgpo.models.decoded import finite_rows
 from rewards.errors import SetupError, UsageError
 
 

@@ -3,102 +3,108 @@
 Shapes: N prompts, T tokens, D text width, P pooled width; B images, C, H, W of the latent.
 """
 
-# Annotations in diffusers and transformers are narrower than what their functions take and give.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalOperand=false
-
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
 import torch
 from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 from torch.func import functional_call
 
-from dgpo.config import Sampling
 from dgpo.models.canvas import Canvas
-from dgpo.models.folder import TRAINABLE, refuse_other_family
-from dgpo.models.pretrained import load_pretrained, read_index
-from dgpo.schedule import build_scheduler
-
-ATTENTION_PROJECTIONS = (
-    "attn.to_q",
-    "attn.to_k",
-    "attn.to_v",
-    "attn.to_out.0",
-    "attn.add_q_proj",
-    "attn.add_k_proj",
-    "attn.add_v_proj",
-    "attn.to_add_out",
-)
+from dgpo.models.decoded import finite_rows, not_finite, to_uint8
+from dgpo.models.model import Conditioning, Model, ReadConfig
+from dgpo.models.pretrained import component_precisions, load_pretrained, read_index
+from dgpo.paths import RectifiedFlow, guide
+from dgpo.schedule import CONFIG, Schedule, build_schedule
+from dgpo.sections import Sampling
 
 
 @dataclass(frozen=True)
-class Conditioning:
-    """What the transformer is told of N prompts: token states [N, T, D] and a pooled vector [N, P]."""
+class SD3Conditioning(Conditioning):
+    """Token states [N, T, D] and a pooled vector [N, P]."""
 
     states_NTD: torch.Tensor
     pooled_NP: torch.Tensor
 
-    def take(self, rows: torch.Tensor) -> "Conditioning":
-        return Conditioning(self.states_NTD[rows], self.pooled_NP[rows])
 
-    def repeat_first(self, rows: int) -> "Conditioning":
-        return Conditioning(self.states_NTD[:1].expand(rows, -1, -1), self.pooled_NP[:1].expand(rows, -1))
-
-
-class SD3:
+class SD3(Model):
     """A loaded pipeline as the trainer and the harness see it: encode, predict velocities, decode."""
 
-    FAMILY = TRAINABLE
+    path = RectifiedFlow()
+    # As the published models are evaluated by the released code of DGPO.
+    defaults = Sampling(sampler="dpm++", steps=14, guidance=4.5, height=512, width=512, text_length=128)
+    # The joint attention's projections, those of the text among them.
+    lora_targets = (
+        "attn.to_q",
+        "attn.to_k",
+        "attn.to_v",
+        "attn.to_out.0",
+        "attn.add_q_proj",
+        "attn.add_k_proj",
+        "attn.add_v_proj",
+        "attn.to_add_out",
+    )
+    config_files = ("transformer/config.json", "vae/config.json", CONFIG)
 
-    def __init__(self, pipeline: StableDiffusion3Pipeline, text_length: int):
+    def __init__(self, pipeline: Any, text_length: int):
         self.pipeline = pipeline
         self.text_length = text_length if pipeline.text_encoder_3 is not None else 0
         self.transformer = pipeline.transformer
-        self.dtype = pipeline.transformer.dtype
         self.canvas = Canvas.of(pipeline.transformer.config, pipeline.vae.config)
         for frozen in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.text_encoder_3):
             if frozen is not None:
                 frozen.requires_grad_(False).eval()
         self.transformer.requires_grad_(False).eval()
+        self.empty = self.encode([""])
 
     @classmethod
-    def from_folder(cls, path: Path | str, *, dtype: torch.dtype, device: torch.device, text_length: int) -> "SD3":
-        """Load a local diffusers folder or a hub id; a model published without T5 (`null` in its index) stays without.
-
-        Raises:
-            UsageError: it is a pipeline of another family.
-            SetupError: its files cannot be loaded.
-        """
-        index = read_index(path)
-        refuse_other_family(path, index)
+    def load(cls, place: Path | str, *, dtype: torch.dtype, device: torch.device, text_length: int) -> Self:
+        """A local diffusers folder or a hub id; a model published without T5 (`null` in its index) stays without."""
+        index = read_index(place)
         absent = {name: None for name, value in index.items() if value == [None, None]}
         absent = {name: None for name in absent if name in ("text_encoder_3", "tokenizer_3")}
-        pipeline = load_pretrained(StableDiffusion3Pipeline, path, dtype=dtype, **absent)
+        pipeline = load_pretrained(StableDiffusion3Pipeline, place, dtype=dtype, **absent)
         pipeline.set_progress_bar_config(disable=True)
         return cls(pipeline.to(device), text_length)
+
+    @classmethod
+    def preview(cls, read: ReadConfig, sampling: Sampling) -> list[float]:
+        """From the configs of transformer, autoencoder and scheduler."""
+        transformer, autoencoder, scheduler = (read(file) for file in cls.config_files)
+        canvas = Canvas.of(transformer, autoencoder)
+        tokens = canvas.tokens(canvas.latent_shape(sampling.height, sampling.width))
+        return build_schedule(sampling.sampler, scheduler, sampling.steps, tokens=tokens).times
 
     @property
     def device(self) -> torch.device:
         return self.transformer.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the transformer's weights are held."""
+        return self.transformer.dtype
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        return component_precisions(self.pipeline)
+
     def latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
-        """Latent [C, H, W] of an image; without a size, the model's own. One that it cannot draw is a UsageError."""
         return self.canvas.latent_shape(height, width)
 
     def size(self, height: int | None, width: int | None) -> tuple[int, int]:
-        """Height and width in pixels of an image; without one, the model's own."""
         return self.canvas.size(height, width)
 
-    def scheduler(self, sampling: Sampling, shape: tuple[int, ...]):
-        """The sampler's scheduler for latents [C, H, W], with this model's own times."""
+    def schedule(self, sampling: Sampling, shape: tuple[int, ...]) -> Schedule:
         own = self.pipeline.scheduler
         config = {**own.config, "_class_name": type(own).__name__}
-        return build_scheduler(sampling.sampler, config, sampling.steps, tokens=self.canvas.tokens(shape))
+        return build_schedule(sampling.sampler, config, sampling.steps, tokens=self.canvas.tokens(shape))
 
     @torch.no_grad()
-    def encode(self, texts: list[str]) -> Conditioning:
-        """Each text once; an empty text is the unconditional one."""
+    def encode(self, texts: list[str]) -> SD3Conditioning:
         states, _, pooled, _ = self.pipeline.encode_prompt(
             texts,
             None,
@@ -107,30 +113,45 @@ class SD3:
             max_sequence_length=self.text_length,
             device=self.device,
         )
-        return Conditioning(states, pooled)
+        return SD3Conditioning(states, pooled)
 
     def velocity(
         self,
         x_BCHW: torch.Tensor,
         sigma_B: torch.Tensor,
-        conditioning: Conditioning,
-        weights: dict[str, torch.Tensor] | None = None,
+        conditioning: SD3Conditioning,
+        *,
+        guidance: float = 1.0,
+        weights: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """v(x_t, t, prompt), one conditioning row an image; `weights` replace the transformer's own in this call."""
+        """v(x_t, t, prompt); with guidance above 1 in one call of twice the rows."""
+        if guidance == 1.0:
+            return self._predict(x_BCHW, sigma_B, conditioning, weights)
+        both = conditioning.join(self.empty.first(len(x_BCHW)))
+        velocity = self._predict(torch.cat([x_BCHW, x_BCHW]), torch.cat([sigma_B, sigma_B]), both, weights)
+        conditional, unconditional = velocity.chunk(2)
+        return guide(conditional, unconditional, guidance)
+
+    def _predict(
+        self,
+        x_BCHW: torch.Tensor,
+        sigma_B: torch.Tensor,
+        conditioning: SD3Conditioning,
+        weights: Mapping[str, torch.Tensor] | None,
+    ) -> torch.Tensor:
         inputs = {
             "hidden_states": x_BCHW.to(self.dtype),
             "timestep": 1000 * sigma_B,
-            "encoder_hidden_states": conditioning.states_NTD,
-            "pooled_projections": conditioning.pooled_NP,
+            "encoder_hidden_states": conditioning.states_NTD.to(self.dtype),
+            "pooled_projections": conditioning.pooled_NP.to(self.dtype),
             "return_dict": False,
         }
         if weights is None:
-            return self.transformer(**inputs)[0]
-        return functional_call(self.transformer, weights, (), inputs)[0]
+            return self.transformer(**inputs)[0].float()
+        return functional_call(self.transformer, dict(weights), (), inputs)[0].float()
 
     @torch.no_grad()
     def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image | str]:
-        """Latents to 8-bit RGB images, rounded once; for numbers that are no colours, the reason in their place."""
         vae = self.pipeline.vae
         latents = latents_BCHW / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
         pixels = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
@@ -141,18 +162,16 @@ class SD3:
             for array, latent, sound in zip(arrays, drawn, decoded, strict=True)
         ]
 
+    @torch.no_grad()
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        vae = self.pipeline.vae
+        arrays = np.stack([np.asarray(image.convert("RGB")) for image in images])
+        pixels = torch.from_numpy(arrays).to(vae.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()
+        return (latents.float() - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
 
-def finite_rows(values: torch.Tensor) -> list[bool]:
-    """For each of a batch whether all its numbers exist."""
-    return torch.isfinite(values).flatten(1).all(dim=1).tolist()
-
-
-def not_finite(what: str, dtype: torch.dtype) -> str:
-    """Why there is no image."""
-    precision = str(dtype).removeprefix("torch.")
-    return f"the {what} are not finite (NaN or infinity, computed in {precision})"
-
-
-def to_uint8(pixels_BCHW: torch.Tensor) -> torch.Tensor:
-    """Network pixels in [-1, 1] to 0..255, rounded to the nearest: the only place where pixels become integers."""
-    return (pixels_BCHW.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    def save_lora(self, folder: Path, weights: Mapping[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+        layers: dict[str, Any] = dict(weights)
+        StableDiffusion3Pipeline.save_lora_weights(
+            folder, transformer_lora_layers=layers, transformer_lora_adapter_metadata=metadata
+        )

@@ -80,7 +80,7 @@ BAD = {
     "folder of something else": (["--reward", "ocr", "--output", "full"], 2, "is not empty and holds no run"),
     "folder below a file": (["--reward", "ocr", "--output", "own.txt/run"], 3, "own.txt"),
     "more times than the rollout visits": (
-        ["--reward", "ocr", "--set", "times.count=9"], 2, "the rollout visits 8 times of at least times.min_sigma 0.3",
+        ["--reward", "ocr", "--set", "dgpo.times=9"], 2, "the rollout visits 8 times of at least dgpo.min_sigma 0.3",
     ),
     "size that the model cannot draw": (["--reward", "ocr", "--set", "sampling.height=36"], 2, "sampling.height is 36"),
     "model that cannot be trained": (["--reward", "ocr", "--model", "other"], 2, "only models of the Stable"),

@@ -15,12 +15,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
-from benchmarks.reading.overlap import PROMPTS_FILE, write_training_prompts
 from cli.commands import app
 from cli.eval import evaluate_policy, first_prompts
 from cli.suites import find_suite
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt, read_prompts
+from rewards.prompt_record import PROMPTS_FILE, write_training_prompts
 from rewards.spec import parse_rewards
 
 ROOT = Path(__file__).resolve().parents[2]

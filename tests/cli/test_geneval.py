@@ -151,7 +151,7 @@ def test_a_part_of_the_suite_has_prompts_of_every_task():
     assert len(set(everything)) == 552
 
 
-SMALL = ("groups=1", "group_size=2", "sampling.steps=1", "times.count=1", "times.min_sigma=0", "workers=0",
+SMALL = ("groups=1", "group_size=2", "sampling.steps=1", "dgpo.times=1", "dgpo.min_sigma=0", "workers=0",
          "samples.every=0")  # fmt: skip
 SETS = [word for setting in SMALL for word in ("--set", setting)]
 

@@ -29,7 +29,7 @@ class Bright(Reward):
 """
 SMALL = ("sampling.height=32", "sampling.width=64", "sampling.steps=2", "sampling.guidance=1", "sampling.text_length=0")
 TRAINING = (
-    *SMALL, "groups=2", "group_size=2", "times.count=1", "times.min_sigma=0", "evaluation.every=0", "watch.canaries=0",
+    *SMALL, "groups=2", "group_size=2", "dgpo.times=1", "dgpo.min_sigma=0", "evaluation.every=0", "watch.canaries=0",
     "training.dtype=fp32", "training.rank=2", "training.alpha=4", "workers=1",
 )  # fmt: skip
 

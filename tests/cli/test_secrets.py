@@ -122,7 +122,7 @@ def test_a_training_and_an_evaluation_that_used_a_token_and_a_key_recorded_neith
     """The reward behind a server that wants the token; the judge behind one that is sent the key."""
     (tmp_path / "own.txt").write_text("a cat\na dog\n")
     small = {"sampling.height": 32, "sampling.width": 64, "sampling.steps": 2, "sampling.text_length": 0}
-    once = {"times.count": 1, "times.min_sigma": 0, "groups": 1, "group_size": 2, "training.dtype": "fp32"}
+    once = {"dgpo.times": 1, "dgpo.min_sigma": 0, "groups": 1, "group_size": 2, "training.dtype": "fp32"}
     once |= {"evaluation.every": 0, "samples.every": 0}
     drawing = ["--model", str(model_folder), *_sets(small)]
     script = Script(lambda number, body: saying("Final Score: 4"))

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef"
 ODD = ROOT / "tests" / "rewards" / "misbehaving.py"
-SETS = ("groups=2", "group_size=2", "sampling.steps=2", "times.count=1", "times.min_sigma=0", "evaluation.every=0",
+SETS = ("groups=2", "group_size=2", "sampling.steps=2", "dgpo.times=1", "dgpo.min_sigma=0", "evaluation.every=0",
         "samples.every=0", "checkpoint.every=1", "workers=1")  # fmt: skip
 
 

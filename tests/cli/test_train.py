@@ -22,8 +22,8 @@ SMALL = (
     "groups=2",
     "group_size=2",
     "sampling.steps=2",
-    "times.count=1",
-    "times.min_sigma=0",
+    "dgpo.times=1",
+    "dgpo.min_sigma=0",
     "evaluation.every=0",
     "samples.every=0",
     "checkpoint.every=1",
@@ -439,7 +439,7 @@ def test_a_second_ctrl_c_ends_a_training_whose_reward_hangs(model_folder, tmp_pa
     words = [sys.executable, "-m", "cli.main", "train", "--reward", f"{tmp_path}/hangs.py:Hangs", "--recipe", "tiny"]
     words += ["--model", str(model_folder), "--prompts", str(prompt_file), "--output", str(tmp_path / "run")]
     for name, value in {"groups": 1, "group_size": 2, "sampling.height": 32, "sampling.width": 64, "sampling.steps": 2,
-                        "times.count": 1,
+                        "dgpo.times": 1,
                         "training.dtype": "fp32", "evaluation.every": 0, "watch.canaries": 0}.items():  # fmt: skip
         words += ["--set", f"{name}={value}"]
     words += ["--num-processes", str(processes)]

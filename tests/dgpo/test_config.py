@@ -34,9 +34,9 @@ def test_every_wrong_setting_is_named_at_once():
         ({"steps": 10**30}, "steps: Input should be less than or equal to 1000000000"),
         ({"steps": "010"}, "steps: Input should be a whole number (got '010'"),
         ({"prompts": 3}, "prompts: Input should be text"),
-        ({"times": {"one_update": "no"}}, "times.one_update: Input should be true or false"),
+        ({"times": {"one_update": "no"}}, "dgpo.one_update: Input should be true or false"),
         ({"sampling": {"guidance": float("inf")}}, "sampling.guidance: Input should be a finite number"),
-        ({"objective": {"kl": float("nan")}}, "objective.kl: Input should be a finite number"),
+        ({"objective": {"kl": float("nan")}}, "dgpo.kl: Input should be a finite number"),
         ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate: Input should be a finite number"),
         ({"optimizer": {"betas": [1.0, 0.9]}}, "optimizer.betas.0: Input should be less than 1"),
         ({"optimizer": {"betas": [0.9, -0.1]}}, "optimizer.betas.1: Input should be greater than or equal to 0"),
@@ -45,8 +45,8 @@ def test_every_wrong_setting_is_named_at_once():
         ({"group_size": 1}, "a group teaches by comparing"),
         ({"steps": 0}, "steps: Input should be greater than or equal to 1 (got 0"),
         ({"sampling": {"guidance": 0.5}}, "sampling.guidance"),
-        ({"objective": {"clip": 0}}, "objective.clip"),
-        ({"times": {"min_sigma": 1.0}}, "times.min_sigma"),
+        ({"objective": {"clip": 0}}, "dgpo.clip"),
+        ({"times": {"min_sigma": 1.0}}, "dgpo.min_sigma"),
         ({"training": {"method": "dora"}}, "'lora' or 'full'"),
         ({"sampling": 3}, "sampling"),
         ({"averages": {"evaluation_decay": 1.0}}, "averages.evaluation_decay"),
@@ -65,7 +65,7 @@ def recipe(tmp_path):
 
 def test_overrides_and_sets_change_a_recipe(recipe):
     config = load_config(
-        recipe, {"steps": 3, "sampling.height": 32}, ["optimizer.learning_rate=1e-4", "objective.clip=null"]
+        recipe, {"steps": 3, "sampling.height": 32}, ["optimizer.learning_rate=1e-4", "dgpo.clip=null"]
     )
     assert (config.model, config.steps, config.sampling.steps, config.sampling.height) == ("somewhere", 3, 7, 32)
     assert config.optimizer.learning_rate == 1e-4
@@ -156,7 +156,7 @@ def test_every_recipe_loads_and_comes_back_from_yaml(name, tmp_path):
 
 def test_every_setting_has_a_name_and_a_sentence():
     names = setting_names()
-    assert {"model", "objective.beta", "checkpoint.every", "averages.old_decay"} <= set(names)
+    assert {"model", "dgpo.beta", "checkpoint.every", "dgpo.old_decay"} <= set(names)
     assert len(names) == len(set(names))
 
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from dgpo.figures import draw_grid
 from PIL import Image
 
 from dgpo import rollout
-from dgpo.figures import draw_grid
 from dgpo.load import load_policy
 from dgpo.models.tiny.tokenizer import build_tokenizer
 from dgpo.sample import draw_images
@@ -18,7 +18,7 @@ from tests.dgpo.variants import with_broken_decoder, with_number
 CPU = torch.device("cpu")
 BLUE = 1  # the place of the only prompt with that word
 SPOILED = 3
-CHANGES = {"steps": 3, "objective.kl": 0.1, "objective.clip": 0.5, "optimizer.micro_batch": 3}
+CHANGES = {"steps": 3, "dgpo.kl": 0.1, "dgpo.clip": 0.5, "optimizer.micro_batch": 3}
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ class TestRanks:
     )
     def test_two_processes_train_as_one_does(self, processes, model_folder, tmp_path, changes):
         """The same images at once: a micro-batch on each of two ranks is half of the one on one rank."""
-        common = {"steps": 3, "objective.kl": 0.01, "objective.clip": 0.5, **changes}
+        common = {"steps": 3, "dgpo.kl": 0.01, "dgpo.clip": 0.5, **changes}
         one, two = (small_config(model_folder, common | {"optimizer.micro_batch": size}) for size in (8, 4))
         start = {
             name: p.detach().double().clone()
@@ -106,7 +106,7 @@ class TestResume:
             "training.method": request.param,
             "optimizer.learning_rate": 1e-3 if request.param == "lora" else 1e-4,
             "optimizer.warm_up": 3,
-            "objective.clip": 0.01,
+            "dgpo.clip": 0.01,
             "rollout.old_after": 3,
             "checkpoint.every": 2,
             "steps": 6,
@@ -242,7 +242,7 @@ class TestFailures:
         self, model_folder, tmp_path, monkeypatch, one_update, stands
     ):
         """Saved as the iteration before left it; not where a step of this very iteration has been made already."""
-        changes = {"steps": 3, "times.one_update": one_update}
+        changes = {"steps": 3, "dgpo.one_update": one_update}
         config = small_config(model_folder, changes)
         Run(tmp_path).folder.mkdir(exist_ok=True)
         Run(tmp_path).begin(config, {}, fresh=False)
@@ -372,7 +372,7 @@ class TestAverages:
             "steps": 4,
             "averages.evaluation_every": 2,
             "averages.evaluation_decay": 0.3,
-            "times.one_update": False,
+            "dgpo.one_update": False,
         }
         config = small_config(model_folder, changes | {"group_size": 2, "optimizer.micro_batch": 1})
         trainer = build_trainer(config, tmp_path)
@@ -383,8 +383,8 @@ class TestAverages:
 
     def test_old_policy_follows_every_update(self, model_folder, tmp_path, monkeypatch):
         moves = []
-        changes = {"steps": 2, "objective.clip": 0.1, "averages.old_growth": 0.1, "averages.old_decay": 0.25}
-        config = small_config(model_folder, changes | {"averages.evaluation_decay": 0.0, "times.one_update": False})
+        changes = {"steps": 2, "dgpo.clip": 0.1, "dgpo.old_growth": 0.1, "dgpo.old_decay": 0.25}
+        config = small_config(model_folder, changes | {"averages.evaluation_decay": 0.0, "dgpo.one_update": False})
         trainer = build_trainer(config, tmp_path)
         assert set(trainer.policy.snapshots) == {"old"}
         monkeypatch.setattr(trainer.policy, "follow", lambda *moved: moves.append(moved))
@@ -526,8 +526,8 @@ class TestRun:
         "changes",
         [
             {},
-            {"sampling.guidance": 2.0, "objective.clip": 0.1, "objective.kl": 0.1},
-            {"objective.reference": "old", "objective.clip": 0.1},
+            {"sampling.guidance": 2.0, "dgpo.clip": 0.1, "dgpo.kl": 0.1},
+            {"dgpo.reference": "old", "dgpo.clip": 0.1},
         ],
     )
     def test_passes_are_as_planned(self, model_folder, tmp_path, changes):
@@ -639,7 +639,7 @@ class TestRun:
             "groups": 2,
             "group_size": 8,
             "optimizer.learning_rate": 1e-2,
-            "times.one_update": False,
+            "dgpo.one_update": False,
         }
         config = small_config(
             model_folder, changes | {"optimizer.micro_batch": 16, "training.rank": 8, "rollout.micro_batch": 16}
@@ -650,7 +650,7 @@ class TestRun:
 
     def test_iteration_of_dead_groups_moves_nothing(self, model_folder, tmp_path):
         """Not by momentum, weight decay or KL either."""
-        changes = {"steps": 4, "objective.kl": 0.1, "optimizer.weight_decay": 0.1}
+        changes = {"steps": 4, "dgpo.kl": 0.1, "optimizer.weight_decay": 0.1}
         seen = []
 
         def value(image, prompt):

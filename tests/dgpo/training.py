@@ -14,18 +14,21 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from dgpo import session
 from dgpo.config import Config, check_config, place
 from dgpo.load import load_policy
 from dgpo.models.tiny.words import sign_prompts
 from dgpo.parallel import Ranks
 from dgpo.policy import Policy
-from dgpo.prompts import PromptStream
+from dgpo.reward_choice import choose_rewards
 from dgpo.run import Run
-from dgpo.trainer import Listeners, Trainer
+from dgpo.session import Evaluation, Outcome, assemble
+from dgpo.supervision.hooks import Hook, Moment
+from dgpo.trainer import Trainer
 from rewards.pool import Scored, ScoringPool
 from rewards.prompt import Prompt
 from rewards.score import Score
-from rewards.spec import RewardSpec, parse_rewards
+from rewards.spec import RewardSpec
 
 PROMPTS = tuple(Prompt(text) for text in sign_prompts(("anchor", "basket", "cable", "dragon", "eagle", "fog")))
 SMALL = {
@@ -92,35 +95,70 @@ def build_trainer(
     *,
     value: Callable[[Image.Image, Prompt], float | None] = brightness,
     prompts: Sequence[Prompt] = PROMPTS,
-    pool: ScoringPool | None = None,
-    **listeners: Any,
+    ranks: Ranks | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> Trainer:
-    """A trainer in a folder that `Run.begin` has been called for, or not; scored by `value` unless by a pool."""
+    """A trainer in a folder that `Run.begin` has been called for, or not."""
     folder.mkdir(parents=True, exist_ok=True)
-    ranks = Ranks(cpu=True)
-    specs = parse_rewards(config.rewards)
-    listeners = {"on_step": lambda metrics: None, "on_note": lambda note: None, **listeners}
-    return Trainer(
+    ranks = ranks or Ranks(cpu=True)
+    rewards = choose_rewards(config)
+    return assemble(
         config,
         policy=load_policy(config.model, config, ranks.device, trainable=True),
-        specs=specs,
-        pool=pool or cast(ScoringPool, Judge(specs, value)),
-        prompts=PromptStream(prompts, config.seed),
+        rewards=rewards,
+        prompts=prompts,
         sample_prompts=prompts[:1],
+        pool=cast(ScoringPool, Judge(rewards.trained, value)),
         run=Run(folder),
         ranks=ranks,
-        listeners=Listeners(**listeners),
+        hooks=hooks,
     )
 
 
-def train(config: Config, folder: Path, facts: Mapping[str, Any] | None = None, **parts: Any) -> Trainer:
-    """The same command, given again and again: starts or continues the run in `folder`."""
-    run = Run(folder)
-    with run.lock():
-        continues = run.begin(config, facts or {}, fresh=False)
-        trainer = build_trainer(config, folder, **parts)
-        trainer.train(resume=continues)
-    return trainer
+class Trained(Hook):
+    """What a training came to: how it ended, and the trainer that did it."""
+
+    outcome: Outcome
+    trainer: Trainer
+
+    def begin(self, training: Trainer, moment: Moment) -> None:
+        self.trainer = training
+
+    @property
+    def run(self) -> Run:
+        return self.trainer.run
+
+
+def train(
+    config: Config,
+    folder: Path,
+    facts: Mapping[str, Any] | None = None,
+    *,
+    value: Callable[[Image.Image, Prompt], float | None] = brightness,
+    pool: ScoringPool | None = None,
+    evaluate: Callable[[int, Policy], Any] | None = None,
+    picture: Callable[[int], Any] | None = None,
+    prompts: Sequence[Prompt] = PROMPTS,
+    hooks: Sequence[Hook] = (),
+    ranks: Ranks | None = None,
+    **listeners: Any,
+) -> Trained:
+    """The same command, given again and again: starts or continues the run in `folder`; scored by `value`, or a pool."""
+    trained, rewards = Trained(), choose_rewards(config)
+    trained.outcome = session.train(
+        config,
+        folder,
+        prompts=prompts,
+        sample_prompts=prompts[:1],
+        rewards=rewards,
+        pool=pool or cast(ScoringPool, Judge(rewards.trained, value)),
+        evaluation=None if evaluate is None else lambda *_: Evaluation(evaluate, picture),
+        hooks=[trained, *hooks],
+        facts=facts,
+        ranks=ranks or Ranks(cpu=True),
+        **listeners,
+    )
+    return trained
 
 
 def digest(folder: Path, step: int) -> str:
@@ -142,12 +180,7 @@ def train_as_rank(rank: int, size: int, port: int, config: Config, folder: Path)
     os.environ.update({name: str(value) for name, value in names.items()}, MASTER_ADDR="127.0.0.1")
     ranks = Ranks(cpu=True)
     assert (ranks.rank, ranks.size) == (rank, size)
-    run = Run(folder)
-    if ranks.main:
-        folder.mkdir(parents=True)
-        run.begin(config, {}, fresh=False)
-    ranks.wait()
-    build_trainer(config, folder).train(resume=False)
+    train(config, folder, ranks=ranks)
     torch.distributed.destroy_process_group()
 
 

@@ -24,11 +24,11 @@ from benchmarks.reading.findings import (
     judge_over_optimisation,
     judge_overlap,
 )
-from benchmarks.reading.overlap import fingerprint, write_training_prompts
 from benchmarks.reading.stats import Difference
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
+from rewards.prompt_record import fingerprint, write_training_prompts
 
 MANY = Suite("many", tuple(Prompt(f"prompt {number}") for number in range(30)), "by hand")
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from dgpo.flow import velocity_error
 from torch.nn import functional as F
 
 from dgpo.algorithms.dgpo import DGPO, choose_times
-from dgpo.flow import velocity_error
 from dgpo.parallel import Ranks
 from dgpo.rollout import Groups
 from dgpo.schedule import build_scheduler, sampled_times
@@ -84,7 +84,7 @@ def listened(monkeypatch):
 
 class TestTimes:
     def test_are_drawn_without_replacement_from_the_table_within_the_clip(self, model_folder):
-        config = small_config(model_folder, {"times.count": 4, "times.min_sigma": 0.66})
+        config = small_config(model_folder, {"dgpo.times": 4, "dgpo.min_sigma": 0.66})
         seen = set()
         for step in range(60):
             times = choose_times(TABLE, config, step)
@@ -95,25 +95,25 @@ class TestTimes:
         assert len(seen) == 7
 
     def test_differ_from_iteration_to_iteration_and_from_seed_to_seed(self, model_folder):
-        one, other = (small_config(model_folder, {"times.count": 4, "seed": seed}) for seed in (0, 1))
+        one, other = (small_config(model_folder, {"dgpo.times": 4, "seed": seed}) for seed in (0, 1))
         draws = [tuple(choose_times(TABLE, one, step)) for step in range(8)]
         assert len(set(draws)) > 4
         assert draws != [tuple(choose_times(TABLE, other, step)) for step in range(8)]
 
     def test_fewer_within_the_clip_than_asked_for_is_refused(self, model_folder):
-        config = small_config(model_folder, {"times.count": 8, "times.min_sigma": 0.66})
+        config = small_config(model_folder, {"dgpo.times": 8, "dgpo.min_sigma": 0.66})
         with pytest.raises(UsageError, match=r"times\.count is 8, but the rollout visits 7 times"):
             choose_times(TABLE, config, 0)
 
     def test_are_told_with_the_table_of_the_rollout(self, make_policy):
-        policy, config = make_policy({"times.count": 2})
+        policy, config = make_policy({"dgpo.times": 2})
         groups = draw_batch(policy, config)
         told = learn(policy, config, groups, draw_advantages(config))[1]["times"]
         assert told == {"rollout": groups.times, "trained": choose_times(groups.times, config, 0)}
 
     @pytest.mark.parametrize(("one_update", "updates"), [(True, 1), (False, 3)])
     def test_one_update_or_one_a_time(self, make_policy, one_update, updates):
-        policy, config = make_policy({"times.count": 3, "times.one_update": one_update})
+        policy, config = make_policy({"dgpo.times": 3, "dgpo.one_update": one_update})
         assert learn(policy, config, draw_batch(policy, config), draw_advantages(config))[2] == updates
 
 
@@ -122,7 +122,7 @@ class TestFailedImages:
     def test_teach_as_if_they_were_not_there(self, make_policy, micro_batch):
         """Bit for bit, with KL and clip, and whatever their numbers are; the others of their groups still teach."""
         policy, config = make_policy(
-            {"objective.kl": 0.1, "objective.clip": 0.5, "group_size": 4, "optimizer.micro_batch": micro_batch}
+            {"dgpo.kl": 0.1, "dgpo.clip": 0.5, "group_size": 4, "optimizer.micro_batch": micro_batch}
         )
         policy.keep("old")
         stir(policy, 0.05)
@@ -143,7 +143,7 @@ class TestFailedImages:
 
 class TestNoise:
     def test_is_shared_within_a_group_and_fresh_for_every_time(self, make_policy, listened):
-        policy, config = make_policy({"times.count": 3, "groups": 2, "group_size": 4})
+        policy, config = make_policy({"dgpo.times": 3, "groups": 2, "group_size": 4})
         asked = listened(policy)
         groups = draw_batch(policy, config, zeros=True)
         learn(policy, config, groups, draw_advantages(config))
@@ -158,7 +158,7 @@ class TestNoise:
         assert kinds.std().item() == pytest.approx(1, abs=0.05)
 
     def test_current_and_reference_see_the_same(self, make_policy, listened):
-        policy, config = make_policy({"times.count": 2, "objective.clip": 0.1})
+        policy, config = make_policy({"dgpo.times": 2, "dgpo.clip": 0.1})
         policy.keep("old")
         asked = listened(policy)
         learn(policy, config, draw_batch(policy, config), draw_advantages(config))
@@ -171,7 +171,7 @@ class TestNoise:
             assert torch.equal(current[1], reference[1])
 
     def test_is_the_same_whatever_rank_has_the_image(self, make_policy, listened):
-        policy, config = make_policy({"times.count": 1})
+        policy, config = make_policy({"dgpo.times": 1})
         asked = listened(policy)
         learn(policy, config, draw_batch(policy, config, zeros=True), draw_advantages(config))
         learn(policy, config, draw_batch(policy, config, zeros=True, images=[1, 3, 5, 7]), draw_advantages(config))
@@ -201,11 +201,11 @@ def autograd_of_the_paper(policy, config, groups, advantage):
         v = velocity("current", x, sigma, conditioning, purpose="current")
         with torch.no_grad():
             inputs = (x, sigma, conditioning)
-            reference = velocity("reference", *inputs, guidance=objective.reference_guidance, purpose="reference")
+            reference = velocity("reference", *inputs, guidance=dgpo.reference_guidance, purpose="reference")
         error, before = (velocity_error(each, groups.x0_BCHW, noise) for each in (v, reference))
         signed = (advantage.flatten() * (error - before)).view(config.groups, config.group_size)
-        margin = objective.beta / config.group_size * signed.sum(dim=1)
-        losses.append(F.softplus(margin).mean() / objective.beta + objective.kl * (v - reference).square().mean())
+        margin = dgpo.beta / config.group_size * signed.sum(dim=1)
+        losses.append(F.softplus(margin).mean() / dgpo.beta + dgpo.kl * (v - reference).square().mean())
     gradients = [
         dict(zip(policy.trained, torch.autograd.grad(loss, policy.parameters), strict=True)) for loss in losses
     ]
@@ -220,7 +220,7 @@ class TestGradient:
     @pytest.mark.parametrize("kl", [0.0, 5.0])
     @pytest.mark.parametrize("guidance", [1.0, 3.0])
     def test_is_autograd_of_the_paper_and_the_kl_term(self, make_policy, kl, guidance):
-        changes = {"objective.kl": kl, "objective.reference_guidance": guidance, "objective.beta": 300.0}
+        changes = {"dgpo.kl": kl, "dgpo.reference_guidance": guidance, "dgpo.beta": 300.0}
         policy, config = make_policy(changes)
         stir(policy, 0.1)
         groups, advantage = draw_batch(policy, config), draw_advantages(config)
@@ -233,7 +233,7 @@ class TestGradient:
     @pytest.mark.parametrize("one_update", [True, False])
     def test_every_step_is_made_of_one_whole_gradient(self, make_policy, one_update):
         """The mean over the times, or that of one time: never a share of it."""
-        policy, config = make_policy({"objective.kl": 1.0, "times.count": 3, "times.one_update": one_update})
+        policy, config = make_policy({"dgpo.kl": 1.0, "dgpo.times": 3, "dgpo.one_update": one_update})
         stir(policy, 0.1)
         groups, advantage = draw_batch(policy, config), draw_advantages(config)
         by_time, _ = autograd_of_the_paper(policy, config, groups, advantage)
@@ -245,7 +245,7 @@ class TestGradient:
         """Guards the test above: at this weight the KL term is no rounding error."""
         gradients = []
         for kl in (0.0, 5.0):
-            policy, config = make_policy({"objective.kl": kl, "objective.beta": 300.0})
+            policy, config = make_policy({"dgpo.kl": kl, "dgpo.beta": 300.0})
             stir(policy, 0.1)
             gradients.append(learn(policy, config, draw_batch(policy, config), draw_advantages(config))[0])
         assert relative_error(gradients[1], gradients[0]) > 0.1
@@ -258,7 +258,7 @@ class TestGradient:
         """
         results = []
         for size in (8, micro_batch):
-            policy, config = make_policy({"optimizer.micro_batch": size, "objective.kl": 0.1, "objective.beta": 30.0})
+            policy, config = make_policy({"optimizer.micro_batch": size, "dgpo.kl": 0.1, "dgpo.beta": 30.0})
             stir(policy, 0.1)
             results.append(learn(policy, config, draw_batch(policy, config), draw_advantages(config)))
             policy.passes.clear()
@@ -271,13 +271,13 @@ class TestGradient:
         """Three groups, two at a time and one at a time: the mean over groups, not over cuts."""
         losses = []
         for size in (12, 8, 4):
-            policy, config = make_policy({"optimizer.micro_batch": size, "groups": 3, "objective.beta": 1e4})
+            policy, config = make_policy({"optimizer.micro_batch": size, "groups": 3, "dgpo.beta": 1e4})
             stir(policy, 0.1)
             losses.append(learn(policy, config, draw_batch(policy, config), draw_advantages(config))[1]["loss"])
         assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-4)
 
     def test_two_pass_path_is_paid_for_with_one_more_forward(self, make_policy):
-        policy, config = make_policy({"optimizer.micro_batch": 2, "times.count": 1})
+        policy, config = make_policy({"optimizer.micro_batch": 2, "dgpo.times": 1})
         learn(policy, config, draw_batch(policy, config), draw_advantages(config))
         assert dict(policy.passes) == {"reference": 8, "current": 16, "backward": 8}
 
@@ -303,7 +303,7 @@ class TestGradient:
         assert relative_error(learn(policy, config, groups, advantage)[0], before) < 1e-6
 
     def test_nothing_to_learn_from_makes_no_passes(self, make_policy):
-        policy, config = make_policy({"objective.kl": 0.1})
+        policy, config = make_policy({"dgpo.kl": 0.1})
         gradients, figures, updates = learn(policy, config, draw_batch(policy, config), torch.zeros(2, 4))
         assert set(gradients.values()) == {None}
         assert not policy.passes
@@ -312,7 +312,7 @@ class TestGradient:
 
     def test_rank_without_an_image_of_the_group_takes_part(self, make_policy):
         """Two groups, one at a time; this rank holds images of the second only."""
-        policy, config = make_policy({"optimizer.micro_batch": 4, "times.count": 1, "objective.clip": 0.1})
+        policy, config = make_policy({"optimizer.micro_batch": 4, "dgpo.times": 1, "dgpo.clip": 0.1})
         policy.keep("old")
         stir(policy, 0.1)
         share = learn(policy, config, draw_batch(policy, config, images=[4, 6]), draw_advantages(config))[0]
@@ -321,7 +321,7 @@ class TestGradient:
 
     def test_clipped_images_have_no_gradient(self, make_policy, listened):
         """As if their advantage were 0; at this beta every margin is 0, so leaving them out moves no other weight."""
-        changes = {"objective.clip": 1e-3, "objective.beta": 1e-9, "times.count": 1}
+        changes = {"dgpo.clip": 1e-3, "dgpo.beta": 1e-9, "dgpo.times": 1}
         policy, config = make_policy(changes)
         policy.keep("old")
         stir(policy, 0.2)
@@ -338,7 +338,7 @@ class TestGradient:
         clipped = torch.where(advantage.flatten() > 0, ratio > 1.001, ratio < 0.999)
         assert figures["clipped"] == clipped.double().mean().item()
         assert 0 < clipped.sum() < len(clipped)
-        free = small_config(config.model, changes | {"objective.clip": None})
+        free = small_config(config.model, changes | {"dgpo.clip": None})
         left = advantage * ~clipped.view(advantage.shape)
         assert relative_error(gradients, learn(policy, free, groups, left)[0]) < 1e-4
 
@@ -361,7 +361,7 @@ class TestGradient:
     @pytest.mark.parametrize("reference", ["base", "old"])
     def test_untrained_policy_is_its_reference_to_the_last_bit(self, make_policy, reference):
         """Before the first update nothing has drifted or is clipped, in bf16 too; the smallest preset clip is 1e-5."""
-        changes = {"objective.clip": 1e-5, "objective.reference": reference, "training.dtype": "bf16"}
+        changes = {"dgpo.clip": 1e-5, "dgpo.reference": reference, "training.dtype": "bf16"}
         policy, config = make_policy(changes)
         policy.keep("old")
         figures = learn(policy, config, draw_batch(policy, config), draw_advantages(config))[1]
@@ -376,7 +376,7 @@ def half_dead(image, prompt: Prompt):
 
 def passes(model_folder, folder, value=brightness, **changes):
     """Transformer passes an image of one whole iteration: 10 rollout steps, 4 times."""
-    settings = {"steps": 1, "sampling.steps": 10, "times.count": 4, "group_size": 2, "averages.evaluation_decay": 0.0}
+    settings = {"steps": 1, "sampling.steps": 10, "dgpo.times": 4, "group_size": 2, "averages.evaluation_decay": 0.0}
     config = small_config(model_folder, settings | {name.replace("__", "."): v for name, v in changes.items()})
     order = [PROMPTS[0], PROMPTS[1]]
     trainer = train(config, folder, value=value, prompts=order)

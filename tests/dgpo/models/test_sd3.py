@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transfo
 from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5TokenizerFast
 
 from dgpo.load import load_model
-from dgpo.models.sd3 import to_uint8
+from dgpo.models.decoded import to_uint8
 from dgpo.models.tiny import network
 from dgpo.models.tiny.tokenizer import MAX_LENGTH, build_tokenizer
 from tests.dgpo.training import PROMPTS, brightness, small_config, train

@@ -1,16 +1,23 @@
 """Alarms: what the scores of an iteration say about the reward that gave them.
 
-Shapes: R rewards, K prompts an iteration, G images of each. Pure: everything is told, nothing is asked or written.
+Shapes: R rewards, K prompts per iteration, G images of each. `Alarms` is pure: it is told everything, and asks nothing.
 """
 
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from dgpo.config import Watch
+from dgpo.sections import Watch
+from dgpo.supervision.canaries import Canaries
+from dgpo.supervision.hooks import Hook, Moment, Scores
+from rewards.registry import card_of
+from rewards.spec import RewardSpec
+
+if TYPE_CHECKING:
+    from dgpo.trainer import Trainer
 
 RECENT = 10
 # Scores this close together, relative to their size, are one score with rounding errors.
@@ -177,3 +184,32 @@ class Alarms:
 
 def _equal(low: float, high: float) -> bool:
     return abs(high - low) <= _CLOSE * abs(high)
+
+
+class AlarmHook(Hook):
+    """Tells a run's user what its scores say, and ends it where going on would only cost."""
+
+    def __init__(self, settings: Watch, specs: Sequence[RewardSpec], max_failed: int, canaries: Canaries) -> None:
+        self.alarms = Alarms(settings, [_watched(spec) for spec in specs], max_failed)
+        self.canaries = canaries
+
+    def begin(self, training: "Trainer", moment: Moment) -> None:
+        self.alarms.alive = self.canaries.alive
+
+    def scored(self, training: "Trainer", scores: Scores) -> None:
+        dead, images = scores.described["dead_groups"], training.config.images
+        for alarm in self.alarms.hear(scores.parts_RKG, dead, scores.failures, images=images):
+            sentence = f"teration {training.progress.step + 1}: {alarm.sentence}"
+            if alarm.stop:
+                self.canaries.forget(alarm.key)
+                training.stop(f"I{sentence}", "mend the cause")
+            training.note(f"i{sentence}")
+
+
+def _watched(spec: RewardSpec) -> Watched:
+    """Its bounds as training sees them: a weight below zero turns them round."""
+    card = card_of(spec)
+    low, high = card.bounds
+    if spec.train_weight * card.train_scale < 0:
+        low, high = high, low
+    return Watched(spec.key, best=high, worst=low)

@@ -7,8 +7,8 @@ import diffusers.utils.logging
 import pytest
 import transformers.utils.logging
 
-from cli.libraries import hushed_loading
 from cli.model import choose_model, load_choice
+from dgpo.models.libraries import hushed_loading
 from rewards.prompt import Prompt
 from tests.dgpo.unet import save_unet
 

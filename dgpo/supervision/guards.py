@@ -10,9 +10,13 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dgpo.supervision.hooks import Hook, Moment
 from rewards.errors import UsageError, suggestion
+
+if TYPE_CHECKING:
+    from dgpo.trainer import Trainer
 
 _FORM = re.compile(r"\s*(?P<name>[^<>]*[^<>\s])\s*(?P<sign>[<>])\s*(?P<bound>[^<>=\s]+)\s*")
 EXAMPLE = "aesthetic<-0.1 (stop once aesthetic has fallen by more than 0.1 since step 0)"
@@ -123,3 +127,30 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+class GuardHook(Hook):
+    """Ends the run where the latest evaluation trips a guard; what has been learned until now is saved first."""
+
+    def __init__(self, guards: Sequence[Guard]) -> None:
+        self.guards = guards
+
+    def begin(self, training: "Trainer", moment: Moment) -> None:
+        """As the last evaluation left it; at step 0 there is no change to go by."""
+        if moment.step > 0:
+            self.ended(training, moment)
+
+    def ended(self, training: "Trainer", moment: Moment) -> None:
+        lines = training.run.read_metrics() if self.guards and training.ranks.main else []
+        found = [functions(self.guards, lines) for functions in (tripped, unmeasured, baseless)]
+        reasons, silent, blind = training.ranks.gather([found])[0]
+        if blind:
+            raise UsageError(
+                f'The guard "{blind[0]}" is about the change since step 0, when this run did not measure it. Take it'
+                " off, or start over with --fresh."
+            )
+        training.note(*(f'the guard "{guard}" found no number to go by' for guard in silent))
+        if reasons:
+            if not moment.saves:
+                training.save()
+            raise GuardTripped(" ".join(reasons))

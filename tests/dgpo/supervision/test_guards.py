@@ -1,9 +1,9 @@
 """Guards: what they mean, what they refuse, and when they end a run."""
 
 import pytest
+from dgpo.guards import Guard, GuardTripped, baseless, check_names, parse_guard, tripped, unmeasured
 
 from dgpo.checkpoint import checkpoints
-from dgpo.guards import Guard, GuardTripped, baseless, check_names, parse_guard, tripped, unmeasured
 from rewards.errors import UsageError
 from tests.dgpo.training import digest, small_config, train
 

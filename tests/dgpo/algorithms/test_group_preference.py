@@ -2,10 +2,9 @@ import math
 
 import pytest
 import torch
-from torch.nn import functional as F
-
 from dgpo.flow import add_noise, velocity_error
 from dgpo.objective import group_margins, image_weights, preference_loss, reported_loss, unclipped
+from torch.nn import functional as F
 
 K, G, SIGMA = 3, 4, 0.7
 

@@ -1,44 +1,29 @@
-"""Pictures of a run: the grid of samples with fixed noise, and the curve."""
+"""curve.png: training reward and held-out means against iterations."""
 
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw, ImageFont
-
+from dgpo.supervision.hooks import Hook, Moment, due
 from rewards.files import replace_file
 
-SMALLEST_SIDE = 96
-GAP = 6
+if TYPE_CHECKING:
+    from dgpo.trainer import Trainer
 
 
-def draw_grid(images: Sequence[Image.Image | str], captions: Sequence[str], columns: int, path: Path) -> None:
-    """One row a caption, `columns` images each; small images are enlarged by a whole factor, so pixels stay sharp.
+class Curve(Hook):
+    """Draws the curve whenever samples or an evaluation are due, and at the end; by the main rank, in a second."""
 
-    Where there is no image, a cross stands for it.
-    """
-    size = next((image.size for image in images if not isinstance(image, str)), (SMALLEST_SIDE, SMALLEST_SIDE))
-    factor = max(1, -(-SMALLEST_SIDE // min(size)))
-    width, height = (side * factor for side in size)
-    line = 18
-    sheet = Image.new("RGB", (GAP + columns * (width + GAP), GAP + len(captions) * (height + line + GAP)), "white")
-    canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
-    for place, image in enumerate(images):
-        row, column = divmod(place, columns)
-        left, top = GAP + column * (width + GAP), GAP + row * (height + line + GAP)
-        if column == 0:
-            canvas.text((left, top), captions[row], fill="black", font=font)
-        if isinstance(image, str):
-            right, bottom = left + width, top + line + height
-            canvas.line((left, top + line, right, bottom), fill="red")
-            canvas.line((left, bottom, right, top + line), fill="red")
-        else:
-            sheet.paste(image.resize((width, height), Image.Resampling.NEAREST), (left, top + line))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = io.BytesIO()
-    sheet.save(data, format="PNG")
-    replace_file(path, data.getvalue())
+    def __init__(self, *every: int) -> None:
+        self.every = every
+
+    def begin(self, training: "Trainer", moment: Moment) -> None:
+        self.ended(training, moment)
+
+    def ended(self, training: "Trainer", moment: Moment) -> None:
+        if training.ranks.main and (moment.last or any(due(moment.step, every) for every in self.every)):
+            draw_curve(training.run.read_metrics(), training.run.folder / "curve.png")
 
 
 def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:

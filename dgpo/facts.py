@@ -1,26 +1,25 @@
 """What a training is made from and by, for its run.json, and what of that may change between its parts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from dgpo.config import Config
-    from rewards.prompt import Prompt
+from dgpo.config import Config
+from dgpo.contents import model_contents, prompts_contents
+from dgpo.plan import planned_passes
+from rewards.prompt import Prompt
 
 
-def describe_training(config: Config, prompts: Sequence[Prompt], *, processes: int) -> dict[str, Any]:
-    """Facts that can be told once the model is loaded, when the commit of a hub model is known."""
-    from dgpo.contents import model_contents, prompts_contents
-    from dgpo.plan import planned_passes
-    from rewards.registry import load, provenance_of
+def describe_training(
+    config: Config, prompts: Sequence[Prompt], rewards: Mapping[str, Mapping[str, str]], *, processes: int
+) -> dict[str, Any]:
+    """Facts that can be told once the model is loaded, when the commit of a hub model is known.
 
-    rewards = {spec.key: provenance_of(load(spec)) for spec in config.reward_specs}
+    `rewards` is what each reward, by its key, says of itself.
+    """
     return {
         "processes": processes,
         "passes": planned_passes(config),
-        "reward_provenance": rewards,
+        "reward_provenance": {key: dict(facts) for key, facts in rewards.items()},
         "contents": {
             "model": model_contents(config.model),
             "prompts": prompts_contents(prompt.id for prompt in prompts),

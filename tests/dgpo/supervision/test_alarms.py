@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
-
 from dgpo.alarms import Alarms, Watched
+
 from dgpo.config import Watch
 
 OCR = Watched("ocr@1", best=1.0, worst=0.0)

@@ -1,4 +1,4 @@
-"""The watch over a run's canaries: their first scores are kept with the run, and later ones must agree with them.
+"""A run's canaries: their first scores are kept with the run, and later ones must agree with them.
 
 RUN/canaries holds the pictures (1.png, 2.png, ...) and canaries.json: their prompts, first scores, and what the run's
 rewards recorded of themselves then. A resumed run is so compared with its own beginning.
@@ -7,13 +7,14 @@ rewards recorded of themselves then. A resumed run is so compared with its own b
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from dgpo.config import Watch
 from dgpo.parallel import Ranks
 from dgpo.run import Run, read_facts
+from dgpo.sections import Watch
+from dgpo.supervision.hooks import Hook, Moment, due
 from rewards.errors import SetupError
 from rewards.files import read_json, replace_file
 from rewards.images import read_image
@@ -33,6 +34,9 @@ from rewards.trust.canary import (
     values,
 )
 
+if TYPE_CHECKING:
+    from dgpo.trainer import Trainer
+
 
 class _Kept(NamedTuple):
     """What the run folder keeps of its canaries."""
@@ -49,7 +53,7 @@ class _Seen(NamedTuple):
     problems: list[str]
 
 
-class CanaryWatch:
+class Canaries(Hook):
     """Every rank holds one and asks its own scoring processes; all come to the same verdict."""
 
     def __init__(
@@ -76,8 +80,20 @@ class CanaryWatch:
         """The rewards that gave two canaries different scores."""
         return [key for key, row in self.first.items() if tells_apart(row)]
 
-    def begin(self, step: int) -> list[str]:
-        """Meet the canaries before anything is drawn; returns what the user should know.
+    def begin(self, training: "Trainer", moment: Moment) -> None:
+        if not moment.last:
+            training.note(*self.meet(moment.step))
+
+    def ended(self, training: "Trainer", moment: Moment) -> None:
+        if due(moment.step, self.settings.canary_every) and not moment.saves:
+            training.note(*self.look(moment.step))
+
+    def saving(self, training: "Trainer") -> None:
+        """No checkpoint holds what changed scores have taught."""
+        training.note(*self.look(training.progress.step))
+
+    def meet(self, step: int) -> list[str]:
+        """Score the canaries in every way before anything is drawn; returns what the user should know.
 
         Raises:
             SetupError: a reward judges none of them, or depends on order or batch, or has changed since the run began.

@@ -1,8 +1,7 @@
 """The curve of a run: what is drawn of evaluations that could not say everything."""
 
-from PIL import Image
-
 from dgpo.figures import draw_curve, held_out_points
+from PIL import Image
 
 
 def evaluation(step, mean, low, high):

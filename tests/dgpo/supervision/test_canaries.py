@@ -3,12 +3,12 @@
 import json
 
 import pytest
+from dgpo.watch import CanaryWatch
 from PIL import Image
 
 from dgpo.config import Watch
 from dgpo.parallel import Ranks
 from dgpo.run import Run
-from dgpo.watch import CanaryWatch
 from rewards.errors import SetupError
 from rewards.prompt import Prompt
 from rewards.spec import parse_rewards

@@ -1,0 +1,37 @@
+"""Which settings `dgpo train` starts from where no recipe is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cli.options import DEFAULT_MODEL
+from cli.training_prompts import asks_for_objects
+from rewards.errors import UsageError
+
+OTHER_RECIPE = "ocr"
+
+
+def default_recipe(model: str | None, rewards: Sequence[str] | None) -> str:
+    """`tiny` for the embedded model; for others the recipe named like the first reward."""
+    from dgpo.config import recipe_names
+    from rewards.spec import parse_rewards
+
+    if model is None or model == DEFAULT_MODEL:
+        return "tiny"
+    names = [spec.name for spec in parse_rewards(rewards or ["ocr"])]
+    if names[0] in recipe_names():
+        return names[0]
+    raise UsageError(
+        f"There is no recipe for the reward {names[0]}, so say which settings to start from: --recipe {OTHER_RECIPE} "
+        f"suits most rewards (others: {', '.join(sorted(set(recipe_names()) - {OTHER_RECIPE}))})."
+    )
+
+
+def fitting_evaluation(model: str | None, rewards: Sequence[str] | None) -> dict[str, Any]:
+    """The default recipe evaluates on signs; a reward that judges objects only needs prompts that name some."""
+    from rewards.spec import parse_rewards
+
+    if model not in (None, DEFAULT_MODEL) or not asks_for_objects([one.name for one in parse_rewards(rewards or [])]):
+        return {}
+    return {"evaluation.suite": "geneval"}

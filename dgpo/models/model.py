@@ -1,0 +1,134 @@
+"""What a model family is to the rest: one contract, so that loop, policy and algorithms know no family.
+
+Shapes: N prompts; B images; C, H, W of the latent, which is [B, C, H, W] everywhere outside a family.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from PIL import Image
+
+from dgpo.paths import Path as NoisePath
+from dgpo.schedule import Schedule
+from dgpo.sections import Sampling
+
+ReadConfig = Callable[[str], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the network is told of N prompts: tensors with one row per prompt. A family adds its own as fields."""
+
+    def take(self, rows: torch.Tensor) -> Self:
+        """These rows, in this order."""
+        return self._each(lambda tensor: tensor[rows])
+
+    def first(self, rows: int) -> Self:
+        """The first prompt, as if it stood in that many rows; takes no memory."""
+        return self._each(lambda tensor: tensor[:1].expand(rows, *(-1 for _ in tensor.shape[1:])))
+
+    def join(self, other: Self) -> Self:
+        """These rows, then those of the other."""
+        pairs = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
+        return type(self)(*(torch.cat(pair) for pair in pairs))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
+        return type(self)(*(change(getattr(self, field.name)) for field in fields(self)))
+
+
+class Model(ABC):
+    """A loaded model of one family: texts in, velocities asked, images out."""
+
+    path: ClassVar[NoisePath]
+    """The path that the family was trained on."""
+    defaults: ClassVar[Sampling]
+    """How the family's models are drawn from where nobody says otherwise."""
+    lora_targets: ClassVar[tuple[str, ...]]
+    """The layers that get adapters where `training.modules` names none."""
+    lora_prefix: ClassVar[str] = "transformer"
+    """What stands before the layers' names in a published LoRA file."""
+    config_files: ClassVar[tuple[str, ...]] = ()
+    """The small files that `preview` reads, beside the index."""
+
+    transformer: Any
+    """The network that is trained: a torch module that takes PEFT adapters, as those of diffusers do."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, place: Path | str, *, dtype: torch.dtype, device: torch.device, text_length: int) -> Self:
+        """The model of a local folder or a hub id, frozen, on `device`.
+
+        Raises:
+            SetupError: its files cannot be loaded.
+        """
+
+    @classmethod
+    @abstractmethod
+    def preview(cls, read: ReadConfig, sampling: Sampling) -> list[float]:
+        """The times that a model would visit, as sigma, from its small files alone; `read` reads one of `config_files`.
+
+        Raises:
+            UsageError: a size that it cannot draw, or a scheduler that the sampler cannot follow.
+        """
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device: ...
+
+    @property
+    @abstractmethod
+    def precisions(self) -> Mapping[str, str]:
+        """In what each of its networks computes (`{"vae": "fp32", ...}`)."""
+
+    @abstractmethod
+    def latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
+        """Latent [C, H, W] of an image; without a size, the model's own. One that it cannot draw is a UsageError."""
+
+    @abstractmethod
+    def size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """Height and width in pixels of an image; without one, the model's own."""
+
+    @abstractmethod
+    def encode(self, texts: list[str]) -> Conditioning:
+        """Each text once; an empty text is the unconditional one."""
+
+    @abstractmethod
+    def schedule(self, sampling: Sampling, shape: tuple[int, ...]) -> Schedule:
+        """The sampler's times for latents [C, H, W]: the model's own, dynamic shift included."""
+
+    @abstractmethod
+    def velocity(
+        self,
+        x_BCHW: torch.Tensor,
+        sigma_B: torch.Tensor,
+        conditioning: Any,
+        *,
+        guidance: float = 1.0,
+        weights: Mapping[str, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """The prediction of the family's path, in fp32, one conditioning row per image.
+
+        Sign, direction of time, packing and the way of guidance are the family's. `weights` replace tensors of the
+        transformer, by its own names, in this call.
+        """
+
+    @staticmethod
+    def passes(guidance: float) -> int:
+        """How many passes through the network one velocity costs."""
+        return 2 if guidance > 1 else 1
+
+    @abstractmethod
+    def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image | str]:
+        """Latents to 8-bit RGB images, rounded once; for numbers that are no colours, the reason in their place."""
+
+    @abstractmethod
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """RGB images of one size to latents [B, C, H, W] in fp32: the autoencoder's mean, no noise."""
+
+    @abstractmethod
+    def save_lora(self, folder: Path, weights: Mapping[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+        """Write a LoRA of the transformer as diffusers loads it, `pytorch_lora_weights.safetensors`."""

@@ -1,0 +1,25 @@
+"""The rewards of a training, parsed once from the words of its config."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dgpo.config import Config
+from rewards.spec import RewardSpec, parse_rewards
+
+
+class RewardChoice(NamedTuple):
+    """What is trained on, and what evaluations measure: those first, then `evaluation.rewards`."""
+
+    trained: Sequence[RewardSpec]
+    measured: Sequence[RewardSpec]
+
+
+def choose_rewards(config: Config) -> RewardChoice:
+    """The specs that a config's words name; reads plug-in files, and asks servers that it names.
+
+    Raises:
+        UsageError: an unknown name, version, option or value, a reward given twice, a setting without its reward.
+        SetupError: a server that does not answer.
+    """
+    specs = parse_rewards((*config.rewards, *config.evaluation.rewards), config.reward_set, config.weights)
+    return RewardChoice(specs[: len(parse_rewards(config.rewards))], specs)

@@ -1,0 +1,165 @@
+"""Sections of settings that several parts of a training read; each part is handed its own. Imports no torch.
+
+Every field has its meaning in words; an unknown key or an impossible value is refused.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from dgpo.precision import AUTO, Wanted
+from rewards.reward import DEADLINE_S
+from rewards.spec import anchor
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+# More than any machine does in a lifetime; beyond, libraries stop counting.
+LARGEST = 1_000_000_000
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+class Training(Section):
+    method: Literal["lora", "full"] = "lora"
+    """Train low-rank adapters, or all of the transformer's weights."""
+    rank: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Rank of the adapters; no layer of a transformer has use for more than its width."""
+    alpha: Count = 128
+    """Scale of the adapters: their product is multiplied by alpha / rank."""
+    modules: tuple[str, ...] = ()
+    """Module names that get adapters; empty means the eight joint-attention projections."""
+    dtype: Wanted = AUTO
+    """Precision of the forward passes; trained weights and optimiser stay in fp32. `auto` is bf16 where the machine
+    computes in it itself, fp32 elsewhere; fp16 is for drawing only."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, one more forward."""
+
+
+class Sampling(Section):
+    sampler: Literal["euler", "dpm++"] = "dpm++"
+    """Deterministic ODE solver: Euler, or DPM-Solver++ 2M on flow sigmas."""
+    steps: Count = 10
+    """Steps from noise to image."""
+    guidance: Annotated[float, Field(ge=1)] = 4.5
+    """Classifier-free guidance; 1 is off and saves half of the forwards."""
+    height: Count | None = None
+    """Pixels; none means the model's own size."""
+    width: Count | None = None
+    """Pixels; none means the model's own size."""
+    text_length: Whole = 128
+    """T5 tokens a prompt; ignored by a model without T5."""
+
+
+class Rollout(Section):
+    old_after: Whole | None = None
+    """Draw with the old policy from this iteration on; none means always the current one."""
+    micro_batch: Count = 16
+    """Images drawn and decoded at once on a rank."""
+
+
+class Source(Section):
+    kind: Literal["online", "offline", "recorded"] = "online"
+    """Where images come from: drawn by the policy as it is now; drawn by the untouched base in each iteration; or a
+    results folder of `dgpo eval`."""
+    folder: str | None = None
+    """The results folder of a recorded source."""
+
+
+class Advantage(Section):
+    std: Literal["group", "batch"] = "group"
+    """Divide by the deviation of each group, or of the whole batch."""
+    epsilon: NonNegative = 1e-4
+    """Added to the deviation."""
+    clamp: Positive | None = 5.0
+    """Advantages are limited to plus or minus this."""
+    per_reward: bool = False
+    """Standardise each reward of a mix within its group before the weighted sum; otherwise only the sum is."""
+
+
+class Optimizer(Section):
+    learning_rate: Positive = 3e-4
+    """AdamW step size."""
+    warm_up: Whole = 0
+    """Optimiser steps over which the step size rises from zero."""
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """AdamW's averaging of gradients and of their squares."""
+    weight_decay: NonNegative = 1e-4
+    """AdamW's decoupled decay."""
+    epsilon: Positive = 1e-8
+    """Added to AdamW's denominator."""
+    max_norm: Positive = 1.0
+    """Gradients are scaled down to this norm."""
+    micro_batch: Count = 16
+    """Images a backward pass on a rank."""
+
+
+class Averages(Section):
+    evaluation_decay: Decay = 0.9
+    """Largest decay of the average that is evaluated and published; 0 evaluates the trained weights themselves."""
+    evaluation_every: Count = 8
+    """Iterations between updates of that average."""
+
+
+class Evaluation(Section):
+    every: Whole = 0
+    """Iterations between evaluations on held-out prompts; 0 is never."""
+    prompts: Count = 32
+    """How many of the suite's prompts."""
+    seeds: Count = 1
+    """Images a prompt."""
+    suite: str | None = None
+    """Suite that is evaluated during training; none means no evaluation unless the model brings its own."""
+    steps: Count | None = None
+    """Sampler steps in evaluation; none means as in the rollout."""
+    guidance: Annotated[float, Field(ge=1)] | None = None
+    """Guidance in evaluation; none means as in the rollout."""
+    rewards: tuple[str, ...] = ()
+    """Rewards that evaluations measure besides those trained on, written as for `--reward`."""
+    stop_when: tuple[str, ...] = ()
+    """Guards, as `--stop-when` takes them: the run ends when one of them is so after an evaluation."""
+
+    @field_validator("rewards")
+    @classmethod
+    def _anchored(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(anchor(text) for text in texts)
+
+    @property
+    def on(self) -> bool:
+        """Whether there is anything to evaluate, now and then."""
+        return self.suite is not None and self.every > 0
+
+
+class Watch(Section):
+    canaries: Whole = 4
+    """Pictures drawn by us that every reward scores at the start, alone and in batches, and again later; 0 is none."""
+    canary_every: Whole = 25
+    """Iterations between two looks at the canaries; there is one before every checkpoint besides."""
+    drift: Literal["stop", "warn"] = "stop"
+    """What follows when a canary's score is no longer what it was at the start of the run."""
+    tolerance: Positive | None = None
+    """By how much it may differ, relative to max(1, |score|); none means as each reward's card and precision say."""
+    constant: Literal["stop", "warn", "off"] = "stop"
+    """What follows when a reward gives every image the same score; one at its best possible value only warns."""
+    constant_after: Count = 10
+    """Iterations in a row after which that is so; it is warned of after half as many."""
+    reward_seconds: Positive = DEADLINE_S
+    """How long scoring a batch may take (a reward's first one an hour more, for its weights); then its images fail, and
+    the scoring process is replaced. With workers=0 nothing is, as nothing can end what hangs in the training itself."""
+
+
+class Every(Section):
+    every: Whole = 50
+    """Iterations between two of them; 0 is only at the end."""

@@ -1,0 +1,1 @@
+"""What watches over a training: hooks, in the order of `hooks.ORDER`."""
