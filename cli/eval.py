@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from benchmarks.harness.images import Cell, Draw
     from benchmarks.harness.summary import Summary
     from benchmarks.suite import Suite
-    from dgpo.config import Sampling
     from dgpo.policy import Policy, Who
     from dgpo.precision import Wanted
+    from dgpo.sections import Sampling
     from rewards.pool import ScoringPool
     from rewards.prompt import Prompt
 

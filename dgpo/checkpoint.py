@@ -104,7 +104,7 @@ def publish_weights(folder: Path, policy: Policy) -> None:
         (folder / "transformer" / "config.json").write_text(policy.model.transformer.to_json_string())
 
 
-def read_published(folder: Path, method: str, lora_prefix: str) -> dict[str, torch.Tensor]:
+def read_published(folder: Path, method: str, lora_prefix: str = "transformer") -> dict[str, torch.Tensor]:
     """What `publish_weights` wrote, by the transformer's own names; `lora_prefix` is the family's."""
     if method == "full":
         return _read_tensors(folder / "transformer" / "diffusion_pytorch_model.safetensors")

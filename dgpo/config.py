@@ -108,6 +108,10 @@ class Config(Section):
         """The same with its precision settled: the run, and whoever repeats it, keeps it on any machine."""
         return self.model_copy(update={"training": self.training.model_copy(update={"dtype": precision})})
 
+    def __reduce__(self) -> Any:
+        """The class is made for the algorithm, so that other processes are told how to make it."""
+        return _from_values, (self.model_dump(),)
+
     @property
     def images(self) -> int:
         """Images an iteration, over all ranks."""
@@ -193,6 +197,10 @@ def rename(values: dict[str, Any]) -> list[str]:
             del values[section]
         moved.append(old)
     return moved
+
+
+def _from_values(values: dict[str, Any]) -> Config:
+    return _config_class(values["algorithm"]).model_validate(values)
 
 
 @cache

@@ -127,6 +127,14 @@ class DGPO(Algorithm):
             self.policy.follow("old", min(self.settings.old_decay, self.settings.old_growth * updates))
 
     def learn(self, batch: Batch, step: int, update: Callable[[], None]) -> dict[str, Any]:
+        """Learn from the advantages of the batch's scores; see `learn_from`."""
+        assert batch.scores_KG is not None, "learning begins when all images are scored"
+        advantage_KG = standardise(batch.scores_KG, **self.advantage.model_dump(exclude={"per_reward"}))
+        return self.learn_from(batch, advantage_KG, step, update)
+
+    def learn_from(
+        self, batch: Batch, advantage_KG: torch.Tensor, step: int, update: Callable[[], None]
+    ) -> dict[str, Any]:
         """Take the gradient of every trained time and update; loss, KL, share of clipped images, and the times.
 
         A step is made of one whole gradient: the mean over times, or with `one_update=false` that of one time.
@@ -137,8 +145,6 @@ class DGPO(Algorithm):
         Raises:
             UsageError: the rollout visits fewer times above `min_sigma` than `times`.
         """
-        assert batch.scores_KG is not None, "learning begins when all images are scored"
-        advantage_KG = standardise(batch.scores_KG, **self.advantage.model_dump(exclude={"per_reward"}))
         tally = Tally()
         chosen = choose_times(batch.times, self.settings, self.geometry.seed, step)
         times = chosen if advantage_KG.any() else []

@@ -10,7 +10,7 @@ import pytest
 
 from cli.launch import LAUNCHER, leave_with_launcher
 from cli.peers import Peers, join_peers
-from dgpo.processes import PeerLost, find_place
+from dgpo.processes import PeerLost, find_place, meet
 
 STORE = """
 import sys, torch.distributed
@@ -54,7 +54,8 @@ def test_a_single_process_has_no_peers(monkeypatch):
 
 
 def test_numbers_are_dealt_once_and_words_are_heard_until_the_main_process_is_gone(meeting_place):
-    peers, other = join_peers(), Peers(find_place())
+    peers, place = join_peers(), find_place()
+    other = Peers(place.rank, place.size, meet(place))
     assert peers is not None
     assert (peers.rank, peers.size) == (1, 2)
     assert [peers.take(), other.take(), peers.take()] == [0, 1, 2]

@@ -101,7 +101,7 @@ def test_without_a_record_registered_rewards_are_known_by_their_names(run_folder
 
 
 def test_continuing_a_run_runs_its_file_only_if_that_is_named_or_trusted(run_folder, evil, prompt_file):
-    rewrite(run_folder, rewards=[f"{evil}:Evil"], evaluation={}, times={"count": 1})
+    rewrite(run_folder, rewards=[f"{evil}:Evil"], evaluation={}, dgpo={"times": 1})
     refused = train(run_folder)
     assert refused.exit_code == 2
     assert f"names {evil}, and this command line does not" in refused.stderr
@@ -178,7 +178,7 @@ def test_what_is_trusted_is_said_and_recorded(run_folder, evil, prompt_file, tmp
     evil.write_text(
         EVIL + "\n    def score(self, images, prompts):\n        return [image.width / 1000 for image in images]\n"
     )
-    few = {"workers": 0, "steps": 1, "watch": {"canaries": 0}, "evaluation": {"every": 0}, "times": {"count": 1}}
+    few = {"workers": 0, "steps": 1, "watch": {"canaries": 0}, "evaluation": {"every": 0}, "dgpo": {"times": 1}}
     rewrite(run_folder, rewards=[f"{evil}:Evil"], **few)
     words = ["train", "--recipe", str(run_folder / "config.yaml"), "--prompts", str(prompt_file), "--trust-run"]
     done = CliRunner().invoke(app, [*words, "--output", str(tmp_path / "mine")])

@@ -1,6 +1,7 @@
 import pytest
 
 from dgpo.config import RECIPES, Config, check_config, find_recipe, load_config, recipe_names, setting_names
+from dgpo.reward_choice import choose_rewards
 from dgpo.settings import dump_settings
 from rewards.errors import UsageError
 
@@ -34,9 +35,9 @@ def test_every_wrong_setting_is_named_at_once():
         ({"steps": 10**30}, "steps: Input should be less than or equal to 1000000000"),
         ({"steps": "010"}, "steps: Input should be a whole number (got '010'"),
         ({"prompts": 3}, "prompts: Input should be text"),
-        ({"times": {"one_update": "no"}}, "dgpo.one_update: Input should be true or false"),
+        ({"dgpo": {"one_update": "no"}}, "dgpo.one_update: Input should be true or false"),
         ({"sampling": {"guidance": float("inf")}}, "sampling.guidance: Input should be a finite number"),
-        ({"objective": {"kl": float("nan")}}, "dgpo.kl: Input should be a finite number"),
+        ({"dgpo": {"kl": float("nan")}}, "dgpo.kl: Input should be a finite number"),
         ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate: Input should be a finite number"),
         ({"optimizer": {"betas": [1.0, 0.9]}}, "optimizer.betas.0: Input should be less than 1"),
         ({"optimizer": {"betas": [0.9, -0.1]}}, "optimizer.betas.1: Input should be greater than or equal to 0"),
@@ -45,8 +46,8 @@ def test_every_wrong_setting_is_named_at_once():
         ({"group_size": 1}, "a group teaches by comparing"),
         ({"steps": 0}, "steps: Input should be greater than or equal to 1 (got 0"),
         ({"sampling": {"guidance": 0.5}}, "sampling.guidance"),
-        ({"objective": {"clip": 0}}, "dgpo.clip"),
-        ({"times": {"min_sigma": 1.0}}, "dgpo.min_sigma"),
+        ({"dgpo": {"clip": 0}}, "dgpo.clip"),
+        ({"dgpo": {"min_sigma": 1.0}}, "dgpo.min_sigma"),
         ({"training": {"method": "dora"}}, "'lora' or 'full'"),
         ({"sampling": 3}, "sampling"),
         ({"averages": {"evaluation_decay": 1.0}}, "averages.evaluation_decay"),
@@ -69,7 +70,7 @@ def test_overrides_and_sets_change_a_recipe(recipe):
     )
     assert (config.model, config.steps, config.sampling.steps, config.sampling.height) == ("somewhere", 3, 7, 32)
     assert config.optimizer.learning_rate == 1e-4
-    assert config.objective.clip is None
+    assert config.dgpo.clip is None
     assert config.groups == Config().groups
 
 
@@ -176,18 +177,41 @@ def test_rewards_of_evaluations_are_measured_and_not_trained_on():
         "evaluation": {"rewards": ["imagestats", "aesthetic"]},
     }
     config = check_config(values, "FILE")
-    assert [spec.key for spec in config.reward_specs] == ["ocr@1"]
-    assert [spec.name for spec in config.evaluation_specs] == [
+    rewards = choose_rewards(config)
+    assert [spec.key for spec in rewards.trained] == ["ocr@1"]
+    assert [spec.name for spec in rewards.measured] == [
         "ocr",
         "imagestats.dark",
         "imagestats.edges",
         "imagestats.colours",
         "aesthetic",
     ]
-    assert config.evaluation_specs[-1].weights == "/weights/aesthetic"
-    assert config.evaluation_specs[-1].options == (("dtype", "bf16"),)
+    assert rewards.measured[-1].weights == "/weights/aesthetic"
+    assert rewards.measured[-1].options == (("dtype", "bf16"),)
 
 
-def test_guards_of_a_config():
-    config = check_config({"evaluation": {"stop_when": ["aesthetic<-0.1", "dark>0.2"]}}, "FILE")
-    assert [str(guard) for guard in config.evaluation.guards] == ["aesthetic<-0.1", "dark>0.2"]
+def test_settings_by_the_names_of_an_earlier_version_are_read_and_told(recipe):
+    old = ("objective: {kl: 0.5, clip: null}", "times: {count: 2}", "averages: {old_decay: 0.1, evaluation_every: 3}")
+    recipe.write_text("\n".join(old))
+    notes = []
+    config = load_config(recipe, {}, ["times.min_sigma=0.3", "objective.beta=7"], notes.append)
+    assert (config.dgpo.kl, config.dgpo.clip, config.dgpo.times, config.dgpo.old_decay) == (0.5, None, 2, 0.1)
+    assert (config.dgpo.min_sigma, config.dgpo.beta, config.averages.evaluation_every) == (0.3, 7, 3)
+    assert "the setting objective.kl is called dgpo.kl now" in notes
+    assert len(notes) == len(set(notes)) == 6
+    recipe.write_text("objective: {kl: -1}\n")
+    with pytest.raises(UsageError, match=r"dgpo\.kl: .*mine\.yaml, line 1"):
+        load_config(recipe)
+    with pytest.raises(UsageError, match=r"times\.count is called dgpo\.times now, and both are given"):
+        check_config({"times": {"count": 2}, "dgpo": {"times": 3}}, "FILE")
+
+
+def test_old_and_new_names_are_the_same_config():
+    old = {"objective": {"kl": 0.5}, "times": {"one_update": False}, "averages": {"old_growth": 0.5}}
+    new = {"dgpo": {"kl": 0.5, "one_update": False, "old_growth": 0.5}}
+    assert check_config(old, "FILE") == check_config(new, "FILE")
+    assert old == {"objective": {"kl": 0.5}, "times": {"one_update": False}, "averages": {"old_growth": 0.5}}
+
+
+def test_unknown_algorithm_gets_the_nearest_name():
+    assert "There is no algorithm 'dpgo' (FILE). Did you mean \"dgpo\"?" in refusal({"algorithm": "dpgo"})

@@ -84,7 +84,7 @@ class TestDrawable:
 
     @pytest.fixture(autouse=True)
     def nothing_is_loaded(self, monkeypatch):
-        monkeypatch.setattr(SD3, "from_folder", lambda *a, **b: pytest.fail("was loaded"))
+        monkeypatch.setattr(SD3, "load", lambda *a, **b: pytest.fail("was loaded"))
 
     @pytest.mark.parametrize("changes", [{"sampling.height": 36}, {"sampling.width": 7}, {"sampling.height": 256}])
     def test_size(self, model_folder, changes):

@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from dgpo.figures import draw_grid
 from PIL import Image
 
 from dgpo import rollout
 from dgpo.load import load_policy
 from dgpo.models.tiny.tokenizer import build_tokenizer
 from dgpo.sample import draw_images
+from dgpo.supervision.samples import draw_grid
 from rewards.errors import SetupError
 from tests.dgpo.training import PROMPTS, digest, small_config, train
 from tests.dgpo.variants import with_broken_decoder, with_number

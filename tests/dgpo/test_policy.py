@@ -6,10 +6,11 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 
 from dgpo.checkpoint import publish_weights, read_published
-from dgpo.config import Sampling
-from dgpo.flow import guide, seeded_noise
 from dgpo.load import load_model
+from dgpo.noise import seeded_noise
+from dgpo.paths import guide
 from dgpo.sample import draw_images
+from dgpo.sections import Sampling
 from rewards.errors import UsageError
 from tests.dgpo.training import PROMPTS, stir
 

@@ -98,7 +98,7 @@ class TestBegin:
             {"seed": 1},
             {"groups": 4},
             {"rewards": ["imagestats.edges"]},
-            {"objective__beta": 7},
+            {"dgpo__beta": 7},
             {"sampling__steps": 3},
             {"optimizer__micro_batch": 2},
             {"model": "elsewhere"},
@@ -124,6 +124,7 @@ class TestBegin:
             watch__canaries=0,
             checkpoint__every=1,
             samples__every=2,
+            data="/prompts",
         )
         assert {
             name for name in type(changed).model_fields if getattr(changed, name) != getattr(config(), name)
@@ -187,7 +188,7 @@ class TestBegin:
 
     def test_config_is_yaml_that_people_can_read(self, run):
         run.begin(config(), {}, fresh=False)
-        assert yaml.safe_load((run.folder / "config.yaml").read_text())["objective"]["beta"] == 100
+        assert yaml.safe_load((run.folder / "config.yaml").read_text())["dgpo"]["beta"] == 100
 
     @pytest.mark.parametrize("text", [b"\x89PNG\xff", b"", b"[1]", b'{"contents": 3}', b"[" * 100_000])
     def test_damaged_record_is_said_and_an_empty_one_goes_on(self, run, text):

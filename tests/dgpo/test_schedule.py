@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import retrieve_timesteps
 
-from dgpo.schedule import build_scheduler, sampled_times
+from dgpo.schedule import build_schedule
 from rewards.errors import UsageError
 
 SD3 = {"num_train_timesteps": 1000, "shift": 3.0}
@@ -19,7 +19,7 @@ FLOW = "FlowMatchEulerDiscreteScheduler"
 
 
 def test_dpm_table_is_the_released_one_and_the_clip_takes_its_first_seven():
-    times = sampled_times(build_scheduler("dpm++", SD3, 10))
+    times = build_schedule("dpm++", SD3, 10).times
     assert [round(1000 * time) for time in times] == [999, 963, 922, 874, 817, 749, 666, 562, 428, 249]
     assert [round(1000 * time) for time in times if time >= 0.66] == [999, 963, 922, 874, 817, 749, 666]
     assert len([time for time in times if time >= 0.8]) == 5  # GenEval's
@@ -31,11 +31,11 @@ def test_euler_table():
     Without shift the points are even from 1 to 1/1000: 1 - 0.111 i. With shift 3 the range ends at 0.003 / 1.002 and x
     becomes 3 x / (1 + 2 x).
     """
-    plain = sampled_times(build_scheduler("euler", {"num_train_timesteps": 1000, "shift": 1.0}, 10))
+    plain = build_schedule("euler", {"num_train_timesteps": 1000, "shift": 1.0}, 10).times
     assert plain == pytest.approx([1 - 0.111 * i for i in range(10)], abs=1e-6)
     lowest = 0.003 / 1.002
     even = [1 - (1 - lowest) * i / 9 for i in range(10)]
-    shifted = sampled_times(build_scheduler("euler", SD3, 10))
+    shifted = build_schedule("euler", SD3, 10).times
     assert shifted == pytest.approx([3 * x / (1 + 2 * x) for x in even], abs=1e-6)
     assert shifted[-1] == pytest.approx(0.00893, abs=1e-5)
 
@@ -68,9 +68,9 @@ def test_euler_visits_the_times_of_the_models_own_scheduler(settings, steps):
     first, last = own.config.base_image_seq_len, own.config.max_image_seq_len
     mu = {"mu": low + (high - low) * (1024 - first) / (last - first)} if dynamic else {}
     times, _ = retrieve_timesteps(own, steps, **mu)
-    ours = build_scheduler("euler", config_of(own), steps, tokens=1024)
-    torch.testing.assert_close(ours.sigmas, own.sigmas, rtol=0, atol=1e-7 if dynamic else 0)
-    torch.testing.assert_close(ours.timesteps, times, rtol=0, atol=1e-4 if dynamic else 0)
+    ours = build_schedule("euler", config_of(own), steps, tokens=1024)
+    torch.testing.assert_close(ours.solver.sigmas, own.sigmas, rtol=0, atol=1e-7 if dynamic else 0)
+    torch.testing.assert_close(ours.solver.timesteps, times, rtol=0, atol=1e-4 if dynamic else 0)
 
 
 def test_dynamic_shift_by_hand():
@@ -78,15 +78,15 @@ def test_dynamic_shift_by_hand():
     config = {"_class_name": FLOW, "use_dynamic_shifting": True}
     shift = math.exp(0.63)
     shifted = [shift * t / (1 + (shift - 1) * t) for t in (1.0, 0.667, 0.334, 0.001)]
-    assert sampled_times(build_scheduler("euler", config, 4, tokens=1024)) == pytest.approx(shifted, abs=1e-6)
-    larger = sampled_times(build_scheduler("euler", config, 4, tokens=4096))
+    assert build_schedule("euler", config, 4, tokens=1024).times == pytest.approx(shifted, abs=1e-6)
+    larger = build_schedule("euler", config, 4, tokens=4096).times
     assert larger[1] > shifted[1]
     dpm = diffusers.DPMSolverMultistepScheduler(**{**UNIPC, "flow_shift": shift})
     dpm.set_timesteps(4)
-    ours = build_scheduler("dpm++", config, 4, tokens=1024)
-    torch.testing.assert_close(ours.sigmas, dpm.sigmas, rtol=0, atol=1e-6)
-    linear = build_scheduler("dpm++", config | {"time_shift_type": "linear"}, 4, tokens=1024)
-    assert linear.config.flow_shift == pytest.approx(0.63)
+    ours = build_schedule("dpm++", config, 4, tokens=1024)
+    torch.testing.assert_close(ours.solver.sigmas, dpm.sigmas, rtol=0, atol=1e-6)
+    linear = build_schedule("dpm++", config | {"time_shift_type": "linear"}, 4, tokens=1024)
+    assert linear.solver.config.flow_shift == pytest.approx(0.63)
 
 
 @pytest.mark.parametrize(
@@ -99,23 +99,23 @@ def test_dynamic_shift_by_hand():
 def test_flow_shift_is_a_shift_and_is_applied_once(family, even):
     own = getattr(diffusers, family)(**UNIPC)
     own.set_timesteps(4)
-    euler, dpm = (build_scheduler(sampler, config_of(own), 4) for sampler in ("euler", "dpm++"))
-    assert torch.equal(euler.sigmas, own.sigmas)
-    assert sampled_times(euler) == pytest.approx([3 * t / (1 + 2 * t) for t in even], abs=2e-6)
-    assert sampled_times(dpm) == sampled_times(build_scheduler("dpm++", SD3, 4))
+    euler, dpm = (build_schedule(sampler, config_of(own), 4) for sampler in ("euler", "dpm++"))
+    assert torch.equal(euler.solver.sigmas, own.sigmas)
+    assert euler.times == pytest.approx([3 * t / (1 + 2 * t) for t in even], abs=2e-6)
+    assert dpm.times == build_schedule("dpm++", SD3, 4).times
 
 
 def test_unipc_takes_its_dynamic_shift_once():
     own = diffusers.UniPCMultistepScheduler(**{**UNIPC, "use_dynamic_shifting": True})
     own.set_timesteps(6, mu=0.5 + (1.16 - 0.5) * (300 - 256) / (4096 - 256))
-    ours = build_scheduler("euler", config_of(own), 6, tokens=300)
-    torch.testing.assert_close(ours.sigmas, own.sigmas, rtol=0, atol=1e-7)
+    ours = build_schedule("euler", config_of(own), 6, tokens=300)
+    torch.testing.assert_close(ours.solver.sigmas, own.sigmas, rtol=0, atol=1e-7)
 
 
 def test_two_stage_scheduler_has_each_time_once():
     own = diffusers.FlowMatchHeunDiscreteScheduler(shift=3.0)
-    ours = build_scheduler("euler", config_of(own), 5)
-    assert torch.equal(ours.sigmas, build_scheduler("euler", SD3, 5).sigmas)
+    ours = build_schedule("euler", config_of(own), 5)
+    assert torch.equal(ours.solver.sigmas, build_schedule("euler", SD3, 5).solver.sigmas)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpm++"])
@@ -138,7 +138,7 @@ def test_two_stage_scheduler_has_each_time_once():
 )
 def test_what_cannot_be_followed_is_refused_by_name(sampler, settings, hint):
     with pytest.raises(UsageError, match=hint):
-        build_scheduler(sampler, {"_class_name": FLOW, **SD3, **settings}, 4)
+        build_schedule(sampler, {"_class_name": FLOW, **SD3, **settings}, 4)
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_what_cannot_be_followed_is_refused_by_name(sampler, settings, hint):
 )
 def test_tables_that_dpm_does_not_have_are_refused_with_the_one_that_does(setting):
     with pytest.raises(UsageError, match=rf"sets {setting} to .*dpm\+\+ cannot follow\. sampling\.sampler=euler can"):
-        build_scheduler("dpm++", {"_class_name": FLOW, **SD3, setting: 0.1 if setting == "shift_terminal" else True}, 4)
+        build_schedule("dpm++", {"_class_name": FLOW, **SD3, setting: 0.1 if setting == "shift_terminal" else True}, 4)
 
 
 def test_sigmas_beyond_one_are_no_flows():
     """Karras' spacing in DPM-Solver's scheduler is one of variances, flow or not."""
     with pytest.raises(UsageError, match=r"times from 157 to 0\.01, which are no times of a rectified flow"):
-        build_scheduler("euler", {"_class_name": "DPMSolverMultistepScheduler", **UNIPC, "use_karras_sigmas": True}, 4)
+        build_schedule("euler", {"_class_name": "DPMSolverMultistepScheduler", **UNIPC, "use_karras_sigmas": True}, 4)

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dgpo import session
+from dgpo.checkpoint import Progress
 from dgpo.config import Config, check_config, place
 from dgpo.load import load_policy
 from dgpo.models.tiny.words import sign_prompts
@@ -40,8 +41,7 @@ SMALL = {
     "training": {"rank": 4, "alpha": 8, "dtype": "fp32"},
     "sampling": {"steps": 4, "guidance": 1.0, "height": 32, "width": 64, "text_length": 0},
     "rollout": {"micro_batch": 8},
-    "times": {"count": 2, "min_sigma": 0.5},
-    "objective": {"kl": 0.0, "clip": None},
+    "dgpo": {"kl": 0.0, "clip": None, "times": 2, "min_sigma": 0.5},
     "optimizer": {"learning_rate": 1e-3, "micro_batch": 8},
     "averages": {"evaluation_every": 1},
     "watch": {"canaries": 0},
@@ -128,6 +128,14 @@ class Trained(Hook):
     def run(self) -> Run:
         return self.trainer.run
 
+    @property
+    def policy(self) -> Policy:
+        return self.trainer.policy
+
+    @property
+    def progress(self) -> Progress:
+        return self.trainer.progress
+
 
 def train(
     config: Config,
@@ -143,7 +151,7 @@ def train(
     ranks: Ranks | None = None,
     **listeners: Any,
 ) -> Trained:
-    """The same command, given again and again: starts or continues the run in `folder`; scored by `value`, or a pool."""
+    """The same command, given again and again: starts or continues the run in `folder`; scored by `value` or a pool."""
     trained, rewards = Trained(), choose_rewards(config)
     trained.outcome = session.train(
         config,

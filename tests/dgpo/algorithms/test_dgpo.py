@@ -4,18 +4,20 @@ import math
 
 import pytest
 import torch
-from dgpo.flow import velocity_error
 from torch.nn import functional as F
 
+from dgpo.algorithms.algorithm import Geometry
 from dgpo.algorithms.dgpo import DGPO, choose_times
+from dgpo.batch import Batch
 from dgpo.parallel import Ranks
-from dgpo.rollout import Groups
-from dgpo.schedule import build_scheduler, sampled_times
+from dgpo.paths import RectifiedFlow
+from dgpo.schedule import build_schedule
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
 from tests.dgpo.training import PROMPTS, brightness, small_config, stir, train
 
-TABLE = sampled_times(build_scheduler("dpm++", {"num_train_timesteps": 1000, "shift": 3.0}, 10))
+TABLE = build_schedule("dpm++", {"num_train_timesteps": 1000, "shift": 3.0}, 10).times
+velocity_error = RectifiedFlow().error
 
 
 def draw_batch(policy, config, *, images=None, zeros=False):
@@ -24,7 +26,7 @@ def draw_batch(policy, config, *, images=None, zeros=False):
     x0 = torch.randn((config.images, 8, 8, 16), generator=torch.Generator().manual_seed(5))[image_B]
     prompts = PROMPTS[: config.groups]
     conditioning = policy.model.encode([prompt.text for prompt in prompts])
-    return Groups(prompts, config.group_size, image_B, x0 * (not zeros), conditioning, TABLE)
+    return Batch(prompts, config.group_size, image_B, x0 * (not zeros), conditioning, TABLE)
 
 
 def draw_advantages(config):
@@ -32,12 +34,22 @@ def draw_advantages(config):
     return (values - values.mean(dim=1, keepdim=True)).double()
 
 
+def build(policy, config):
+    geometry = Geometry(config.groups, config.group_size, config.optimizer.micro_batch, config.seed)
+    ranks = Ranks(cpu=True)
+    return DGPO(config.learning, advantage=config.advantage, geometry=geometry, policy=policy, ranks=ranks)
+
+
+def times_of(table, config, step):
+    return choose_times(table, config.learning, config.seed, step)
+
+
 def learn(policy, config, groups, advantage, step=0):
     """Gradients and figures of one call."""
     for parameter in policy.parameters:
         parameter.grad = None
     updates = []
-    figures = DGPO(policy, config, Ranks(cpu=True)).learn(groups, advantage, step, lambda: updates.append(1))
+    figures = build(policy, config).learn_from(groups, advantage, step, lambda: updates.append(1))
     return {name: p.grad for name, p in policy.trained.items()}, figures, len(updates)
 
 
@@ -52,7 +64,7 @@ def learn_steps(policy, config, groups, advantage):
         for parameter in policy.parameters:
             parameter.grad = None
 
-    DGPO(policy, config, Ranks(cpu=True)).learn(groups, advantage, 0, update)
+    build(policy, config).learn_from(groups, advantage, 0, update)
     return steps
 
 
@@ -87,29 +99,29 @@ class TestTimes:
         config = small_config(model_folder, {"dgpo.times": 4, "dgpo.min_sigma": 0.66})
         seen = set()
         for step in range(60):
-            times = choose_times(TABLE, config, step)
+            times = times_of(TABLE, config, step)
             assert len(set(times)) == 4
-            assert times == choose_times(TABLE, config, step)
+            assert times == times_of(TABLE, config, step)
             seen.update(times)
         assert seen == {time for time in TABLE if time >= 0.66}
         assert len(seen) == 7
 
     def test_differ_from_iteration_to_iteration_and_from_seed_to_seed(self, model_folder):
         one, other = (small_config(model_folder, {"dgpo.times": 4, "seed": seed}) for seed in (0, 1))
-        draws = [tuple(choose_times(TABLE, one, step)) for step in range(8)]
+        draws = [tuple(times_of(TABLE, one, step)) for step in range(8)]
         assert len(set(draws)) > 4
-        assert draws != [tuple(choose_times(TABLE, other, step)) for step in range(8)]
+        assert draws != [tuple(times_of(TABLE, other, step)) for step in range(8)]
 
     def test_fewer_within_the_clip_than_asked_for_is_refused(self, model_folder):
         config = small_config(model_folder, {"dgpo.times": 8, "dgpo.min_sigma": 0.66})
-        with pytest.raises(UsageError, match=r"times\.count is 8, but the rollout visits 7 times"):
-            choose_times(TABLE, config, 0)
+        with pytest.raises(UsageError, match=r"dgpo\.times is 8, but the rollout visits 7 times"):
+            times_of(TABLE, config, 0)
 
     def test_are_told_with_the_table_of_the_rollout(self, make_policy):
         policy, config = make_policy({"dgpo.times": 2})
         groups = draw_batch(policy, config)
         told = learn(policy, config, groups, draw_advantages(config))[1]["times"]
-        assert told == {"rollout": groups.times, "trained": choose_times(groups.times, config, 0)}
+        assert told == {"rollout": groups.times, "trained": times_of(groups.times, config, 0)}
 
     @pytest.mark.parametrize(("one_update", "updates"), [(True, 1), (False, 3)])
     def test_one_update_or_one_a_time(self, make_policy, one_update, updates):
@@ -192,20 +204,20 @@ def autograd_of_the_paper(policy, config, groups, advantage):
     policy.velocity = remember
     learn(policy, config, groups, draw_advantages(config))
     policy.velocity = velocity
-    objective, losses = config.objective, []
+    settings, losses = config.dgpo, []
     conditioning = groups.conditioning.take(groups.group_B)
-    assert len(asked) == config.times.count
+    assert len(asked) == config.dgpo.times
     for x, sigma in asked:
         s = sigma.view(-1, 1, 1, 1)
         noise = (x - (1 - s) * groups.x0_BCHW) / s
         v = velocity("current", x, sigma, conditioning, purpose="current")
         with torch.no_grad():
             inputs = (x, sigma, conditioning)
-            reference = velocity("reference", *inputs, guidance=dgpo.reference_guidance, purpose="reference")
+            reference = velocity("reference", *inputs, guidance=settings.reference_guidance, purpose="reference")
         error, before = (velocity_error(each, groups.x0_BCHW, noise) for each in (v, reference))
         signed = (advantage.flatten() * (error - before)).view(config.groups, config.group_size)
-        margin = dgpo.beta / config.group_size * signed.sum(dim=1)
-        losses.append(F.softplus(margin).mean() / dgpo.beta + dgpo.kl * (v - reference).square().mean())
+        margin = settings.beta / config.group_size * signed.sum(dim=1)
+        losses.append(F.softplus(margin).mean() / settings.beta + settings.kl * (v - reference).square().mean())
     gradients = [
         dict(zip(policy.trained, torch.autograd.grad(loss, policy.parameters), strict=True)) for loss in losses
     ]
@@ -288,7 +300,7 @@ class TestGradient:
         groups, advantage = draw_batch(policy, config), draw_advantages(config)
         advantage[1] = 0.0
         skipped = learn(policy, config, groups, advantage)[0]
-        assert policy.passes["current"] == config.times.count * 4
+        assert policy.passes["current"] == config.dgpo.times * 4
         expected = autograd_of_the_paper(policy, config, groups, advantage)[0]
         assert relative_error(skipped, mean_of(expected)) < 1e-4
 
@@ -367,7 +379,7 @@ class TestGradient:
         figures = learn(policy, config, draw_batch(policy, config), draw_advantages(config))[1]
         assert figures["kl"] == 0
         assert figures["clipped"] == 0
-        assert figures["loss"] == pytest.approx(math.log(2) / config.objective.beta, rel=1e-12)
+        assert figures["loss"] == pytest.approx(math.log(2) / config.dgpo.beta, rel=1e-12)
 
 
 def half_dead(image, prompt: Prompt):
@@ -388,7 +400,7 @@ class TestPasses:
     """The table of transformer passes an image: 32F+4B, 28F+4B, 24F+2B, 18F+4B."""
 
     def test_guided_rollout_with_clip(self, model_folder, tmp_path):
-        counted = passes(model_folder, tmp_path, sampling__guidance=4.5, objective__clip=0.01, objective__kl=0.02)
+        counted = passes(model_folder, tmp_path, sampling__guidance=4.5, dgpo__clip=0.01, dgpo__kl=0.02)
         assert counted == [20, 4, 4, 4, 4]
 
     def test_guided_rollout_without_clip(self, model_folder, tmp_path):
@@ -398,7 +410,7 @@ class TestPasses:
         assert passes(model_folder, tmp_path, half_dead, sampling__guidance=4.5) == [20, 0, 2, 2, 2]
 
     def test_old_policy_as_reference_without_guidance(self, model_folder, tmp_path):
-        assert passes(model_folder, tmp_path, objective__reference="old", objective__clip=0.01) == [10, 4, 0, 4, 4]
+        assert passes(model_folder, tmp_path, dgpo__reference="old", dgpo__clip=0.01) == [10, 4, 0, 4, 4]
 
     def test_guided_reference_counts_double(self, model_folder, tmp_path):
-        assert passes(model_folder, tmp_path, objective__reference_guidance=4.5) == [10, 0, 8, 4, 4]
+        assert passes(model_folder, tmp_path, dgpo__reference_guidance=4.5) == [10, 0, 8, 4, 4]

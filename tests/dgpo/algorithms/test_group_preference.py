@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
-from dgpo.flow import add_noise, velocity_error
-from dgpo.objective import group_margins, image_weights, preference_loss, reported_loss, unclipped
 from torch.nn import functional as F
+
+from dgpo.algorithms.group_preference import group_margins, image_weights, preference_loss, reported_loss, unclipped
+from dgpo.paths import RectifiedFlow
 
 K, G, SIGMA = 3, 4, 0.7
 
@@ -27,7 +28,7 @@ def images():
     return {
         "x0": x0,
         "noise": noise_K[group],
-        "x": add_noise(x0, noise_K[group], SIGMA),
+        "x": RectifiedFlow().add_noise(x0, noise_K[group], SIGMA),
         "group": group,
         "advantage": normal(K * G),
         "reference": reference,
@@ -71,7 +72,7 @@ def implemented_gradient(images, beta, rows_of_ranks, micro_batch=K * G):
     options = {"groups": K, "group_size": G, "beta": beta}
 
     def errors(matrix, rows):
-        return velocity_error(predict(matrix, images["x"][rows]), images["x0"][rows], images["noise"][rows])
+        return RectifiedFlow().error(predict(matrix, images["x"][rows]), images["x0"][rows], images["noise"][rows])
 
     def margins(rows, sum_over_ranks):
         with torch.no_grad():

@@ -12,10 +12,11 @@ import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 from PIL import Image
 
-from dgpo.flow import seeded_generator, seeded_noise
-from dgpo.load import load_drawer, load_model
+from dgpo.load import default_sampling, load_drawer, load_model
 from dgpo.models import pipeline as module
 from dgpo.models.pipeline import TextToImage, find_family, settle_arguments
+from dgpo.models.sd3 import SD3
+from dgpo.noise import seeded_generator, seeded_noise
 from rewards.errors import SetupError, UsageError
 from rewards.prompt import Prompt
 from tests.dgpo.qwen import save_qwen
@@ -270,7 +271,8 @@ def test_a_size_that_the_pipeline_rounds_is_refused_with_the_one_it_draws(drawer
 
 
 def test_the_family_that_is_trained_has_its_own_sampler(model_folder, unet_folder):
-    assert load_drawer(str(model_folder), {}, CPU, precision="fp32") is None
+    assert default_sampling(str(model_folder)) == SD3.defaults
+    assert default_sampling(str(unet_folder)) is None
     assert isinstance(load_drawer(str(unet_folder), SIZES, CPU, precision="fp32"), module.TextToImage)
     with pytest.raises(UsageError, match=r"StableDiffusionPipeline.*can be trained.*dgpo eval"):
         load_model(str(unet_folder), dtype="fp32", device=CPU, text_length=0)

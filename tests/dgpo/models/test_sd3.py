@@ -132,7 +132,8 @@ def test_trains_with_guidance_clip_and_kl(sd3_folder, tmp_path, dtype):
         "training.dtype": dtype,
         "training.checkpointing": True,
         "sampling": {"sampler": "dpm++", "steps": 4, "guidance": 4.5, "text_length": 12},
-        "objective": {"kl": 0.02, "clip": 0.01},
+        "dgpo.kl": 0.02,
+        "dgpo.clip": 0.01,
         "advantage.std": "batch",
     }
     trainer = train(small_config(sd3_folder, changes), tmp_path, value=brightness)

@@ -3,10 +3,10 @@
 
 import torch
 
-from dgpo.flow import seeded_noise
 from dgpo.models.tiny import network
 from dgpo.models.tiny.pretrain import Denoiser, to_network, trapezoid
 from dgpo.models.tiny.tokenizer import build_tokenizer
+from dgpo.noise import seeded_noise
 
 
 def test_every_block_starts_as_the_identity_and_the_velocity_as_zero():

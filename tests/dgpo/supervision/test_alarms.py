@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from dgpo.alarms import Alarms, Watched
 
-from dgpo.config import Watch
+from dgpo.sections import Watch
+from dgpo.supervision.alarms import Alarms, Watched
 
 OCR = Watched("ocr@1", best=1.0, worst=0.0)
 FREE = Watched("free@1", best=None, worst=None)

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from dgpo.watch import CanaryWatch
 from PIL import Image
 
-from dgpo.config import Watch
 from dgpo.parallel import Ranks
 from dgpo.run import Run
+from dgpo.sections import Watch
+from dgpo.supervision.canaries import Canaries
 from rewards.errors import SetupError
 from rewards.prompt import Prompt
 from rewards.spec import parse_rewards
@@ -21,13 +21,13 @@ SPECIAL = (Prompt("three cats", {"tag": "counting", "include": [{"class": "cat",
 
 def watch(folder, value=brightness, prompts=PROMPTS, **settings):
     judge = Judge(SPECS, value)
-    made = CanaryWatch(Watch(**settings), SPECS, judge.submit, prompts=prompts, run=Run(folder), ranks=Ranks(cpu=True))
+    made = Canaries(Watch(**settings), SPECS, judge.submit, prompts=prompts, run=Run(folder), ranks=Ranks(cpu=True))
     return made, judge
 
 
 def test_costs_twelve_scores_at_the_start_and_four_later(tmp_path):
     canaries, judge = watch(tmp_path)
-    assert canaries.begin(0) == []
+    assert canaries.meet(0) == []
     assert len(judge.seen) == 12
     assert canaries.look(25) == []
     assert len(judge.seen) == 16
@@ -37,14 +37,14 @@ def test_costs_twelve_scores_at_the_start_and_four_later(tmp_path):
 
 def test_none_are_asked_for(tmp_path):
     canaries, judge = watch(tmp_path, canaries=0)
-    assert canaries.begin(0) == canaries.look(1) == []
+    assert canaries.meet(0) == canaries.look(1) == []
     assert judge.seen == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_prompts_and_scores_are_kept_and_used_again(tmp_path):
     """Even by a release that would draw others, of other prompts."""
-    watch(tmp_path, prompts=SPECIAL)[0].begin(0)
+    watch(tmp_path, prompts=SPECIAL)[0].meet(0)
     kept = json.loads((tmp_path / "canaries" / "canaries.json").read_text())
     assert kept["prompts"][0] == {"prompt": "three cats", **SPECIAL[0].spec}
     shown = []
@@ -54,7 +54,7 @@ def test_pictures_prompts_and_scores_are_kept_and_used_again(tmp_path):
         return brightness(image, prompt)
 
     again, _ = watch(tmp_path, value, canaries=2)
-    again.begin(7)
+    again.meet(7)
     assert [prompt for _, prompt in shown[:4]] == list(SPECIAL[:4])
     with Image.open(tmp_path / "canaries" / "1.png") as picture:
         assert shown[0][0] == picture.convert("RGB").tobytes()
@@ -64,13 +64,13 @@ def test_pictures_prompts_and_scores_are_kept_and_used_again(tmp_path):
 def test_a_canary_that_failed_at_first_is_kept_when_it_succeeds(tmp_path):
     asleep = lambda image, prompt: None if prompt == PROMPTS[1] else brightness(image, prompt)  # noqa: E731
     canaries, _ = watch(tmp_path, asleep)
-    canaries.begin(0)
+    canaries.meet(0)
     assert canaries.first[KEY][1] is None
     assert canaries.look(1) == [
         f'{KEY} could not score canary 2 ({tmp_path}/canaries/2.png, "{PROMPTS[1].text}"): the judge slept'
     ]
     awake, _ = watch(tmp_path)
-    awake.begin(1)
+    awake.meet(1)
     assert json.loads((tmp_path / "canaries" / "canaries.json").read_text())["scores"][KEY] == awake.first[KEY]
     assert None not in awake.first[KEY]
 
@@ -78,29 +78,29 @@ def test_a_canary_that_failed_at_first_is_kept_when_it_succeeds(tmp_path):
 def test_a_reward_stuck_at_one_score_is_forgotten_and_a_living_one_is_not(tmp_path):
     for value, kept in ((lambda image, prompt: 0.5, {}), (brightness, {KEY})):
         canaries, _ = watch(tmp_path, value)
-        canaries.begin(0)
+        canaries.meet(0)
         canaries.forget(KEY)
         assert set(json.loads((tmp_path / "canaries" / "canaries.json").read_text())["scores"]) == set(kept)
 
 
 def test_a_wider_tolerance_lets_noise_pass(tmp_path):
-    watch(tmp_path)[0].begin(0)
+    watch(tmp_path)[0].meet(0)
     noisy = lambda image, prompt: brightness(image, prompt) + 0.04  # noqa: E731
     with pytest.raises(SetupError, match="no longer scores as it did"):
-        watch(tmp_path, noisy)[0].begin(0)
-    assert watch(tmp_path, noisy, tolerance=0.05)[0].begin(0) == []
+        watch(tmp_path, noisy)[0].meet(0)
+    assert watch(tmp_path, noisy, tolerance=0.05)[0].meet(0) == []
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"prompts": [{}]}', '{"prompts": [{"prompt": "a"}], "scores": {}}'])
 def test_a_damaged_record_is_a_sentence(tmp_path, text):
-    watch(tmp_path)[0].begin(0)
+    watch(tmp_path)[0].meet(0)
     (tmp_path / "canaries" / "canaries.json").write_text(text)
     with pytest.raises(SetupError, match=r"cannot be read.*Delete it"):
-        watch(tmp_path)[0].begin(0)
+        watch(tmp_path)[0].meet(0)
 
 
 def test_a_picture_that_would_start_another_program_is_none(tmp_path):
-    watch(tmp_path)[0].begin(0)
+    watch(tmp_path)[0].meet(0)
     (tmp_path / "canaries" / "1.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
     with pytest.raises(SetupError, match=r"cannot be read \(the image is no PNG.*Delete it"):
-        watch(tmp_path)[0].begin(0)
+        watch(tmp_path)[0].meet(0)

@@ -1,7 +1,8 @@
 """The curve of a run: what is drawn of evaluations that could not say everything."""
 
-from dgpo.figures import draw_curve, held_out_points
 from PIL import Image
+
+from dgpo.supervision.curve import draw_curve, held_out_points
 
 
 def evaluation(step, mean, low, high):

@@ -1,9 +1,9 @@
 """Guards: what they mean, what they refuse, and when they end a run."""
 
 import pytest
-from dgpo.guards import Guard, GuardTripped, baseless, check_names, parse_guard, tripped, unmeasured
 
 from dgpo.checkpoint import checkpoints
+from dgpo.supervision.guards import Guard, baseless, check_names, parse_guard, tripped, unmeasured
 from rewards.errors import UsageError
 from tests.dgpo.training import digest, small_config, train
 
@@ -76,8 +76,9 @@ CHANGES = {"steps": 3, "evaluation.every": 1, "evaluation.suite": "signs"}
 def test_a_run_ends_saved_and_goes_on_without_the_guard(model_folder, tmp_path):
     config = small_config(model_folder, CHANGES | {"evaluation.stop_when": ["aesthetic<-0.1"]})
     for _ in range(2):  # given again, the same command ends the same
-        with pytest.raises(GuardTripped, match="from 5 at step 0 to 4 at step 2"):
-            train(config, tmp_path / "run", evaluate=falls_at_2)
+        outcome = train(config, tmp_path / "run", evaluate=falls_at_2).outcome
+        assert outcome.kind == "guarded"
+        assert "from 5 at step 0 to 4 at step 2" in outcome.sentence
         assert [path.name for path in checkpoints(tmp_path / "run/checkpoints")] == ["step-000002"]
     train(small_config(model_folder, CHANGES), tmp_path / "run", evaluate=falls_at_2)
     train(small_config(model_folder, CHANGES), tmp_path / "free", evaluate=falls_at_2)
@@ -86,8 +87,12 @@ def test_a_run_ends_saved_and_goes_on_without_the_guard(model_folder, tmp_path):
 
 def test_figures_of_pictures_are_recorded_and_guarded(model_folder, tmp_path):
     config = small_config(model_folder, CHANGES | {"evaluation.stop_when": ["dark>0.5"]})
-    with pytest.raises(GuardTripped, match="dark went from 0 at step 0 to 1 at step 1"):
-        train(config, tmp_path, evaluate=falls_at_2, picture=lambda step: {"dark": float(step), "diversity": None})
+
+    def figures(step):
+        return {"dark": float(step), "diversity": None}
+
+    outcome = train(config, tmp_path, evaluate=falls_at_2, picture=figures).outcome
+    assert "dark went from 0 at step 0 to 1 at step 1" in outcome.sentence
 
 
 def test_a_guard_on_what_the_start_did_not_measure_is_refused(model_folder, tmp_path):
