@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rewards.card import WeightFile
 from rewards.errors import SetupError, UsageError
+from rewards.files import replace_file
 from rewards.weights.folder import cache_place, digest
 
 DATA_VARIABLE = "DGPO_DATA_DIR"
@@ -191,7 +192,7 @@ def _record(file: PromptFile, announce: Announce) -> None:
     if file.record.is_file():
         return
     found = digest(file.place, "sha256")
-    file.record.write_text(f"{found}  {file.name}\n")
+    replace_file(file.record, f"{found}  {file.name}\n".encode())
     announce(
         f"{file.name}: nobody states its hash, so this content holds from now on: SHA-256 {found} (kept in "
         f"{file.record})"

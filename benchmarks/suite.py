@@ -7,7 +7,6 @@ were published as a program's output and are drawn here again, which is checked 
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.prompt_files import DRAWBENCH, OCR, PICKSCORE, Announce, PromptFile, find_file, get_file
 from rewards.errors import DgpoError, UsageError, suggestion
+from rewards.files import sha256_of
 from rewards.prompt import Prompt, read_prompts
 from rewards.weights.folder import format_size
 
@@ -40,7 +40,7 @@ class Suite:
     @property
     def sha256(self) -> str:
         """Fingerprint of the set of prompts; their order does not enter, since it changes no image and no score."""
-        return hashlib.sha256("\n".join(sorted(map(_line, self.prompts))).encode()).hexdigest()
+        return sha256_of("\n".join(sorted(map(_line, self.prompts))))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from dgpo.policy import ADAPTER, Policy, Who
 from rewards.errors import SetupError, UsageError
-from rewards.files import about, read_json, sha256
+from rewards.files import about, flush, flush_folder, move, read_json, sha256
 
 MANIFEST = "manifest.json"
 PROGRESS = "trainer.json"
@@ -44,7 +44,10 @@ class Progress:
 
 
 def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
-    """Write beside, then rename: a reader sees all of it or nothing."""
+    """Write beside, then rename: a reader sees all of it or nothing.
+
+    The files inside are written plainly, and flushed before the folder gets its name.
+    """
     final = checkpoint_of(folder, progress.step)
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -57,11 +60,11 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimiz
     replaced = folder / f".{final.name}.replaced"
     shutil.rmtree(replaced, ignore_errors=True)
     if final.exists():
-        final.rename(replaced)
-    partial.rename(final)
+        move(final, replaced)
+    move(partial, final)
     shutil.rmtree(replaced, ignore_errors=True)
     (folder / _SAVED).touch()
-    _flush(folder)
+    flush_folder(folder)
     return final
 
 
@@ -76,7 +79,9 @@ def _write(partial: Path, policy: Policy, optimizer: torch.optim.Optimizer, prog
     (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
     for path in partial.rglob("*"):
         if path.is_file():
-            _flush(path)
+            flush(path)
+    for place in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
+        flush_folder(place)
 
 
 @contextmanager
@@ -247,11 +252,3 @@ def _trainer_tensors(policy: Policy, optimizer: torch.optim.Optimizer | None) ->
         for place, fields in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{place}/{field}": value for field, value in fields.items()}
     return {name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()}
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ optimiser). The first step and quantity that differ tell where to look.
 
 import argparse
 import csv
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ from safetensors import safe_open
 from dgpo.checkpoint import checkpoints
 from dgpo.metrics import read_lines
 from rewards.errors import DgpoError, UsageError
-from rewards.files import sha256
+from rewards.files import sha256, sha256_of
 
 SHOWN = 20
 GATE_FAILED = 4
@@ -63,7 +62,7 @@ def compare_runs(a: Path, b: Path) -> list[Difference]:
 def digest_run(folder: Path) -> str:
     """One hash of everything that `compare_runs` compares."""
     lines = sorted(f"{step} {name} {value}\n" for (step, name), value in read_quantities(folder).items())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return sha256_of("".join(lines))
 
 
 def read_quantities(folder: Path) -> Quantities:
@@ -107,7 +106,7 @@ def _tensors(checkpoint: Path) -> Iterator[tuple[tuple[int, str], str]]:
             for name in sorted(file.keys()):
                 tensor = file.get_tensor(name)
                 data = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-                described = f"{tensor.dtype} {list(tensor.shape)} {hashlib.sha256(data).hexdigest()}"
+                described = f"{tensor.dtype} {list(tensor.shape)} {sha256_of(data)}"
                 yield (step, f"{path.relative_to(checkpoint)}: {name}"), described
 
 

@@ -4,7 +4,6 @@ run.json keeps them under `contents`, each beside the setting that names it: `mo
 reward by its key). A model that has moved is still the same model; one that was replaced where it lies is another.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from dgpo.models.find import EMBEDDED, TINY, expand
 from dgpo.models.folder import INDEX
-from rewards.files import fingerprint, read_json
+from rewards.files import fingerprint, read_json, sha256_of
 
 Contents = Mapping[str, Any]
 NAMES = {"model": "the base model", "prompts": "the training prompts", "weights": "the reward weights"}
@@ -38,7 +37,7 @@ def model_contents(name: str) -> str | None:
 
 def prompts_contents(ids: Iterable[str]) -> str:
     """Prompts in their order, by their ids, which are hashes of all that they say."""
-    return f"prompts:{hashlib.sha256(' '.join(ids).encode()).hexdigest()}"
+    return f"prompts:{sha256_of(' '.join(ids))}"
 
 
 def changed(there: Contents, here: Contents) -> Iterator[str]:

@@ -8,38 +8,21 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from rewards.files import read_regular, replace_file
+from rewards.files import JsonLines, append_file, move, read_json_lines, replace_file
 
 Line = dict[str, Any]
 
 
-class Lines(NamedTuple):
-    """What a file holds: our lines, and by its number from 1 each that is none."""
-
-    whole: list[Line]
-    damaged: dict[int, bytes]
-
-
-def read_lines(path: Path) -> Lines:
+def read_lines(path: Path) -> JsonLines:
     """The lines of a file; of one that is not there, none."""
-    *ended, last = read_regular(path).split(b"\n") if path.exists() else [b""]
-    found = Lines([], {})
-    for number, text in enumerate(ended, start=1):
-        line = _parse(text)
-        if line is None:
-            found.damaged[number] = text
-        else:
-            found.whole.append(line)
-    unfinished = _parse(last)
-    return found if unfinished is None else Lines([*found.whole, unfinished], found.damaged)
+    return read_json_lines(path, _is_ours)
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
     """A number that does not exist (the mean of no scores) is null."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(_strict_json(line) + "\n")
+    append_file(path, (_strict_json(line) + "\n").encode())
 
 
 def cut_lines(path: Path, step: int) -> list[str]:
@@ -61,7 +44,7 @@ def cut_lines(path: Path, step: int) -> list[str]:
 
 def set_aside(path: Path) -> Path:
     """Move a file that no longer counts out of the way, to a name of its own."""
-    return path.rename(_free_name(path, "before"))
+    return move(path, _free_name(path, "before"))
 
 
 def _free_name(path: Path, word: str) -> Path:
@@ -72,18 +55,14 @@ def _free_name(path: Path, word: str) -> Path:
     return place
 
 
-def _parse(text: bytes) -> Line | None:
-    """A line as we write it: an object with a step; its numbers, where there are some, are numbers."""
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(line, dict) or not _is_whole_number(line.get("step")):
-        return None
+def _is_ours(line: Line) -> bool:
+    """A line as we write it: it has a step; its numbers, where there are some, are numbers."""
+    if not _is_whole_number(line.get("step")):
+        return False
     sections = ("rewards", "spreads", "evaluation", "pictures", "seconds", "passes")
     if not all(isinstance(line.get(name, {}), dict) for name in sections):
-        return None
-    return line if isinstance(line.get("reward"), int | float | None) else None
+        return False
+    return isinstance(line.get("reward"), int | float | None)
 
 
 def _is_whole_number(value: Any) -> bool:

@@ -4,8 +4,6 @@ config.yaml, run.json (provenance), metrics.jsonl, canaries/, checkpoints/, samp
 process group at a time may write in it; the same command continues it, another run's command is refused.
 """
 
-import fcntl
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,10 +17,12 @@ from dgpo.metrics import append_line, cut_lines, read_lines, set_aside
 from dgpo.precision import AUTO, Wanted
 from dgpo.settings import dump_settings, read_settings
 from rewards.errors import UsageError
-from rewards.files import read_json, replace_file
+from rewards.files import locked, move, read_json, replace_file, write_json
 
 # Settings that may change between the parts of one run: how long it goes on and what it does beside learning.
 FREE = ("steps", "data", "workers", "max_failed", "evaluation", "watch", "checkpoint", "samples")
+
+LOCK_FILE = ".lock"
 
 
 class Run:
@@ -49,18 +49,13 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Hold the folder; a second process that tries is told so."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"Another process is training in {self.folder}. Wait for it, or choose another --output."
-                ) from None
+        busy = f"Another process is training in {self.folder}. Wait for it, or choose another --output."
+        with locked(self.folder / LOCK_FILE, busy):
             yield
 
     def refuse_busy(self) -> None:
         """Refuse a folder that another process is training in; makes nothing."""
-        if (self.folder / ".lock").exists():
+        if (self.folder / LOCK_FILE).exists():
             with self.lock():
                 pass
 
@@ -112,9 +107,7 @@ class Run:
             continues = self._find_start(on_note)
         elif self._holds_a_run():
             self._release(config, contents)
-        replace_file(
-            self.folder / "run.json", (json.dumps(dict(provenance), indent=2, allow_nan=False) + "\n").encode()
-        )
+        write_json(self.folder / "run.json", dict(provenance))
         replace_file(self.folder / "config.yaml", dump_settings(config.model_dump(mode="json")).encode())
         self.checkpoints.mkdir(exist_ok=True)
         return continues
@@ -133,7 +126,7 @@ class Run:
             notes.append(f"{path} cannot be used ({problem}); going back to the one before.")
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
+            move(path, aside)
         if notes:
             raise self._lost(f"none of its checkpoints can be used. The last of them: {notes[-1].partition(';')[0]}")
         return None, notes

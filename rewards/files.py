@@ -1,24 +1,32 @@
-"""Files on disk: written whole or not at all, read only where they are files, hashed by content."""
+"""Files on disk, in one place for the whole house: written whole or not at all, appended, locked, read, hashed.
+
+What is written is on the disk when the call returns: the file is flushed, and so is the folder that names it.
+"""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import socket
 import stat
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-from rewards.errors import SetupError
+from rewards.errors import SetupError, UsageError
 
 # Network disks keep what they know of a folder for up to a minute.
 PATIENCE_S = 60.0
 POLL_S = 0.2
+# How often a lock that another command holds is asked for again.
+_LOCK_POLL_S = 0.1
+# A network disk that flushes no folders, or a folder that may be written to but not listed.
+_NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 # What is written for a trial: a block, which a full disk has no more.
 _TRIAL = 4096
 
@@ -66,6 +74,75 @@ def replacing(path: Path, *, named: bool = False) -> Iterator[IO[bytes]]:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+        flush_folder(path.parent)
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
+    """Plain values as JSON, whole or not at all; ValueError for a number that is none."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    # Half a surrogate pair, as in the name of a file that is no UTF-8, becomes \udcXX, which JSON reads as what it was.
+    replace_file(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def append_file(path: Path, data: bytes) -> None:
+    """Add to a file with one write; a kill in the middle of it may leave the beginning of `data`."""
+    with about(path), path.open("ab") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def move(path: Path, place: Path) -> Path:
+    """Give a file or a folder another name beside it; what has that name already is replaced where it is a file."""
+    os.replace(path, place)
+    flush_folder(place.parent)
+    return place
+
+
+def flush(path: Path) -> None:
+    """Bring a file that somebody else has written to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where it can be asked to: the files in it are whole either way."""
+    try:
+        flush(folder)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
+
+
+@contextmanager
+def locked(path: Path, busy: str, *, patience_s: float = 0.0) -> Iterator[Callable[[], None]]:
+    """Hold a lock file until the block or the process ends; gives a function that lets this command's others in.
+
+    Raises:
+        UsageError: with the sentence `busy`; another command holds it, and still does after this long.
+    """
+    with path.open("a") as file:
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise UsageError(busy) from None
+            time.sleep(_LOCK_POLL_S)
+        yield lambda: fcntl.flock(file, fcntl.LOCK_SH)
+
+
+@contextmanager
+def locked_together(path: Path) -> Iterator[None]:
+    """Hold a lock file together with the process that holds it and has let others in; waits until it has."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
 
 
 @contextmanager
@@ -139,7 +216,51 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
+class JsonLines(NamedTuple):
+    """What a file of our own lines holds: the whole ones, and by its number from 1 each that is none."""
+
+    whole: list[dict[str, Any]]
+    damaged: dict[int, bytes]
+
+
+def read_json_lines(path: Path, fits: Callable[[dict[str, Any]], bool] = lambda line: True) -> JsonLines:
+    """The lines of a file that we append to; of one that is not there, none.
+
+    A last line without an end, which a killed process leaves, is a line if it is whole, and forgotten otherwise.
+    Prompt files and the like, which people write, are read by `rewards.tables.json_rows`, which refuses any bad line.
+
+    Args:
+        fits: whether an object is a line as we write it.
+    """
+    *ended, last = read_regular(path).split(b"\n") if path.exists() else [b""]
+    found = JsonLines([], {})
+    for number, text in enumerate(ended, start=1):
+        line = _parse_line(text)
+        if line is None or not fits(line):
+            found.damaged[number] = text
+        else:
+            found.whole.append(line)
+    unfinished = _parse_line(last)
+    if unfinished is not None and fits(unfinished):
+        found.whole.append(unfinished)
+    return found
+
+
+def _parse_line(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) else None
+
+
+def sha256_of(content: bytes | str) -> str:
+    """SHA-256 of bytes, or of a text in UTF-8, as hex digits."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
 def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -5,7 +5,6 @@ program); an image is measured by its header before a pixel is unpacked; only re
 Pillow's readers raise on damage means that this one image cannot be judged, and nothing else.
 """
 
-import hashlib
 import io
 import re
 import struct
@@ -21,7 +20,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from rewards.errors import ScoringError
-from rewards.files import read_regular
+from rewards.files import read_regular, sha256_of
 
 FORMATS = ("PNG", "JPEG", "WebP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 IMAGE_BYTES = 2**26
@@ -77,7 +76,7 @@ def read_image(path: Path) -> ImageFile:
         return ImageFile("", None, f"there is no image {path}", missing=True)
     except OSError as error:
         return ImageFile("", None, f"the image file cannot be read ({error.strerror})")
-    digest = hashlib.sha256(data).hexdigest()
+    digest = sha256_of(data)
     try:
         return ImageFile(digest, decode(data))
     except Unreadable as error:

@@ -5,7 +5,6 @@ names the class. A class in a file carries its Card as the attribute `card`. Eit
 every command and in every worker process.
 """
 
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -20,6 +19,7 @@ from typing import Any
 
 from rewards.card import Card
 from rewards.errors import DgpoError, SetupError, UsageError, suggestion
+from rewards.files import sha256, sha256_of
 from rewards.scoring.isolation import undisturbed
 from rewards.scoring.reward_faults import broke_off
 
@@ -159,7 +159,7 @@ def load_source(source: str, taken: Collection[str]) -> tuple[Any, Card]:
 def fingerprint(source: str) -> str:
     """File name, class and content of a source, for the record of a run; the same wherever the file lies."""
     path, _, name = source.rpartition(":")
-    return f"{Path(path).name}:{name} sha256:{hashlib.sha256(Path(path).read_bytes()).hexdigest()}"
+    return f"{Path(path).name}:{name} sha256:{sha256(Path(path))}"
 
 
 @cache
@@ -167,7 +167,7 @@ def _import_file(path: Path) -> Any:
     """Import a file once, under a name that no other file has."""
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file. A reward of your own is written path/to/file.py:Class.")
-    name = f"dgpo_reward_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"dgpo_reward_{path.stem}_{sha256_of(str(path))[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is not a Python file; a reward of your own is written path/to/file.py:Class.")

@@ -1,6 +1,5 @@
 """Prompt: the text a model draws from, with the facts a reward needs to judge the drawing."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rewards.errors import UsageError, suggestion
+from rewards.files import sha256_of
 from rewards.tables import csv_rows, json_rows, lines, read_text, settle
 
 JSON: TypeAlias = Any
@@ -48,7 +48,7 @@ class Prompt:
     @cached_property
     def id(self) -> str:
         """16 hex digits; the name of the prompt in files and the root of its starting noise."""
-        return hashlib.sha256(self.canonical.encode()).hexdigest()[:16]
+        return sha256_of(self.canonical)[:16]
 
 
 def read_prompts(path: Path) -> list[Prompt]:

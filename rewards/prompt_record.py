@@ -4,12 +4,11 @@ For each distinct prompt the first 16 hex digits of the SHA-256 of its normalise
 prompts are copied, and the question stays answerable when the prompt file is gone.
 """
 
-import hashlib
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from rewards.files import replace_file
+from rewards.files import replace_file, sha256_of
 
 PROMPTS_FILE = "prompts.sha256"
 DIGITS = 16
@@ -25,7 +24,7 @@ def normalise(text: str) -> str:
 
 
 def fingerprint(text: str) -> str:
-    return hashlib.sha256(normalise(text).encode("utf-8", errors="replace")).hexdigest()[:DIGITS]
+    return sha256_of(normalise(text).encode("utf-8", errors="replace"))[:DIGITS]
 
 
 def write_training_prompts(run: Path, texts: Iterable[str]) -> None:

@@ -30,7 +30,7 @@ from benchmarks.harness.record import (
     write_record,
 )
 from benchmarks.harness.rows import RowMaker
-from benchmarks.harness.shares import Alone, Peers, deal, hear_reports, locked, others, report, shared
+from benchmarks.harness.shares import Alone, Peers, deal, hear_reports, hold, hold_together, others, report
 from benchmarks.harness.store import SCORES_FILE, Row, ScoreStore, holds_scores, read_all_rows
 from benchmarks.harness.summary import Summary, count_failures, summarise, tell_failures, write_summary
 from benchmarks.reading.geneval_results import OFFICIAL, write_geneval
@@ -97,7 +97,7 @@ def evaluate(
         provenance=provenance,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder) as let_others_in:
+    with hold(folder) as let_others_in:
         store, record = _open_folder(folder, record, suite, notes)
         if others(peers):
             store = ScoreStore(folder, rank=peers.rank)
@@ -129,7 +129,7 @@ def assist(
     notes = _Notes(lambda _: None)
     source = _choose_source(suite, folder, draw, images, notes)
     check_shared(folder / RECORD_FILE, peers.hear(OPENED, lambda: None))
-    with shared(folder):
+    with hold_together(folder):
         run = _Evaluation(suite, read_record(folder), ScoreStore(folder, rank=peers.rank), specs, source, pool, notes)
         for finished in run.work_through(deal(blocks_of(suite, seeds, block), peers)):
             peers.count(finished)

@@ -17,7 +17,7 @@ from benchmarks.harness.drawing import precision_of, settings_of
 from benchmarks.harness.store import check_folder
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
-from rewards.files import read_json, replace_file
+from rewards.files import read_json, write_json
 from rewards.registry import provenance_of
 from rewards.reward import Reward
 
@@ -103,9 +103,7 @@ def read_record(folder: Path) -> Record:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    replace_file(
-        folder / RECORD_FILE, (json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
-    )
+    write_json(folder / RECORD_FILE, record)
 
 
 def amend_record(old: Record, new: Record) -> Record:

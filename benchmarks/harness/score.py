@@ -13,18 +13,19 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from benchmarks.harness.evaluate import check_prompts
 from benchmarks.harness.listing import Entry
 from benchmarks.harness.record import RECORD_FILE, describe_reward
-from benchmarks.harness.shares import LOCK_FILE, seize
+from benchmarks.harness.shares import LOCK_FILE
 from benchmarks.harness.store import COLUMNS, FAILED, MISSING, OK, SCORES_FILE, Row, ScoreStore, format_rows
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
-from rewards.files import check_writable, replace_file
+from rewards.files import check_writable, locked, replace_file
 from rewards.images import ImageFile, read_image
 from rewards.pool import Scored, ScoringPool
 from rewards.prompt import Prompt
@@ -116,7 +117,9 @@ class Draft:
         record = _plain({reward.spec.key: describe_reward(reward) for reward in rewards})
         check_output(self.output)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = self._seize()
+        self._lock = ExitStack()
+        busy = f"Another `dgpo score` is writing {self.output}. Wait for it, or choose another --output."
+        self._lock.enter_context(locked(self.folder / LOCK_FILE, busy))
         before = _read(self.folder / RECORD_FILE)
         self.outdated = before not in (b"", record)
         if self.outdated:
@@ -143,13 +146,6 @@ class Draft:
         replace_file(self.output, format_rows(rows, header=True), named=True)
         self._clear()
         shutil.rmtree(self.folder)
-
-    def _seize(self) -> IO[str]:
-        """Hold the draft until this command ends, however it ends."""
-        file = (self.folder / LOCK_FILE).open("w")
-        if not seize(file):
-            raise UsageError(f"Another `dgpo score` is writing {self.output}. Wait for it, or choose another --output.")
-        return file
 
     def _clear(self) -> None:
         for name in (RECORD_FILE, SCORES_FILE):

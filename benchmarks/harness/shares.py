@@ -6,15 +6,13 @@ earlier command has done, leaves nobody idle. The main process (rank 0) opens th
 
 from __future__ import annotations
 
-import fcntl
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from rewards.errors import UsageError
+from rewards.files import locked, locked_together
 
 LOCK_FILE = ".lock"
 # Processes whose command was killed notice it and leave within this time.
@@ -90,39 +88,15 @@ def hear_reports(peers: Peers, meanwhile: Callable[[], object]) -> list[Any]:
     return [json.loads(peers.hear(f"report-{rank}", meanwhile)) for rank in others(peers)]
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[Callable[[], None]]:
+def hold(folder: Path) -> AbstractContextManager[Callable[[], None]]:
     """Hold a results folder for one command; gives a function that lets this command's other processes in.
 
     Raises UsageError when another command still works there after a few seconds.
     """
-    with _lock_file(folder) as file:
-        deadline = time.monotonic() + PATIENCE_S
-        while not seize(file):
-            if time.monotonic() > deadline:
-                raise UsageError(
-                    f"Another process is evaluating into {folder}. Wait for it, or choose another --output."
-                )
-            time.sleep(0.1)
-        yield lambda: fcntl.flock(file, fcntl.LOCK_SH)
+    busy = f"Another process is evaluating into {folder}. Wait for it, or choose another --output."
+    return locked(folder / LOCK_FILE, busy, patience_s=PATIENCE_S)
 
 
-@contextmanager
-def shared(folder: Path) -> Iterator[None]:
+def hold_together(folder: Path) -> AbstractContextManager[None]:
     """Hold the folder together with the main process, which has let the others in."""
-    with _lock_file(folder) as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield
-
-
-def _lock_file(folder: Path) -> IO[str]:
-    return (folder / LOCK_FILE).open("w")
-
-
-def seize(file: IO[str]) -> bool:
-    """Hold a file that nobody else holds, until it is closed."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return locked_together(folder / LOCK_FILE)

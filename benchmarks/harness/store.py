@@ -10,14 +10,13 @@ one merges them; what a killed command left there is merged when the folder is o
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewards.errors import UsageError
-from rewards.files import about, read_regular, replace_file
+from rewards.files import append_file, read_regular, replace_file
 from rewards.score import DEADLY
 from rewards.tables import csv_cells, decode, write_cells
 
@@ -104,10 +103,7 @@ class ScoreStore:
         if not rows:
             return
         new = not self.target.exists() or self.target.stat().st_size == 0
-        with about(self.target), self.target.open("ab") as file:
-            file.write(format_rows(rows, header=new))
-            file.flush()
-            os.fsync(file.fileno())
+        append_file(self.target, format_rows(rows, header=new))
         self.rows.update((self.key_of(row), row) for row in rows)
 
     def rewrite(self, rows: Iterable[Row]) -> None:

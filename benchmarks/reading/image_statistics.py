@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from benchmarks.harness.images import CellKey
 from benchmarks.harness.store import Row, read_rows
 from benchmarks.reading.stats import prompt_means
 from rewards.errors import ScoringError
-from rewards.files import read_regular, replace_file
+from rewards.files import read_regular, replace_file, sha256_of
 from rewards.images import IMAGE_BYTES, decode
 from rewards.imagestats import colour_entropy, dark_share, edge_density, rgb_pixels
 
@@ -74,7 +73,7 @@ def distance(one: int, other: int) -> int:
 def look(data: bytes) -> Seen:
     """See one image file; Unreadable if it is none."""
     pixels = rgb_pixels(decode(data))
-    image_sha = hashlib.sha256(data).hexdigest()
+    image_sha = sha256_of(data)
     dhash = difference_hash(Image.fromarray(pixels))
     return Seen(image_sha, dark_share(pixels), edge_density(pixels), colour_entropy(pixels), dhash)
 

@@ -6,12 +6,12 @@ held out (`evaluation`: mean and interval by reward key).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.reading.results import Results
+from rewards.files import read_json_lines
 
 METRICS_FILE = "metrics.jsonl"
 MOST_POINTS = 600
@@ -53,7 +53,7 @@ def read_curves(path: Path) -> dict[str, dict[str, list[list[float | None]]]]:
     rollouts: dict[str, list[list[float | None]]] = {}
     held_out: dict[str, list[list[float | None]]] = {}
     seconds: float | None = 0.0
-    for line in _lines(path):
+    for line in read_json_lines(path).whole:
         step = line.get("step")
         if not isinstance(step, int):
             continue
@@ -98,18 +98,6 @@ def _training_run(run: Results) -> tuple[Path | None, int | None]:
     if named is not None:
         places += list(run.folder.resolve().parents)[:3]
     return next((place for place in places if (place / METRICS_FILE).is_file()), None), step
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    lines = []
-    for text in path.read_bytes().splitlines():
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(line, dict):
-            lines.append(line)
-    return lines
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -7,7 +7,6 @@ sample; where even the smallest do not fit for all, later seeds go without, and 
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image, features
 
-from rewards.files import read_regular
+from rewards.files import read_regular, sha256_of
 from rewards.images import IMAGE_BYTES, Unreadable, decode
 
 FORMAT = "WEBP" if features.check("webp") else "JPEG"
@@ -98,7 +97,7 @@ def shrink(job: Job, side: int, quality: int) -> Thumbnail:
         return Thumbnail(b"", problem="the image file is not there any more")
     except OSError as error:
         return Thumbnail(b"", problem=f"the image file cannot be read ({error.strerror})")
-    changed = job.sha256 != "" and hashlib.sha256(data).hexdigest() != job.sha256
+    changed = job.sha256 != "" and sha256_of(data) != job.sha256
     try:
         small = decode(data).convert("RGB")
     except Unreadable as error:

@@ -5,7 +5,6 @@ are drawn, not written by hand, so they are drawn here again, byte for byte, and
 dict with the keys tag, include, exclude (of counting only) and prompt, in this order.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from rewards.errors import SetupError, UsageError
+from rewards.files import sha256_of
 from rewards.geneval.geometry import RELATIONS
 from rewards.geneval.objects import COLOURS, OBJECTS, plural, with_article
 from rewards.prompt import Prompt
@@ -120,7 +120,7 @@ def to_lines(records: Iterable[Record]) -> bytes:
 
 def check_sha256(content: bytes, expected: str) -> None:
     """Raise SetupError if `content` is not what was published: another numpy might draw differently one day."""
-    found = hashlib.sha256(content).hexdigest()
+    found = sha256_of(content)
     if found != expected:
         raise SetupError(
             f"The GenEval prompts drawn here have the SHA-256 {found} and not {expected}: numpy {np.__version__} draws"

@@ -1,12 +1,12 @@
 """What a server says of the rewards it serves, as JSON; written by the server, read strictly by its clients."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rewards.card import Card
+from rewards.files import sha256_of
 from rewards.registry import provenance_of
 from rewards.reward import Reward
 
@@ -54,7 +54,7 @@ def identify(description: Mapping[str, Any]) -> str:
     """12 hex digits of key, server version, engine and weights; without the device, which is not what scores mean."""
     facts = {name: fact for name, fact in description["provenance"].items() if name != "device"}
     parts = [description["key"], description["server_version"], facts]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    return sha256_of(json.dumps(parts, sort_keys=True))[:12]
 
 
 def read_served(document: Any) -> Served:

@@ -1,6 +1,5 @@
 """What travels between a client and a reward server: images as lossless PNG, prompts and scores as JSON."""
 
-import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 from PIL.Image import Image
 
 from rewards.errors import ScoringError
+from rewards.files import sha256_of
 from rewards.images import DAMAGE, rgb
 from rewards.prompt import Prompt
 from rewards.score import Score
@@ -37,7 +37,7 @@ def write_prompt(prompt: Prompt) -> dict[str, Any]:
 
 def mark_of(part: bytes | bytearray) -> str:
     """The name of an image's bytes, by which a client sees that a score is about this image."""
-    return hashlib.sha256(part).hexdigest()[:16]
+    return sha256_of(part)[:16]
 
 
 def write_score(score: Score, prompt: Prompt, mark: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from rewards import files
 from rewards.card import Card, WeightFile
 from rewards.errors import SetupError, WeightsMissing
 
@@ -62,7 +63,7 @@ def cache_place(file: WeightFile) -> Path | None:
     if file.repo:
         return hub_folder(file) / "snapshots" / file.revision / file.source
     if file.url:
-        return _cache() / "dgpo" / hashlib.sha256(file.url.encode()).hexdigest()[:16] / Path(file.path).name
+        return _cache() / "dgpo" / files.sha256_of(file.url)[:16] / Path(file.path).name
     return None
 
 
@@ -110,9 +111,9 @@ def compare(path: Path, file: WeightFile, stated: str = "") -> Comparison:
 
 def digest(path: Path, kind: str) -> str:
     """SHA-256 of a file, or the SHA-1 by which git and the hub name its content."""
+    if kind == "sha256":
+        return files.sha256(path)
     with path.open("rb") as file:
-        if kind == "sha256":
-            return hashlib.file_digest(file, "sha256").hexdigest()
         start = f"blob {path.stat().st_size}\0".encode()
         return hashlib.file_digest(file, lambda: hashlib.sha1(start, usedforsecurity=False)).hexdigest()
 

@@ -6,7 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from rewards.files import check_writable, fingerprint, is_stream, replace_file, replacing, sha256
+from rewards.errors import UsageError
+from rewards.files import (
+    append_file,
+    check_writable,
+    fingerprint,
+    is_stream,
+    locked,
+    locked_together,
+    move,
+    read_json,
+    read_json_lines,
+    replace_file,
+    replacing,
+    sha256,
+    sha256_of,
+    write_json,
+)
 
 
 def test_replacing_a_file_leaves_no_partial_one(tmp_path):
@@ -161,3 +177,73 @@ def test_a_fingerprint_follows_links_and_leaves_out_what_nobody_reads(tmp_path):
     assert fingerprint(model, ["unet"]) == first
     (elsewhere / "w").write_bytes(b"abd")
     assert fingerprint(model, ["unet"]) != first
+
+
+def test_what_is_written_is_on_the_disk_with_its_name(tmp_path, monkeypatch):
+    """The file is flushed before it gets its name, and the folder after."""
+    flushed = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        flushed.append((os.path.realpath(f"/proc/self/fd/{descriptor}"), sorted(p.name for p in tmp_path.iterdir())))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    replace_file(tmp_path / "a", b"one")
+    assert flushed == [(str(tmp_path / ".a.partial"), [".a.partial"]), (str(tmp_path), ["a"])]
+    move(tmp_path / "a", tmp_path / "b")
+    assert flushed[2:] == [(str(tmp_path), ["b"])]
+    append_file(tmp_path / "b", b" two")
+    assert (tmp_path / "b").read_bytes() == b"one two"
+    assert flushed[3:] == [(str(tmp_path / "b"), ["b"])]
+
+
+def test_a_folder_that_cannot_be_flushed_does_not_undo_the_file(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    replace_file(tmp_path / "a", b"one")
+    assert (tmp_path / "a").read_bytes() == b"one"
+
+
+def test_json_comes_back_as_it_was(tmp_path):
+    value = {"text": "é \udc80 \n", "number": 0.1, "none": None}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+    assert "é" in (tmp_path / "a.json").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"number": float("nan")})
+    assert read_json(tmp_path / "a.json") == value
+
+
+def test_lines_are_read_around_damage_and_a_torn_end(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    assert read_json_lines(path) == ([], {})
+    path.write_bytes(b'{"step": 1}\n\nremark\n[1]\n{"other": 2}\n{"step": 2}\n{"step": 3')
+    found = read_json_lines(path, lambda line: "step" in line)
+    assert found.whole == [{"step": 1}, {"step": 2}]
+    assert found.damaged == {2: b"", 3: b"remark", 4: b"[1]", 5: b'{"other": 2}'}
+    append_file(path, b"}")
+    assert read_json_lines(path).whole[-1] == {"step": 3}
+
+
+def test_a_lock_is_one_commands_until_it_lets_others_in(tmp_path):
+    path = tmp_path / ".lock"
+    with locked(path, "busy: wait") as let_others_in:
+        with pytest.raises(UsageError, match="busy: wait"), locked(path, "busy: wait"):
+            pass
+        let_others_in()
+        with locked_together(path), pytest.raises(UsageError), locked(path, "busy"):
+            pass
+    with locked(path, "busy"):
+        pass
+
+
+def test_a_hash_is_of_bytes_or_of_text_in_utf_8(tmp_path):
+    (tmp_path / "a").write_bytes("é".encode())
+    assert sha256_of("é") == sha256_of("é".encode()) == sha256(tmp_path / "a")

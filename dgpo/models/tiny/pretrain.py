@@ -30,6 +30,7 @@ from dgpo.models.tiny import network
 from dgpo.models.tiny.signs import HEIGHT, WIDTH, draw_sign, draw_uneven_sign, random_colour, random_word
 from dgpo.models.tiny.tokenizer import build_tokenizer
 from dgpo.models.tiny.words import sign_prompt
+from rewards.files import replacing, write_json
 
 SAVE_EVERY = 100
 
@@ -93,9 +94,7 @@ class Clock:
         return self.before + (time.monotonic() - self.began) / 60
 
     def keep(self) -> None:
-        beside = self.path.with_suffix(".partial")
-        beside.write_text(json.dumps(self.minutes()))
-        beside.replace(self.path)
+        write_json(self.path, self.minutes())
 
 
 def draw_signs(count: int, rng: np.random.Generator, draw: Drawer) -> tuple[torch.Tensor, list[str]]:
@@ -127,9 +126,8 @@ def set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
 def save_state(path: Path, clock: Clock, **state) -> None:
     """Write, then rename: a killed run leaves the previous state whole."""
     clock.keep()
-    temporary = path.with_suffix(".partial")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with replacing(path) as file:
+        torch.save(state, file)
 
 
 def train_autoencoder(plan: Plan, folder: Path, clock: Clock, device: torch.device) -> AutoencoderKL:
@@ -335,7 +333,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used, {device}",
         "torch": torch.__version__,
     }
-    (folder / "pipeline" / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_json(folder / "pipeline" / "pretraining.json", record)
     print(f"wrote {folder / 'pipeline'}")
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.harness.evaluate import assist, evaluate
-from benchmarks.harness.shares import Alone, deal, locked, shared
+from benchmarks.harness.shares import Alone, deal, hold, hold_together
 from benchmarks.harness.store import ScoreStore, read_rows
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
@@ -227,18 +227,22 @@ def test_every_number_is_dealt_once_to_one_who_is_alone():
 
 def test_a_folder_admits_its_own_processes_and_refuses_another_command(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.harness.shares.PATIENCE_S", 0.0)
-    with locked(tmp_path) as let_others_in:
+    with hold(tmp_path) as let_others_in:
         let_others_in()
-        with shared(tmp_path), pytest.raises(UsageError, match="Another process is evaluating into"), locked(tmp_path):
+        with (
+            hold_together(tmp_path),
+            pytest.raises(UsageError, match="Another process is evaluating into"),
+            hold(tmp_path),
+        ):
             pass
-    with locked(tmp_path):
+    with hold(tmp_path):
         pass
 
 
 def test_a_command_waits_for_the_processes_of_one_that_was_just_killed(tmp_path):
-    orphan = shared(tmp_path)
+    orphan = hold_together(tmp_path)
     orphan.__enter__()
     threading.Timer(0.3, lambda: orphan.__exit__(None, None, None)).start()
     start = time.monotonic()
-    with locked(tmp_path):
+    with hold(tmp_path):
         assert time.monotonic() - start >= 0.2
