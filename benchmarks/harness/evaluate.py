@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.harness.drawing import with_drawn_size
 from benchmarks.harness.images import Cell, CellKey, Draw, DrawnImages, FoundImages, ImageSource, Picture, cells_of
+from benchmarks.harness.kept_prompts import keep_prompts
 from benchmarks.harness.record import (
     RECORD_FILE,
     Record,
@@ -67,7 +68,7 @@ def evaluate(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_note: Callable[[str], None] = log.warning,
 ) -> Summary:
-    """Score a suite into `folder` (images/, scores.csv, summary.csv, run.json) and return the summary.
+    """Score a suite into `folder` (images/, scores.csv, summary.csv, prompts.jsonl, run.json) and return the summary.
 
     By GenEval's official verdict, its table is written too (geneval.csv, geneval.md).
 
@@ -243,7 +244,7 @@ class _Evaluation:
             self.notes.add(sentence)
         write_summary(folder, table)
         verdicts = [row.reward for row in table if self.record["rewards"][row.reward]["name"] == OFFICIAL]
-        geneval = write_geneval(folder, rows, self.suite, self.record["run"], verdicts)
+        geneval = write_geneval(folder, rows, self.suite.prompts, self.record["run"], verdicts)
         write_record(folder, {**self.record, "finished": True})
         asked = [row for row in rows if row.reward in self.keys and row.seed in seeds]
         failed, reasons = count_failures(asked)
@@ -332,6 +333,7 @@ def _open_folder(folder: Path, record: Record, suite: Suite, notes: _Notes) -> t
                 f"{folder} holds {SCORES_FILE} but no {RECORD_FILE}, so nobody can tell whose scores these are."
                 " Choose another --output."
             )
+        keep_prompts(folder, suite.prompts)
         write_record(folder, record)
         return ScoreStore(folder), record
     old = with_drawn_size(folder, read_record(folder), record)
@@ -354,6 +356,7 @@ def _open_folder(folder: Path, record: Record, suite: Suite, notes: _Notes) -> t
             notes.add(sentence)
     amended = amend_record(old, record)
     _refuse_foreign_rows(store, amended, suite)
+    keep_prompts(folder, suite.prompts)
     write_record(folder, amended)
     return store, amended
 

@@ -153,7 +153,7 @@ def find_overlap(runs: Sequence[Results]) -> Finding:
     verdicts, sentences, rows = [], [], []
     unknown: dict[str, list[str]] = {}
     for run in runs:
-        prompts = list(dict.fromkeys(row.prompt for cells in run.scores.values() for row in cells.values()))
+        prompts = list(dict.fromkeys(prompt.text for prompt in run.prompts.values()))
         folder = _training_run(run)
         if folder is None:
             drawn = run.record["images"] == DRAWN

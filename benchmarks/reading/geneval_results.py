@@ -18,9 +18,9 @@ from benchmarks.harness.store import OK, Row
 from benchmarks.reading.geneval import MEASURED, TASKS, Judged, TableRow, render_table, summarise_geneval, table_csv
 from benchmarks.reading.markdown import plain
 from benchmarks.reading.stats import FEW, estimate_strata
-from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.files import replace_file
+from rewards.prompt import Prompt
 
 OFFICIAL = "geneval-official"
 CSV_FILE, MARKDOWN_FILE = "geneval.csv", "geneval.md"
@@ -66,9 +66,9 @@ class GenEvalResult:
         return min(task.prompts for task in self.tasks.values())
 
 
-def tags_of(suite: Suite) -> dict[str, str]:
+def tags_of(prompts: Iterable[Prompt]) -> dict[str, str]:
     """The task of each prompt, by the prompt's id; prompts that are no GenEval records are left out."""
-    return {prompt.id: prompt.spec["tag"] for prompt in suite.prompts if isinstance(prompt.spec.get("tag"), str)}
+    return {prompt.id: prompt.spec["tag"] for prompt in prompts if isinstance(prompt.spec.get("tag"), str)}
 
 
 def tabulate(rows: Iterable[Any], tag_of: Mapping[str, str], reward: str) -> GenEvalResult:
@@ -100,10 +100,10 @@ def tabulate(rows: Iterable[Any], tag_of: Mapping[str, str], reward: str) -> Gen
 
 
 def write_geneval(
-    folder: Path, rows: Sequence[Row], suite: Suite, run_name: str, rewards: Iterable[str]
+    folder: Path, rows: Sequence[Row], prompts: Sequence[Prompt], run_name: str, rewards: Iterable[str]
 ) -> tuple[GenEvalResult, ...]:
     """The results of these variants of the verdict; with any, geneval.csv and geneval.md are written."""
-    results = tuple(tabulate(rows, tags_of(suite), reward) for reward in rewards)
+    results = tuple(tabulate(rows, tags_of(prompts), reward) for reward in rewards)
     if results:
         lines = [table_row(f"{run_name} ({one.reward})" if len(results) > 1 else run_name, one) for one in results]
         replace_file(folder / CSV_FILE, table_csv(lines).encode())

@@ -22,7 +22,6 @@ from benchmarks.reading.geneval_results import OFFICIAL, GenEvalResult, table_ro
 from benchmarks.reading.markdown import plain
 from benchmarks.reading.results import Results, read_results, tell_engine
 from benchmarks.reading.stats import FEW, caveat, estimate
-from benchmarks.suite import load_suite
 from rewards.errors import UsageError
 from rewards.files import replace_file
 
@@ -134,7 +133,6 @@ def render_latex(table: Table) -> str:
 
 
 def _table_1(models: Sequence[_Model]) -> Table:
-    tag_of = tags_of(load_suite("geneval"))
     lines = [
         Line(row.model, DAGGER, tuple(_plain(one) for one in (row.overall, *row.tasks.values()))) for row in PAPER_TABLE
     ]
@@ -144,7 +142,7 @@ def _table_1(models: Sequence[_Model]) -> Table:
         key = _variant(run, OFFICIAL)
         if key is None:
             raise UsageError(f"{run.folder} was not judged by {OFFICIAL}; run its `dgpo eval` with it, then again.")
-        result = tabulate(run.scores[key].values(), tag_of, key)
+        result = tabulate(run.scores[key].values(), tags_of(run.prompts.values()), key)
         row = table_row(model.name, result)
         cells = (_overall(result), *(_plain(row.tasks[tag]) for tag in TASKS))
         marks, note = _describe(model, {"geneval": {key}})
@@ -223,7 +221,7 @@ def _task_cell(model: _Model, task: str, used: dict[str, set[str]]) -> str:
     if run is None or key is None:
         return ""
     used.setdefault(task, set()).add(key)
-    return _overall(tabulate(run.scores[key].values(), tags_of(load_suite("geneval")), key))
+    return _overall(tabulate(run.scores[key].values(), tags_of(run.prompts.values()), key))
 
 
 def _mean_cell(model: _Model, suite: str, reward: str, used: dict[str, set[str]]) -> str:

@@ -13,7 +13,9 @@ from benchmarks.harness.drawing import drawn_otherwise, with_drawn_size
 from benchmarks.harness.images import CellKey
 from benchmarks.harness.record import Record, read_record
 from benchmarks.harness.store import Row, read_rows
+from benchmarks.reading.prompts import prompts_of
 from rewards.errors import UsageError
+from rewards.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Results:
     def card(self, reward: str) -> dict[str, Any]:
         """What run.json says of a reward: unit, direction, provenance."""
         return self.record["rewards"][reward]
+
+    @cached_property
+    def prompts(self) -> dict[str, Prompt]:
+        """The suite's prompts with their specs, by id and in the suite's order."""
+        return prompts_of(self.folder, self.record, [row for cells in self.scores.values() for row in cells.values()])
 
     @cached_property
     def variants(self) -> dict[str, set[str]]:

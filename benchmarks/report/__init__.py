@@ -56,7 +56,7 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     table = comparison.compare(folders, margins, any_sampler=any_sampler) if len(folders) > 1 else None
     runs = read_results(folders)
-    cells = collect(runs, categories_of(runs[0].record), path.parent)
+    cells = collect(runs, categories_of(runs[0].prompts.values()), path.parent)
     curves, curve_notes = training_curves(runs)
     notes = [*cells.notes, *curve_notes]
     if table is not None:

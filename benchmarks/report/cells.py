@@ -99,12 +99,10 @@ class _Strings:
 
 
 def _prompts(runs: Sequence[Results]) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for run in runs:
-        for rows in run.scores.values():
-            for (prompt_id, _), row in rows.items():
-                texts.setdefault(prompt_id, row.prompt)
-    return texts
+    """The text of each prompt that was scored, by its id."""
+    scored = {prompt_id for run in runs for rows in run.scores.values() for prompt_id, _ in rows}
+    prompts = {prompt_id: prompt for run in runs for prompt_id, prompt in run.prompts.items()}
+    return {prompt_id: prompt.text for prompt_id, prompt in prompts.items() if prompt_id in scored}
 
 
 def _detail_limit(runs: Sequence[Results]) -> int:

@@ -21,6 +21,7 @@ from benchmarks.report.tables import comparison_table, decimals, number
 from benchmarks.report.thumbnails import LADDER, Job, plan, shrink, shrink_all
 from benchmarks.suite import draw_suite
 from rewards.errors import UsageError
+from rewards.prompt import Prompt
 from tests.benchmarks.pages import NASTY, make_pictures, make_suite, write_run
 
 
@@ -284,18 +285,12 @@ def test_curves_come_from_the_run_folder_or_are_missed(tmp_path):
 
 def test_categories_are_those_of_the_suite():
     suite = draw_suite("geneval")
-    found = categories_of({"suite": {"name": "geneval", "source": suite.source}})
+    found = categories_of(suite.prompts)
     assert len(found) == 553
     assert found[suite.prompts[0].id] == suite.prompts[0].spec["tag"]
-    assert categories_of({"suite": {"name": "signs", "source": "built in"}}) == {}
-
-
-def test_categories_of_a_prompt_file(tmp_path):
-    path = tmp_path / "mine.jsonl"
-    path.write_text('{"prompt": "a cat", "category": "animals"}\n{"prompt": "a car"}\n')
-    assert list(categories_of({"suite": {"name": "mine", "source": str(path)}}).values()) == ["animals"]
-    path.unlink()
-    assert categories_of({"suite": {"name": "mine", "source": str(path)}}) == {}
+    assert categories_of([Prompt("a cat", {"category": "animals"}), Prompt("a car")]) == {
+        Prompt("a cat", {"category": "animals"}).id: "animals"
+    }
 
 
 def mean_difference(one, other):

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.harness.evaluate import evaluate
+from benchmarks.harness.kept_prompts import read_kept_prompts
 from benchmarks.harness.record import read_record
 from benchmarks.harness.store import read_rows
 from rewards import registry
@@ -105,6 +106,24 @@ def test_scores_are_those_of_the_images_on_disk(run, suite):
         prompt = next(prompt for prompt in suite.prompts if prompt.id == row.prompt_id)
         with Image.open(run.folder / row.image) as image:
             assert reward.score([image], [prompt])[0].value == row.score
+
+
+def test_the_prompts_are_there_before_the_first_image(run, suite):
+    """And when a reward or prompts are added; a folder of before they were kept gets them."""
+    seen = []
+
+    def draw(cells):
+        seen.append(read_kept_prompts(run.folder))
+        return paint(cells)
+
+    run(draw=draw)
+    assert seen[0] == list(suite.prompts)
+    (run.folder / "prompts.jsonl").unlink()
+    run()
+    assert read_kept_prompts(run.folder) == list(suite.prompts)
+    run.suite = replace(suite, prompts=(*suite.prompts[::-1], Prompt("a cow", {"tag": "animals"})))
+    run()
+    assert read_kept_prompts(run.folder) == list(run.suite.prompts)
 
 
 def test_run_json_says_what_made_the_scores(run, suite):

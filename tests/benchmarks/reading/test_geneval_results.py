@@ -51,7 +51,7 @@ VERDICTS = ("11", "11", "11", "10", "11", "00", "10", "01", "00", "00", "1x", "0
 
 
 def test_accuracies_and_overall_by_hand():
-    result = tabulate(make_rows(SUITE, VERDICTS), tags_of(SUITE), KEY)
+    result = tabulate(make_rows(SUITE, VERDICTS), tags_of(SUITE.prompts), KEY)
     assert list(result.tasks) == list(TASKS)
     accuracies = [task.accuracy for task in result.tasks.values()]
     assert accuracies == [1, 0.75, 0.5, 0.5, 0, pytest.approx(2 / 3)]
@@ -64,7 +64,7 @@ def test_accuracies_and_overall_by_hand():
 def test_the_spread_is_that_of_prompts_within_tasks():
     # Prompt means by task: (1, 1), (1, 1/2), (1, 0), (1/2, 1/2), (0, 0): standard errors 0, 1/4, 1/2, 0, 0. Of the last
     # task, 1 of 1 and 1 of 2 images: the ratio 2/3, linearised at 1.5 images a prompt to 2/3 + 2/9 and 2/3 - 2/9.
-    result = tabulate(make_rows(SUITE, VERDICTS), tags_of(SUITE), KEY)
+    result = tabulate(make_rows(SUITE, VERDICTS), tags_of(SUITE.prompts), KEY)
     assert result.stderr == pytest.approx(((1 / 4) ** 2 + (1 / 2) ** 2 + (2 / 9) ** 2) ** 0.5 / 6)
     # Two prompts a task show no skew; Welch and Satterthwaite leave (1/16 + 1/4 + 4/81)^2 / (1/256 + 1/16 + 16/6561) =
     # 1.9 degrees of freedom, and the interval ends at the bound.
@@ -77,20 +77,20 @@ def test_the_spread_is_that_of_prompts_within_tasks():
 
 def test_images_that_agree_leave_no_spread():
     """Nor an interval, where they are few."""
-    result = tabulate(make_rows(SUITE, ["11"] * 12), tags_of(SUITE), KEY)
+    result = tabulate(make_rows(SUITE, ["11"] * 12), tags_of(SUITE.prompts), KEY)
     assert (result.overall, result.stderr, result.ci_low, result.ci_high) == (1, 0, None, None)
     assert tell_overall(result) == f"GenEval overall by {KEY}: 1.00000, the unweighted mean of the six tasks."
 
 
 def test_a_failed_image_is_no_zero_and_is_said():
-    worse = tabulate(make_rows(SUITE, [*VERDICTS[:10], "10", "01"]), tags_of(SUITE), KEY)
-    result = tabulate(make_rows(SUITE, VERDICTS), tags_of(SUITE), KEY)
+    worse = tabulate(make_rows(SUITE, [*VERDICTS[:10], "10", "01"]), tags_of(SUITE.prompts), KEY)
+    result = tabulate(make_rows(SUITE, VERDICTS), tags_of(SUITE.prompts), KEY)
     assert known(result.overall) > known(worse.overall)
     assert tell_overall(result).endswith(" 1 images could not be judged and are in no number: 1 of color_attr.")
 
 
 def test_a_task_without_a_score_leaves_no_overall():
-    result = tabulate(make_rows(SUITE, [*VERDICTS[:10], "xx", "xx"]), tags_of(SUITE), KEY)
+    result = tabulate(make_rows(SUITE, [*VERDICTS[:10], "xx", "xx"]), tags_of(SUITE.prompts), KEY)
     assert (result.overall, result.stderr, result.ci_low) == (None, None, None)
     task = result.tasks["color_attr"]
     assert (task.prompts, task.images, task.failed, task.accuracy) == (0, 0, 4, None)
@@ -103,13 +103,13 @@ def test_a_task_without_a_score_leaves_no_overall():
 
 
 def test_nothing_judged_at_all():
-    result = tabulate(make_rows(SUITE, ["x"] * 12), tags_of(SUITE), KEY)
+    result = tabulate(make_rows(SUITE, ["x"] * 12), tags_of(SUITE.prompts), KEY)
     assert (result.overall, result.images, result.failed) == (None, 0, 12)
 
 
 def test_tasks_that_are_not_the_six_take_the_overall_away():
     suite = small_suite((*TASKS, "shapes"))
-    result = tabulate(make_rows(suite, ["1"] * 14), tags_of(suite), KEY)
+    result = tabulate(make_rows(suite, ["1"] * 14), tags_of(suite.prompts), KEY)
     assert result.tasks["shapes"].accuracy == 1
     assert result.overall is None
     assert "tasks besides the six" in tell_overall(result)
@@ -117,25 +117,25 @@ def test_tasks_that_are_not_the_six_take_the_overall_away():
 
 def test_a_task_with_one_prompt_has_no_interval():
     suite = small_suite(prompts=1)
-    result = tabulate(make_rows(suite, ["10"] * 6), tags_of(suite), KEY)
+    result = tabulate(make_rows(suite, ["10"] * 6), tags_of(suite.prompts), KEY)
     assert (result.overall, result.stderr, result.ci_low, result.ci_high) == (0.5, None, None, None)
     assert table_row("m", result).interval is None
 
 
 def test_other_rewards_are_left_alone_and_other_prompts_refused():
     rows = [*make_rows(SUITE, VERDICTS), *make_rows(SUITE, ["0"] * 12, "geneval@1")]
-    assert tabulate(rows, tags_of(SUITE), KEY) == tabulate(rows[:24], tags_of(SUITE), KEY)
+    assert tabulate(rows, tags_of(SUITE.prompts), KEY) == tabulate(rows[:24], tags_of(SUITE.prompts), KEY)
     with pytest.raises(UsageError, match="no score of geneval-official@2"):
-        tabulate(rows, tags_of(SUITE), "geneval-official@2")
+        tabulate(rows, tags_of(SUITE.prompts), "geneval-official@2")
     with pytest.raises(UsageError, match="prompts whose task is not known"):
-        tabulate(rows, tags_of(small_suite(["colors"])), KEY)
+        tabulate(rows, tags_of(small_suite(["colors"]).prompts), KEY)
 
 
 def test_the_same_from_a_table_that_was_loaded(tmp_path):
     rows = make_rows(SUITE, VERDICTS)
     ScoreStore(tmp_path).append(rows)
     loaded = load_scores(tmp_path).itertuples()
-    assert tabulate(loaded, tags_of(SUITE), KEY) == tabulate(rows, tags_of(SUITE), KEY)
+    assert tabulate(loaded, tags_of(SUITE.prompts), KEY) == tabulate(rows, tags_of(SUITE.prompts), KEY)
 
 
 def test_the_official_programs_overall_is_reproduced():
@@ -152,7 +152,7 @@ def test_the_official_programs_overall_is_reproduced():
 
 
 def test_files_hold_the_row_beside_the_published_ones(tmp_path):
-    (result,) = write_geneval(tmp_path, make_rows(SUITE, VERDICTS), SUITE, "mine", [KEY])
+    (result,) = write_geneval(tmp_path, make_rows(SUITE, VERDICTS), SUITE.prompts, "mine", [KEY])
     with (tmp_path / "geneval.csv").open(newline="") as file:
         *published, mine = csv.DictReader(file)
     assert len(published) == 17
@@ -168,18 +168,18 @@ def test_files_hold_the_row_beside_the_published_ones(tmp_path):
 def test_two_variants_of_the_verdict_are_two_rows(tmp_path):
     other = f"{KEY}[detector=mmdet]"
     rows = [*make_rows(SUITE, VERDICTS), *make_rows(SUITE, ["1"] * 12, other)]
-    assert [one.reward for one in write_geneval(tmp_path, rows, SUITE, "mine", [KEY, other])] == [KEY, other]
+    assert [one.reward for one in write_geneval(tmp_path, rows, SUITE.prompts, "mine", [KEY, other])] == [KEY, other]
     names = [line.split(",")[0] for line in (tmp_path / "geneval.csv").read_text().splitlines()[-2:]]
     assert names == [f"mine ({KEY})", f"mine ({other})"]
 
 
 def test_without_a_verdict_nothing_is_written(tmp_path):
-    assert write_geneval(tmp_path, [], SUITE, "mine", []) == ()
+    assert write_geneval(tmp_path, [], SUITE.prompts, "mine", []) == ()
     assert not list(tmp_path.iterdir())
 
 
 def test_every_official_prompt_has_its_task():
     suite = load_suite("geneval")
-    counts = [list(tags_of(suite).values()).count(tag) for tag in TASKS]
+    counts = [list(tags_of(suite.prompts).values()).count(tag) for tag in TASKS]
     assert counts == [80, 99, 80, 94, 100, 100]
-    assert tags_of(Suite("plain", (Prompt("a cat"),), "")) == {}
+    assert tags_of([Prompt("a cat")]) == {}

@@ -2,14 +2,8 @@
 
 import json
 
-from benchmarks.reading.overlap import (
-    PROMPTS_FILE,
-    fingerprint,
-    normalise,
-    read_training_prompts,
-    seen_in_training,
-    write_training_prompts,
-)
+from benchmarks.reading.overlap import read_training_prompts, seen_in_training
+from rewards.prompt_record import PROMPTS_FILE, fingerprint, normalise, write_training_prompts
 
 
 def test_spelling_that_does_not_count():
