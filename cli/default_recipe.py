@@ -15,7 +15,7 @@ OTHER_RECIPE = "ocr"
 def default_recipe(model: str | None, rewards: Sequence[str] | None) -> str:
     """`tiny` for the embedded model; for others the recipe named like the first reward."""
     from dgpo.config import recipe_names
-    from rewards.spec import parse_rewards
+    from rewards.parse import parse_rewards
 
     if model is None or model == DEFAULT_MODEL:
         return "tiny"
@@ -30,7 +30,7 @@ def default_recipe(model: str | None, rewards: Sequence[str] | None) -> str:
 
 def fitting_evaluation(model: str | None, rewards: Sequence[str] | None) -> dict[str, Any]:
     """The default recipe evaluates on signs; a reward that judges objects only needs prompts that name some."""
-    from rewards.spec import parse_rewards
+    from rewards.parse import parse_rewards
 
     if model not in (None, DEFAULT_MODEL) or not asks_for_objects([one.name for one in parse_rewards(rewards or [])]):
         return {}

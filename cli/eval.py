@@ -39,10 +39,11 @@ from cli.suites import find_suite
 from cli.threads import share_cores
 from rewards.errors import UsageError
 from rewards.files import check_writable
+from rewards.parse import parse_judges
 from rewards.registry import check_buildable, load
 from rewards.reward import DEADLINE_S
 from rewards.shown import shown
-from rewards.spec import RewardSpec, parse_judges
+from rewards.spec import RewardSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image

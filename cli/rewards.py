@@ -12,9 +12,9 @@ from cli.options import AsJson, RewardSets, WeightFolders, group
 from cli.progress import Progress
 from cli.screen import print_json, print_table, render_table, say
 from rewards.card import Card, WeightFile
-from rewards.cards import BUNDLES
+from rewards.catalogue import BUNDLES
+from rewards.parse import parse_judges
 from rewards.registry import broken_plugins, card_of, cards
-from rewards.spec import parse_judges
 from rewards.weights.folder import format_size, tell_stand
 
 if TYPE_CHECKING:

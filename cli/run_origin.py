@@ -77,7 +77,7 @@ def find_trained_on(run: Path, config: Config) -> tuple[str, ...] | None:
     What they were made from need not be here any more.
     """
     from dgpo.run import read_facts
-    from rewards.spec import parse_rewards
+    from rewards.parse import parse_rewards
 
     recorded = read_facts(run).get("reward_provenance")
     if isinstance(recorded, dict) and recorded:

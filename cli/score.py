@@ -62,9 +62,9 @@ def score(
     from benchmarks.harness.listing import list_images
     from benchmarks.harness.score import check_output
     from cli.threads import scoring_threads
+    from rewards.parse import parse_judges
     from rewards.pool import ScoringPool
     from rewards.prompt import read_prompts
-    from rewards.spec import parse_judges
 
     hear_rewards()
     check_deadline(reward_seconds, workers)

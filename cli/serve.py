@@ -48,9 +48,9 @@ def serve(
 ) -> None:
     """Serve rewards over HTTP to `--reward http://host:port/NAME`, until Ctrl-C or SIGTERM."""
     from cli.threads import scoring_threads
+    from rewards.parse import parse_judges
     from rewards.serving.auth import open_to_others, read_token, refuse_open_door
     from rewards.serving.limits import change_limits
-    from rewards.spec import parse_judges
 
     check_deadline(reward_seconds, workers)
     limits = change_limits(limit or ())

@@ -58,6 +58,8 @@ def find_training_prompts(config: Config, rewards: RewardChoice) -> TrainingProm
         UsageError: there is nothing to train on.
         SetupError: the reward's list is not on this machine and cannot be fetched.
     """
+    if config.source.kind == "recorded":
+        return _recorded(config)
     if config.prompts is not None:
         return _read_named(config.prompts, data_folder(config))
     if _streams(rewards):
@@ -81,6 +83,8 @@ def files_to_fetch(config: Config, rewards: RewardChoice) -> list[PromptFile]:
 
 def file_for_training(config: Config, rewards: RewardChoice) -> PromptFile | None:
     """The published file that is trained on, if one is."""
+    if config.source.kind == "recorded":
+        return None
     if config.prompts is not None:
         return _file_of_suite(config.prompts)
     return None if _streams(rewards) or config.model == DEFAULT_MODEL else _published_list(rewards)
@@ -110,6 +114,17 @@ def _file_of_suite(name: str | None) -> PromptFile | None:
 
 def _streams(rewards: RewardChoice) -> bool:
     return asks_for_objects([spec.name for spec in rewards.trained])
+
+
+def _recorded(config: Config) -> TrainingPrompts:
+    """Those of a results folder that have a group of images; others are said."""
+    from dgpo.session import find_recording
+
+    recording = find_recording(config)
+    assert recording is not None
+    if recording.left_out:
+        say(f"{recording.left_out} prompts of {recording.folder} have fewer than {config.group_size} images: left out")
+    return _listed(recording.prompts, str(recording.folder))
 
 
 def _read_named(name: str, data: Path | None) -> TrainingPrompts:

@@ -28,7 +28,7 @@ def reaches(text: str) -> set[str]:
     >>> sorted(reaches("http://gpu1:8000/ocr=0.5")), reaches("ocr@1[weights=v4]")
     (['http://gpu1:8000'], set())
     """
-    from rewards.spec import named_file
+    from rewards.parse import named_file
 
     if is_address(text):
         return {_SERVED.findall(text.strip())[0].lower()}

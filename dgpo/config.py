@@ -33,7 +33,7 @@ from dgpo.sections import (
 )
 from dgpo.settings import parse_setting, read_settings
 from rewards.errors import UsageError, suggestion
-from rewards.spec import anchor
+from rewards.parse import anchor
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_ALGORITHM = "dgpo"

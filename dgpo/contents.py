@@ -14,7 +14,12 @@ from dgpo.models.folder import INDEX
 from rewards.files import fingerprint, read_json, sha256_of
 
 Contents = Mapping[str, Any]
-NAMES = {"model": "the base model", "prompts": "the training prompts", "weights": "the reward weights"}
+NAMES = {
+    "model": "the base model",
+    "prompts": "the training prompts",
+    "source.folder": "the recorded images",
+    "weights": "the reward weights",
+}
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -5,12 +5,18 @@ from typing import Any
 
 from dgpo.config import Config
 from dgpo.contents import model_contents, prompts_contents
+from dgpo.offline import Recording
 from dgpo.plan import planned_passes
 from rewards.prompt import Prompt
 
 
 def describe_training(
-    config: Config, prompts: Sequence[Prompt], rewards: Mapping[str, Mapping[str, str]], *, processes: int
+    config: Config,
+    prompts: Sequence[Prompt],
+    rewards: Mapping[str, Mapping[str, str]],
+    recording: Recording | None,
+    *,
+    processes: int,
 ) -> dict[str, Any]:
     """Facts that can be told once the model is loaded, when the commit of a hub model is known.
 
@@ -23,6 +29,7 @@ def describe_training(
         "contents": {
             "model": model_contents(config.model),
             "prompts": prompts_contents(prompt.id for prompt in prompts),
+            **({} if recording is None else {"source.folder": recording.contents}),
             "weights": {key: facts["weights"] for key, facts in rewards.items() if "weights" in facts},
         },
     }

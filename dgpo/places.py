@@ -15,14 +15,18 @@ def anchor_places(config: Config) -> Config:
     """The same config; what is no folder or file here (a hub id, a suite) stays as it is."""
     places = {
         "model": config.model if config.model == EMBEDDED else _folder(config.model),
+        "data": _folder(config.data),
         "prompts": _file(config.prompts),
         "weights": tuple(map(_weights, config.weights)),
+        "source": config.source.model_copy(update={"folder": _folder(config.source.folder)}),
         "evaluation": config.evaluation.model_copy(update={"suite": _file(config.evaluation.suite)}),
     }
     return config.model_copy(update=places)
 
 
-def _folder(text: str) -> str:
+def _folder(text: str | None) -> str | None:
+    if text is None:
+        return None
     path = os.path.abspath(expand(text))
     return path if os.path.isdir(path) else text
 

@@ -14,7 +14,8 @@ def planned_passes(config: Config, *, live_share: float = 1.0) -> dict[str, floa
         live_share: the share of groups that have reward variance; the others are skipped in learning.
     """
     algorithm = find_algorithm(config.algorithm)
-    return algorithm.passes(config.learning, config.sampling, guided=GUIDED, live_share=live_share)
+    passes = algorithm.passes(config.learning, config.sampling, guided=GUIDED, live_share=live_share)
+    return passes | {"rollout": 0} if config.source.kind == "recorded" else passes
 
 
 def describe_passes(passes: dict[str, float]) -> str:

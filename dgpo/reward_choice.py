@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dgpo.config import Config
-from rewards.spec import RewardSpec, parse_rewards
+from rewards.parse import parse_rewards
+from rewards.spec import RewardSpec
 
 
 class RewardChoice(NamedTuple):

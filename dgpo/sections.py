@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dgpo.precision import AUTO, Wanted
+from rewards.parse import anchor
 from rewards.reward import DEADLINE_S
-from rewards.spec import anchor
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]

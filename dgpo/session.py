@@ -16,6 +16,7 @@ from dgpo.algorithms.algorithm import Algorithm, Geometry, find_algorithm
 from dgpo.config import Config
 from dgpo.facts import describe_training, tell_changes
 from dgpo.load import load_policy
+from dgpo.offline import RecordedSource, Recording, read_recording
 from dgpo.parallel import Ranks
 from dgpo.plan import describe_passes, planned_passes
 from dgpo.policy import Policy
@@ -34,6 +35,7 @@ from dgpo.supervision.guards import GuardHook, GuardTripped, parse_guard
 from dgpo.supervision.hooks import Hook
 from dgpo.supervision.samples import Samples
 from dgpo.trainer import Interrupted, Trainer
+from rewards.errors import UsageError
 from rewards.files import check_shared, sha256
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
@@ -109,8 +111,9 @@ def train(
     ranks = ranks or Ranks(on_note=on_note)
     tell = on_note if ranks.main else (lambda sentence: None)
     rewards = rewards or choose_rewards(config)
+    recording = find_recording(config)
     if prompts is None:
-        prompts = default_prompts(config)
+        prompts = default_prompts(config) if recording is None else recording.prompts
     run = Run(Path(folder))
     with run.lock() if ranks.main else nullcontext():
         settled = _settle_precision(config, run, ranks, fresh=fresh)
@@ -123,7 +126,8 @@ def train(
             _evaluation_pool(config, rewards, pool, wanted=evaluation is not None) as evaluation_pool,
         ):
             told_by = {spec.key: provenance_of(load(spec)) for spec in rewards.trained}
-            continues = _begin(run, config, ranks, known, prompts, told_by, tell, fresh=fresh)
+            made_from = {**known, **describe_training(config, prompts, told_by, recording, processes=ranks.size)}
+            continues = _begin(run, config, ranks, made_from, prompts, tell, fresh=fresh)
             trainer = assemble(
                 config,
                 policy=policy,
@@ -190,8 +194,24 @@ def build_algorithm(config: Config, policy: Policy, ranks: Ranks) -> Algorithm:
 
 def choose_source(config: Config, policy: Policy, prompts: Sequence[Prompt], pool: ScoringPool, ranks: Ranks) -> Source:
     """The source of batches that a config names."""
+    recording = find_recording(config)
+    if recording is not None:
+        return RecordedSource(recording, policy, config, pool.specs, pool, ranks)
     stream = PromptStream(prompts, config.seed)
     return Rollout(policy, config, stream, pool.submit, ranks, offline=config.source.kind == "offline")
+
+
+def find_recording(config: Config) -> Recording | None:
+    """The results folder that a config trains on, read; None where images are drawn.
+
+    Raises:
+        UsageError: none is named, or it is none.
+    """
+    if config.source.kind != "recorded":
+        return None
+    if config.source.folder is None:
+        raise UsageError("source.kind recorded needs a results folder of `dgpo eval`: source.folder, or --from DIR.")
+    return read_recording(Path(config.source.folder), config.group_size)
 
 
 def build_hooks(
@@ -255,7 +275,6 @@ def _begin(
     ranks: Ranks,
     facts: Mapping[str, Any],
     prompts: Sequence[Prompt],
-    rewards: Mapping[str, Mapping[str, str]],
     tell: Callable[[str], None],
     *,
     fresh: bool,
@@ -263,7 +282,6 @@ def _begin(
     """Open the run folder on the main rank; every rank sees it and learns whether it continues."""
     continues, record = None, ""
     if ranks.main:
-        facts = {**facts, **describe_training(config, prompts, rewards, processes=ranks.size)}
         before = {} if fresh else read_facts(run.folder)
         continues = run.begin(config, facts, fresh=fresh, on_note=tell)
         write_training_prompts(run.folder, (prompt.text for prompt in prompts))

@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from rewards.card import Card
-from rewards.cards import BUNDLES, CARDS
+from rewards.catalogue import BUNDLES, CARDS
 from rewards.errors import SetupError, UsageError, suggestion
 from rewards.remote.address import is_address
 from rewards.weights.missing import tell_missing

@@ -18,7 +18,6 @@ from typing import Any
 
 from benchmarks.harness.drawing import with_drawn_size
 from benchmarks.harness.images import Cell, CellKey, Draw, DrawnImages, FoundImages, ImageSource, Picture, cells_of
-from benchmarks.harness.kept_prompts import keep_prompts
 from benchmarks.harness.record import (
     RECORD_FILE,
     Record,
@@ -38,6 +37,7 @@ from benchmarks.reading.geneval_results import OFFICIAL, write_geneval
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.files import check_shared, sha256
+from rewards.kept_prompts import keep_prompts
 from rewards.pool import Scored, ScoringPool
 from rewards.registry import load
 from rewards.reward import Reward

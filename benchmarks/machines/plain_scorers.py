@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from rewards.clip.hpsv2 import CHECKPOINT, CONFIG, build
 from rewards.errors import load_extra
-from rewards.imagereward import MAX_TOKENS, MEAN, STD, UNUSED, read_tokenizer
+from rewards.imagereward.reward import MAX_TOKENS, MEAN, STD, UNUSED, read_tokenizer
 from rewards.networks.blip import RewardNetwork, infer_shape
 from rewards.networks.preprocess import pad_longest, resize_first, rgb_first
 from rewards.weights.checkpoint import load_strictly, read_config, read_state

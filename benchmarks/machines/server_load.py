@@ -32,12 +32,13 @@ from PIL import Image
 from benchmarks.machines.attacks import Attack, list_attacks
 from benchmarks.machines.random_checkpoints import write_checkpoint
 from rewards.errors import DgpoError, SetupError
+from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
 from rewards.remote.client import ServedReward, connect, forget_servers
 from rewards.remote.connection import Connection
-from rewards.spec import RewardSpec, parse_rewards
+from rewards.spec import RewardSpec
 
 GATE = 4
 REQUEST_SECONDS = 3

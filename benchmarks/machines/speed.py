@@ -32,11 +32,11 @@ from benchmarks.machines.plain_scorers import PLAIN, Judge
 from benchmarks.machines.random_checkpoints import Size, write_checkpoint
 from rewards.errors import DgpoError
 from rewards.networks.device import exactly, pick_device
+from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
 from rewards.reward import Reward
-from rewards.spec import parse_rewards
 
 Pairs: TypeAlias = list[tuple[Path, str]]
 Scores: TypeAlias = dict[str, list[float]]

@@ -24,7 +24,7 @@ from benchmarks.reading.stats import prompt_means
 from rewards.errors import ScoringError
 from rewards.files import read_regular, replace_file, sha256_of
 from rewards.images import IMAGE_BYTES, decode
-from rewards.imagestats import colour_entropy, dark_share, edge_density, rgb_pixels
+from rewards.imagestats.reward import colour_entropy, dark_share, edge_density, rgb_pixels
 
 FIGURES = {
     "dark": "share of dark pixels",

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.kept_prompts import PROMPTS_FILE, read_kept_prompts
 from benchmarks.harness.store import Row
 from benchmarks.suite import GENERATED, draw_suite
 from rewards.errors import DgpoError, UsageError
+from rewards.kept_prompts import PROMPTS_FILE, read_kept_prompts
 from rewards.prompt import Prompt, read_prompts
 
 

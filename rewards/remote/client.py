@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from rewards.card import Card
-from rewards.cards import BUNDLES
+from rewards.catalogue import BUNDLES
 from rewards.errors import ScoringError, SetupError, UsageError, suggestion
 from rewards.prompt import Prompt
 from rewards.remote.address import Address, split_address

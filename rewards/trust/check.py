@@ -11,11 +11,12 @@ from typing import Literal
 
 from rewards.card import Card, WeightFile
 from rewards.errors import SetupError
+from rewards.parse import make_spec
 from rewards.prompt import Prompt
 from rewards.registry import load
 from rewards.remote.address import is_address
 from rewards.reward import Reward
-from rewards.spec import RewardSpec, make_spec
+from rewards.spec import RewardSpec
 from rewards.trust.examples import (
     EXAMPLES,
     HALVES,

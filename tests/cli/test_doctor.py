@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from cli import doctor
 from cli.commands import app
 from rewards.errors import SetupError
+from rewards.parse import parse_rewards
 from rewards.registry import find_card, load
-from rewards.spec import parse_rewards
 from rewards.trust.examples import read_drawn_word
 from rewards.weights.folder import cache_place
 

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from cli.commands import app
 from cli.eval import evaluate_policy, first_prompts
 from cli.suites import find_suite
+from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt, read_prompts
 from rewards.prompt_record import PROMPTS_FILE, write_training_prompts
-from rewards.spec import parse_rewards
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("height=32", "width=64", "steps=2", "guidance=1", "sampler=euler", "text_length=0")

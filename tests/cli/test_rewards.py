@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.commands import app
-from rewards.cards import CARDS
+from rewards.catalogue import CARDS
 from rewards.registry import find_card
 from rewards.trust.examples import HALVES
 from tests.rewards.hub import Hub
@@ -25,14 +25,14 @@ PIECE = 10 * 2**20
 # A reward whose weights are small, registered in the process before the program starts.
 TOY = """
 from dataclasses import replace
-import rewards.cards
+import rewards.catalogue
 from rewards.card import WeightFile
-dark = next(card for card in rewards.cards.CARDS if card.name == "imagestats.dark")
+dark = next(card for card in rewards.catalogue.CARDS if card.name == "imagestats.dark")
 files = (
     WeightFile("net/model.bin", "team/net", {commit!r}, "model.bin", size={size}, sha256={sha!r}),
     WeightFile("net/config.json", "team/net", {commit!r}, "config.json"),
 )
-rewards.cards.CARDS += (replace(dark, name="toy", licence="CC-BY-4.0", weights="two files", files=files),)
+rewards.catalogue.CARDS += (replace(dark, name="toy", licence="CC-BY-4.0", weights="two files", files=files),)
 """
 REGISTER = TOY.format(commit=COMMIT, size=len(CONTENT), sha=hashlib.sha256(CONTENT).hexdigest())
 

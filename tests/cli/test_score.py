@@ -132,8 +132,8 @@ def test_network_rewards_from_weights_folders(run, tmp_path):
     assert done.exit_code == 0, done.stderr
     rows = read(done.stdout)
     assert len(rows) == 16
+    from rewards.parse import parse_rewards
     from rewards.registry import load
-    from rewards.spec import parse_rewards
 
     specs = parse_rewards(names, weights=weights[1::2])
     paths = sorted((GOLDEN / "images").iterdir())

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from rewards.spec import parse_rewards
+from rewards.parse import parse_rewards
 from tests.rewards.judges import Script, saying, serve
 from tests.rewards.served import serving
 

@@ -16,8 +16,8 @@ from dgpo.checkpoint import checkpoints, step_of
 from dgpo.config import Config
 from dgpo.reward_choice import choose_rewards
 from rewards.errors import SetupError
+from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
-from rewards.spec import parse_rewards
 from tests.dgpo.training import digest, small_config, train
 from tests.rewards.served import serving, wait_for
 

@@ -7,9 +7,9 @@ import torch
 from dgpo.parallel import Ranks
 from dgpo.scores import collect_scores, describe_parts, describe_scores
 from rewards.errors import SetupError
+from rewards.parse import parse_rewards
 from rewards.pool import Scored
 from rewards.score import Score
-from rewards.spec import parse_rewards
 
 SPECS = parse_rewards(["imagestats.edges", "imagestats.dark"])
 SIZES = {"groups": 2, "group_size": 2}

@@ -20,10 +20,10 @@ from dgpo.plan import planned_passes
 from dgpo.reward_choice import choose_rewards
 from dgpo.sections import Advantage
 from rewards.errors import SetupError
+from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
 from rewards.registry import card_of
 from rewards.score import Score
-from rewards.spec import parse_rewards
 from tests.dgpo.training import (
     PROMPTS,
     brightness,

@@ -18,11 +18,11 @@ from rewards.errors import SetupError
 from rewards.geneval import detector
 from rewards.geneval.detection_cache import Sight
 from rewards.networks.features import Features, Memory
+from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import cards, load
 from rewards.score import Score
-from rewards.spec import parse_rewards
 from rewards.vlm import unifiedreward
 from rewards.vlm.local import Answerer
 

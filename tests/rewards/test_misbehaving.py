@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from rewards.errors import SetupError
+from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
 from rewards.registry import check_working, load, provenance_of
@@ -19,7 +20,6 @@ from rewards.score import DEADLY
 from rewards.scoring.batch import score_batch
 from rewards.scoring.isolation import undisturbed
 from rewards.scoring.reward_faults import RewardBroken
-from rewards.spec import parse_rewards
 
 FILE = Path(__file__).with_name("misbehaving.py")
 BLACK, WHITE, GREY = (Image.new("RGB", (8, 8), (level,) * 3) for level in (0, 255, 51))

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from rewards.errors import SetupError, UsageError
+from rewards.parse import anchor, parse_rewards, spec_from_json
 from rewards.plugins import find_installed, fingerprint, load_class
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
 from rewards.registry import card_of, check_buildable, load, provenance_of
-from rewards.spec import RewardSpec, anchor, parse_rewards
+from rewards.spec import RewardSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = """
@@ -238,7 +239,7 @@ def test_spec_of_a_file_survives_pickle_and_json_and_another_working_directory(f
     (spec,) = parse_rewards([f"{file}:Width[side=1]"])
     monkeypatch.chdir(tmp_path)
     assert pickle.loads(pickle.dumps(spec)) == spec
-    assert RewardSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    assert spec_from_json(json.loads(json.dumps(spec.to_json()))) == spec
     assert anchor(f"  {file.relative_to(tmp_path)}:Width[side=1]=0.5") == f"{file}:Width[side=1]=0.5"
     assert anchor("ocr[weights=v4]=0.5") == "ocr[weights=v4]=0.5"
 
@@ -246,7 +247,7 @@ def test_spec_of_a_file_survives_pickle_and_json_and_another_working_directory(f
 def test_recorded_spec_whose_file_became_another_is_refused(file):
     (spec,) = parse_rewards([f"{file}:Width"])
     with pytest.raises(UsageError, match="is now width@1, and width@4 is asked for"):
-        RewardSpec.from_json({**spec.to_json(), "version": 4})
+        spec_from_json({**spec.to_json(), "version": 4})
 
 
 def test_workers_import_the_file_themselves(file):

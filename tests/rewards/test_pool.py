@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from rewards.errors import ScoringError, UsageError
+from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool, score_batch
 from rewards.prompt import Prompt
 from rewards.registry import card_of
 from rewards.score import Score
 from rewards.scoring.reward_faults import RewardBroken
-from rewards.spec import parse_rewards
 
 WORDS = ("ANCHOR", "basket", "COFFEE", "dragon")
 
@@ -259,7 +259,7 @@ from multiprocessing import active_children
 from PIL import Image
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
-from rewards.spec import parse_rewards
+from rewards.parse import parse_rewards
 
 if __name__ == "__main__":
     with ScoringPool(parse_rewards(["imagestats"]), workers=2) as pool:
@@ -287,7 +287,7 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path):
 UNUSED = """
 import sys, time
 from rewards.pool import ScoringPool
-from rewards.spec import parse_rewards
+from rewards.parse import parse_rewards
 
 if __name__ == "__main__":
     with ScoringPool(parse_rewards(["imagestats"]), workers=1) as pool:

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from rewards.cards import BUNDLES, CARDS
+from rewards.catalogue import BUNDLES, CARDS
 from rewards.errors import SetupError, UsageError
+from rewards.parse import parse_rewards
 from rewards.registry import card_of, cards, check_buildable, check_trainable, find_card, load, names
-from rewards.spec import parse_rewards
 
 
 def test_table_is_consistent():

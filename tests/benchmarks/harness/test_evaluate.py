@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 from benchmarks.harness.evaluate import evaluate
-from benchmarks.harness.kept_prompts import read_kept_prompts
 from benchmarks.harness.record import read_record
 from benchmarks.harness.store import read_rows
 from rewards import registry
 from rewards.card import Card
 from rewards.errors import UsageError
+from rewards.kept_prompts import read_kept_prompts
+from rewards.parse import parse_rewards, spec_from_json
 from rewards.pool import Scored, ScoringPool
 from rewards.prompt import Prompt
-from rewards.spec import RewardSpec, parse_rewards
 
 STATISTICS = ["imagestats.dark@1", "imagestats.edges@1", "imagestats.colours@1"]
 
@@ -138,7 +138,7 @@ def test_run_json_says_what_made_the_scores(run, suite):
     reward = found["rewards"]["imagestats.dark@1"]
     assert (reward["unit"], reward["higher_is_better"], reward["train_scale"]) == ("share of pixels", None, 1.0)
     assert reward["provenance"]["engine"] == "numpy"
-    assert RewardSpec.from_json(reward["spec"]).key == "imagestats.dark@1"
+    assert spec_from_json(reward["spec"]).key == "imagestats.dark@1"
 
 
 def test_the_same_command_again_makes_nothing(run):
@@ -329,7 +329,7 @@ def test_folders_of_something_else_are_refused(run):
 def test_a_new_engine_scores_everything_again(run, monkeypatch):
     run()
     before = content(run.folder)
-    monkeypatch.setattr("rewards.imagestats.DarkShare.provenance", lambda self: {"engine": "numpy 99"})
+    monkeypatch.setattr("rewards.imagestats.reward.DarkShare.provenance", lambda self: {"engine": "numpy 99"})
     summary = run()
     assert (run.drawn, run.scored) == (0, 6)
     assert len(summary.notes) == 1

@@ -15,9 +15,9 @@ from benchmarks.harness.shares import Alone, deal, hold, hold_together
 from benchmarks.harness.store import ScoreStore, read_rows
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
+from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
-from rewards.spec import parse_rewards
 from tests.benchmarks.harness.test_evaluate import content, paint
 
 SPECS = parse_rewards(["imagestats"])

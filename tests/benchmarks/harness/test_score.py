@@ -14,10 +14,10 @@ from benchmarks.harness.score import FILES, Draft, Tally, check_entries, key_of,
 from benchmarks.harness.store import COLUMNS, load_scores
 from rewards.errors import UsageError
 from rewards.images import image_endings
+from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
 from rewards.registry import load
-from rewards.spec import parse_rewards
 
 DARK = parse_rewards(["imagestats.dark"])
 
@@ -206,7 +206,7 @@ class TestRows:
         def fail(self, pixels):
             raise RuntimeError("out of memory")
 
-        monkeypatch.setattr("rewards.imagestats.EdgeDensity.measure", fail)
+        monkeypatch.setattr("rewards.imagestats.reward.EdgeDensity.measure", fail)
         rows = rows_of(list_images([folder]), parse_rewards(["imagestats"]))
         assert [row.status for row in rows] == ["ok", "failed", "ok"] * 2
         assert rows[1].detail == "RuntimeError: out of memory"
@@ -295,7 +295,8 @@ class TestDraft:
         judged = []
         measure = type(load(DARK[0])).measure
         monkeypatch.setattr(
-            "rewards.imagestats.DarkShare.measure", lambda self, pixels: judged.append(1) or measure(self, pixels)
+            "rewards.imagestats.reward.DarkShare.measure",
+            lambda self, pixels: judged.append(1) or measure(self, pixels),
         )
         draft = self.begin(tmp_path)
         assert set(draft.known) == {key_of(row) for row in first}
@@ -317,7 +318,7 @@ class TestDraft:
             draft.add(rows_of(entries))
         with self.begin(tmp_path) as again:
             assert not again.outdated
-        monkeypatch.setattr("rewards.imagestats.DarkShare.provenance", lambda self: {"engine": "another"})
+        monkeypatch.setattr("rewards.imagestats.reward.DarkShare.provenance", lambda self: {"engine": "another"})
         again = self.begin(tmp_path)
         assert again.outdated
         assert not again.known

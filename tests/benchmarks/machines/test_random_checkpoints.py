@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from benchmarks.machines.random_checkpoints import draw_tensors, published_shapes, write_checkpoint
 from rewards.errors import UsageError
+from rewards.parse import parse_rewards
 from rewards.prompt import Prompt
 from rewards.registry import find_card, load
-from rewards.spec import parse_rewards
 from rewards.weights.folder import locate
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "clip_family"

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.machines import server_load as load
 from benchmarks.machines.attacks import Attack, form, list_attacks
 from benchmarks.machines.server_load import Load, Outcome, attack, draw_pictures, main, press, render_outcomes, running
-from rewards.spec import parse_rewards
+from rewards.parse import parse_rewards
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 from dgpo.models.tiny import signs
 from dgpo.models.tiny.words import COLOURS, held_out_words, sign_prompt
 from rewards.ocr.models import onnx_failures
+from rewards.parse import parse_rewards
 from rewards.prompt import Prompt
 from rewards.registry import load
-from rewards.spec import parse_rewards
 
 
 def draw(word, colour, seed):

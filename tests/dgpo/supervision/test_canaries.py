@@ -10,8 +10,8 @@ from dgpo.run import Run
 from dgpo.sections import Watch
 from dgpo.supervision.canaries import Canaries
 from rewards.errors import SetupError
+from rewards.parse import parse_rewards
 from rewards.prompt import Prompt
-from rewards.spec import parse_rewards
 from tests.dgpo.training import PROMPTS, Judge, brightness
 
 SPECS = parse_rewards(["imagestats.edges"])

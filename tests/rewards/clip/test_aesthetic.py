@@ -12,10 +12,10 @@ from PIL import Image
 
 from rewards.clip.aesthetic import load_head
 from rewards.errors import SetupError
+from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
-from rewards.spec import parse_rewards
 
 FAMILY = Path(__file__).parents[2] / "golden" / "clip_family"
 FOLDER = FAMILY / "aesthetic"

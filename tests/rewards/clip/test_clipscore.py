@@ -13,10 +13,10 @@ from rewards.clip.network import cosines
 from rewards.clip.tokens import ClipTokens
 from rewards.errors import SetupError, UsageError
 from rewards.networks.preprocess import Way
+from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import find_card, load
-from rewards.spec import parse_rewards
 
 FOLDER = Path(__file__).parents[2] / "golden" / "clip_family" / "clipscore"
 GOLDEN = json.loads((FOLDER / "golden.json").read_text())

@@ -12,10 +12,10 @@ from PIL import Image
 from benchmarks.machines.random_checkpoints import published_shapes, write_checkpoint
 from rewards.clip.hpsv2 import CHECKPOINT, CONFIG
 from rewards.errors import ScoringError, SetupError
+from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
-from rewards.spec import parse_rewards
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "clip_family"
 FOLDER = GOLDEN / "hpsv2"

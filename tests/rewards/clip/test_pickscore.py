@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from rewards.errors import SetupError
+from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
-from rewards.spec import parse_rewards
 
 FOLDER = Path(__file__).parents[2] / "golden" / "clip_family" / "pickscore"
 GOLDEN = json.loads((FOLDER / "golden.json").read_text())

@@ -20,9 +20,9 @@ from rewards.geneval.detection_cache import Sight
 from rewards.geneval.detections import keep_objects
 from rewards.geneval.objects import OBJECTS
 from rewards.geneval.rules import judge
+from rewards.parse import parse_rewards
 from rewards.prompt import Prompt
 from rewards.registry import check_working, load
-from rewards.spec import parse_rewards
 from tests.rewards.geneval.test_rules import CASES, PALETTE, paint, raw_of
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "geneval"

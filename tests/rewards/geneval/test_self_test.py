@@ -11,8 +11,8 @@ from rewards.geneval import detector, prompts, worked_cases
 from rewards.geneval.detection_cache import Sight
 from rewards.geneval.objects import OBJECTS
 from rewards.geneval.self_test import find_pictures, insist_on_objects, show_pictures
+from rewards.parse import parse_rewards
 from rewards.registry import card_of
-from rewards.spec import parse_rewards
 from rewards.trust.check import check
 
 WEIGHTS = Path(__file__).parents[2] / "golden" / "geneval" / "geneval"

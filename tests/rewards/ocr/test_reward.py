@@ -8,10 +8,10 @@ from PIL import Image
 
 from rewards.errors import ScoringError, SetupError, UsageError
 from rewards.ocr.reward import build_engine
+from rewards.parse import parse_rewards
 from rewards.prompt import Prompt
 from rewards.registry import load
 from rewards.score import Score
-from rewards.spec import parse_rewards
 
 CASES = json.loads((Path(__file__).parents[2] / "golden/ocr/reward_cases.json").read_text(encoding="utf-8"))["cases"]
 PIXEL = Image.new("RGB", (1, 1))

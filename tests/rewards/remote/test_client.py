@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from rewards.errors import SetupError, UsageError
+from rewards.parse import parse_rewards, spec_from_json
 from rewards.pool import ScoringPool, score_batch
 from rewards.prompt import Prompt
 from rewards.registry import card_of, load, provenance_of
 from rewards.remote.client import ServedReward, describe_server, forget_servers
-from rewards.spec import RewardSpec, parse_rewards
 from tests.rewards.served import serving
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,7 +80,7 @@ def test_the_spec_carries_the_servers_key_and_the_clients_weight(width):
         assert specs[0].train_weight == 0.25
         assert card_of(specs[0]).train_scale == 0.5
         assert parse_rewards([f"{server.base}/{texts[3]}"]) == [specs[1]]
-        assert RewardSpec.from_json(specs[1].to_json()) == specs[1]
+        assert spec_from_json(specs[1].to_json()) == specs[1]
         facts = provenance_of(load(specs[0]))
         assert facts["source"] == f"{server.base}/width@3"
         assert (facts["server"], facts["weights"]) == ("dgpo test", "first")

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from rewards.parse import parse_rewards
 from rewards.plugins import load_source
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
@@ -19,7 +20,6 @@ from rewards.serving.app import Service
 from rewards.serving.engine import Engine
 from rewards.serving.limits import Limits
 from rewards.serving.run import bind, make_server
-from rewards.spec import parse_rewards
 from tests.rewards.served import serving, wait_for
 
 TOKEN = "0123456789abcdef"

@@ -5,10 +5,10 @@ import socket
 
 import pytest
 
+from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.registry import load
 from rewards.remote.client import ServedReward
-from rewards.spec import parse_rewards
 from tests.rewards.served import serving
 
 contract = importlib.import_module("tests.rewards.test_contract")

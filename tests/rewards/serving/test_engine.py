@@ -5,11 +5,11 @@ import psutil
 import pytest
 from PIL import Image
 
+from rewards.parse import parse_rewards
 from rewards.prompt import Prompt
 from rewards.remote.description import identify, read_served
 from rewards.serving.engine import Engine
 from rewards.serving.limits import Refusal
-from rewards.spec import parse_rewards
 
 IMAGES = [Image.effect_noise((20 + number, 20), 60) for number in range(4)]
 PROMPTS = [Prompt("a")] * 4

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from rewards.card import Card
+from rewards.parse import parse_rewards
 from rewards.pool import Scored, ScoringPool
 from rewards.prompt import Prompt
 from rewards.score import Score
-from rewards.spec import RewardSpec, parse_rewards
+from rewards.spec import RewardSpec
 from rewards.trust.canary import (
     HALF,
     REMOTE,

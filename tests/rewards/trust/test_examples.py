@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rewards.errors import SetupError
+from rewards.parse import parse_rewards
 from rewards.registry import card_of, cards, find_card, load
-from rewards.spec import parse_rewards
 from rewards.trust.check import _settle, check
 from rewards.trust.examples import EXAMPLES, HALVES, UNPUBLISHED, Example, draw_halves, find_picture, read_drawn_word
 

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from rewards.errors import SetupError
 from rewards.networks.mplug_owl2.network import MplugOwl2
 from rewards.networks.preprocess import CLIP_MEAN, CLIP_STD
+from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
-from rewards.spec import parse_rewards
 from rewards.vlm.deqa import AFTER, BEFORE, FILES, INDEX, LEVELS, read_out, read_question
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vlm"

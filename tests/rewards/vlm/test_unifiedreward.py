@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from rewards.errors import SetupError, UsageError
+from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import find_card, load
-from rewards.spec import parse_rewards
 from rewards.trust.check import check
 from rewards.vlm.judge import Judge
 from rewards.vlm.questions import ask

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 
 from benchmarks.machines.random_checkpoints import write_checkpoint
-from rewards import imagereward
 from rewards.errors import ScoringError, SetupError
+from rewards.imagereward import reward as imagereward
 from rewards.networks.blip import RewardNetwork
+from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
-from rewards.spec import parse_rewards
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "clip_family"
+GOLDEN = Path(__file__).parents[2] / "golden" / "clip_family"
 FOLDER = GOLDEN / "imagereward"
 TOLERANCE = 1e-4
 LONG = " ".join(f"word{i}" for i in range(200))

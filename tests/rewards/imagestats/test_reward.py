@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from rewards.errors import ScoringError, UsageError
-from rewards.imagestats import colour_entropy, dark_share, edge_density, luma, rgb_pixels
+from rewards.imagestats.reward import colour_entropy, dark_share, edge_density, luma, rgb_pixels
+from rewards.parse import parse_rewards
 from rewards.prompt import Prompt
 from rewards.registry import check_trainable, load
-from rewards.spec import parse_rewards
 
 
 def grey(rows):

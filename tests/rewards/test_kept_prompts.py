@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.harness.kept_prompts import keep_prompts, read_kept_prompts
 from benchmarks.suite import draw_suite, load_suite
 from rewards.errors import UsageError
+from rewards.kept_prompts import keep_prompts, read_kept_prompts
 from rewards.prompt import Prompt
 
 

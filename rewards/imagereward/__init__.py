@@ -1,0 +1,1 @@
+"""ImageReward: how people would rate an image for its prompt."""

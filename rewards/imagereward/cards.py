@@ -1,0 +1,32 @@
+"""ImageReward's card."""
+
+from rewards.card import Card, WeightFile
+from rewards.networks.options import NETWORK_OPTIONS
+
+_IMAGEREWARD = ("zai-org/ImageReward", "5736be03b2652728fb87788c9797b0570450ab72")
+_IMAGEREWARD_SHA = "d71dc8d4912bc633c06ab8ef1ef6a81e8199d4369f14b47b29baf1d19de561f6"
+_BERT = ("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594")
+_BERT_SHA = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
+_IMAGEREWARD_FILES = (
+    WeightFile("ImageReward.pt", *_IMAGEREWARD, "ImageReward.pt", "", 1786880927, _IMAGEREWARD_SHA),
+    WeightFile("med_config.json", *_IMAGEREWARD, "med_config.json", "", 485),
+    WeightFile("vocab.txt", *_BERT, "vocab.txt", "", 231508, _BERT_SHA),
+)
+
+CARDS: tuple[Card, ...] = (
+    Card(
+        name="imagereward",
+        version=1,
+        unit="standard deviations over its training prompts",
+        bounds=(None, None),
+        higher_is_better=True,
+        train_scale=1.0,
+        licence="Apache-2.0 (weights and BERT vocabulary)",
+        extra=None,
+        summary="how people would rate the image for the prompt: a BLIP cross-encoder (arXiv 2304.05977)",
+        options=NETWORK_OPTIONS,
+        weights="--weights imagereward=DIR: ImageReward.pt, med_config.json and vocab.txt (of bert-base-uncased).",
+        entry="rewards.imagereward.reward:ImageReward",
+        files=_IMAGEREWARD_FILES,
+    ),
+)

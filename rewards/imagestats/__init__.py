@@ -1,0 +1,1 @@
+"""Numbers that describe any image without a model; never called quality."""

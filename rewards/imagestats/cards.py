@@ -1,0 +1,51 @@
+"""Cards of the descriptions that need no model."""
+
+from rewards.card import Card
+
+CARDS: tuple[Card, ...] = (
+    Card(
+        name="imagestats.dark",
+        version=1,
+        unit="share of pixels",
+        bounds=(0.0, 1.0),
+        higher_is_better=None,
+        train_scale=1.0,
+        licence="Apache-2.0",
+        extra=None,
+        summary="share of pixels with luma (0.299 R + 0.587 G + 0.114 B) / 255 below 0.1",
+        options=(),
+        weights="none",
+        reads_prompt=False,
+        entry="rewards.imagestats.reward:DarkShare",
+    ),
+    Card(
+        name="imagestats.edges",
+        version=1,
+        unit="mean Sobel gradient of luma",
+        bounds=(0.0, 1.0),
+        higher_is_better=None,
+        train_scale=1.0,
+        licence="Apache-2.0",
+        extra=None,
+        summary="mean of min(|Sobel gradient of luma|, 1), a step from black to white being 1",
+        options=(),
+        weights="none",
+        reads_prompt=False,
+        entry="rewards.imagestats.reward:EdgeDensity",
+    ),
+    Card(
+        name="imagestats.colours",
+        version=1,
+        unit="bits",
+        bounds=(0.0, 12.0),
+        higher_is_better=None,
+        train_scale=1.0,
+        licence="Apache-2.0",
+        extra=None,
+        summary="entropy of the colours: -sum p log2 p over the RGB histogram with 16 steps a channel",
+        options=(),
+        weights="none",
+        reads_prompt=False,
+        entry="rewards.imagestats.reward:ColourEntropy",
+    ),
+)
