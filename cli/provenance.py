@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dgpo import __version__
+from rewards.run_record import SCHEMA
 
-SCHEMA = 1
 PACKAGES = (
     "torch",
     "torchvision",

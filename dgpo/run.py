@@ -17,7 +17,8 @@ from dgpo.metrics import append_line, cut_lines, read_lines, set_aside
 from dgpo.precision import AUTO, Wanted
 from dgpo.settings import dump_settings, read_settings
 from rewards.errors import UsageError
-from rewards.files import locked, move, read_json, replace_file, write_json
+from rewards.files import locked, move, replace_file, write_json
+from rewards.run_record import RECORD_FILE, TRAINING, read_run_record, stamp
 
 # Settings that may change between the parts of one run: how long it goes on and what it does beside learning.
 FREE = ("steps", "data", "workers", "max_failed", "evaluation", "watch", "checkpoint", "samples")
@@ -69,7 +70,7 @@ class Run:
         """
         if not self._holds_a_run():
             entries = self.folder.iterdir() if self.folder.is_dir() else ()
-            if any(entry.name[0] != "." and entry.name != "run.json" for entry in entries):
+            if any(entry.name[0] != "." and entry.name != RECORD_FILE for entry in entries):
                 raise UsageError(f"{self.folder} is not empty and holds no run. Choose another --output.")
             return
         differing = [] if fresh or not self._made_something() else self._differing(config, contents)
@@ -107,7 +108,7 @@ class Run:
             continues = self._find_start(on_note)
         elif self._holds_a_run():
             self._release(config, contents)
-        write_json(self.folder / "run.json", dict(provenance))
+        write_json(self.folder / RECORD_FILE, stamp(provenance, TRAINING))
         replace_file(self.folder / "config.yaml", dump_settings(config.model_dump(mode="json")).encode())
         self.checkpoints.mkdir(exist_ok=True)
         return continues
@@ -143,7 +144,7 @@ class Run:
         return read_lines(self.metrics).whole
 
     def _holds_a_run(self) -> bool:
-        return (self.folder / "config.yaml").exists() and (self.folder / "run.json").exists()
+        return (self.folder / "config.yaml").exists() and (self.folder / RECORD_FILE).exists()
 
     def _made_something(self) -> bool:
         """Whether an iteration was done here: a start that failed before leaves nothing worth keeping."""
@@ -208,7 +209,7 @@ class Run:
         Of a link the link goes, which is told, and what it leads to stays: it may be anything.
         """
         first = ("checkpoints", "canaries", "samples", "evaluations")
-        last = ("metrics.jsonl", "curve.png", "prompts.sha256", "config.yaml", "run.json")
+        last = ("metrics.jsonl", "curve.png", "prompts.sha256", "config.yaml", RECORD_FILE)
         asides = [path.name for path in self.folder.glob("metrics.*-*.jsonl")]
         notes = []
         for path in [self.folder / name for name in (*first, *asides, *last)]:
@@ -233,24 +234,21 @@ def read_config(folder: Path) -> Config:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What run.json says of a run; nothing where there is none.
+    """What run.json says of a run, as a `rewards.run_record.TrainingRecord`; nothing where there is none.
 
     Raises:
-        UsageError: it is damaged.
+        UsageError: it is damaged, or of a newer version of the program.
     """
-    path = folder / "run.json"
+    path = folder / RECORD_FILE
     if not path.exists():
         return {}
     try:
-        facts = read_json(path)
+        return read_run_record(path, TRAINING)
     except ValueError:
-        facts = None
-    if not isinstance(facts, dict) or not isinstance(facts.get("contents", {}), dict):
         raise UsageError(
             f"{path} is damaged: it holds no record of a run. Bring it back; or write {{}} into it, to go on without "
             "knowing what the run was made from."
-        )
-    return facts
+        ) from None
 
 
 def flatten(config: Config) -> dict[str, Any]:

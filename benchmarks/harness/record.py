@@ -1,8 +1,6 @@
 """run.json: what made the scores of a folder, kept so that two folders are compared only where that is fair.
 
-Our fields: schema, kind ("evaluation"), run, suite (name, sha256, source, prompts), seeds, images (where the images
-came from), trained_on (reward keys of the training mix; null for base models and foreign images), rewards (by key: what
-the card says, and the engine and weights that scored), finished. Whatever the caller knows (program, packages,
+Its form is `rewards.run_record.EvaluationRecord`. Whatever the caller knows (program, packages,
 hardware, `model`, `sampler`, `precision`, command line) stands beside them under the caller's own names.
 """
 
@@ -17,17 +15,14 @@ from benchmarks.harness.drawing import precision_of, settings_of
 from benchmarks.harness.store import check_folder
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
-from rewards.files import read_json, write_json
+from rewards.files import write_json
 from rewards.registry import provenance_of
 from rewards.reward import Reward
+from rewards.run_record import EVALUATION, RECORD_FILE, OtherKind, Record, read_run_record, stamp
 
-RECORD_FILE = "run.json"
-SCHEMA = 1
 DRAWN = "images"
 DRAWN_BY = ("sampler", "precision")
 CONTENTS = {"weights": "model", "base_contents": "base model"}
-
-Record = dict[str, Any]
 
 
 def describe_run(
@@ -43,8 +38,6 @@ def describe_run(
     """The record of one evaluation that is about to start, as plain JSON values."""
     record = {
         **provenance,
-        "schema": SCHEMA,
-        "kind": "evaluation",
         "run": run_name,
         "suite": {
             "name": suite.name,
@@ -58,7 +51,7 @@ def describe_run(
         "rewards": {reward.spec.key: describe_reward(reward) for reward in rewards},
         "finished": False,
     }
-    return json.loads(json.dumps(record, default=str, allow_nan=False))
+    return json.loads(json.dumps(stamp(record, EVALUATION), default=str, allow_nan=False))
 
 
 def describe_reward(reward: Reward) -> Record:
@@ -79,27 +72,27 @@ def describe_reward(reward: Reward) -> Record:
 
 
 def read_record(folder: Path) -> Record:
-    """run.json of a results folder; UsageError where there is none, or one of something else than an evaluation."""
+    """run.json of a results folder, in the present form.
+
+    Raises:
+        UsageError: there is none, one of something else than an evaluation, or of a newer version of the program.
+    """
     check_folder(folder)
     path = folder / RECORD_FILE
     try:
-        record = read_json(path)
+        return read_run_record(path, EVALUATION)
     except FileNotFoundError:
         raise UsageError(
             f"{folder} holds no {RECORD_FILE}; name a folder that `dgpo eval --output` has written."
         ) from None
-    except ValueError as error:
-        raise UsageError(f"{path} is not readable as JSON ({error}); evaluate again into another folder.") from error
-    if not isinstance(record, dict) or record.get("kind") != "evaluation":
+    except OtherKind:
         raise UsageError(
             f"{folder} is not a folder of evaluation results: its {RECORD_FILE} belongs to something else."
-        )
-    if record.get("schema") != SCHEMA:
+        ) from None
+    except ValueError as error:
         raise UsageError(
-            f"{path} has schema {record.get('schema')}, and this version reads schema {SCHEMA}; evaluate again into"
-            " another folder."
-        )
-    return record
+            f"{path} is not readable as JSON of an evaluation ({error}); evaluate again into another folder."
+        ) from error
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -23,6 +23,7 @@ from benchmarks.reading.overlap import read_training_prompts, seen_in_training
 from benchmarks.reading.power import smallest_p
 from benchmarks.reading.results import Results, read_results, tell_engine
 from benchmarks.reading.stats import Difference, compare_pairs, holm
+from benchmarks.reading.training_run import find_training_run
 from rewards.errors import UsageError
 
 FINE, LOOK, BAD, UNKNOWN = "fine", "look", "bad", "unknown"
@@ -154,15 +155,15 @@ def find_overlap(runs: Sequence[Results]) -> Finding:
     unknown: dict[str, list[str]] = {}
     for run in runs:
         prompts = list(dict.fromkeys(prompt.text for prompt in run.prompts.values()))
-        folder = _training_run(run)
-        if folder is None:
+        found = find_training_run(run)
+        if found is None or found.step == 0:
             drawn = run.record["images"] == DRAWN
             why = "no training of this program made it" if drawn else "its images come from elsewhere"
             unknown.setdefault(f"{why}, so what it was trained on is not known here.", []).append(run.name)
             continue
-        training = read_training_prompts(folder)
+        training = read_training_prompts(found.folder)
         if training is None:
-            unknown.setdefault(f"{folder} does not tell its training prompts any more.", []).append(run.name)
+            unknown.setdefault(f"{found.folder} does not tell its training prompts any more.", []).append(run.name)
             continue
         verdict, sentence, shared = judge_overlap(run.name, prompts, training)
         verdicts.append(verdict)
@@ -312,15 +313,6 @@ def _compare_figure(
         change = _interval(found.delta, found.ci_low, found.ci_high)
         rows.append((run.name, _mean(of_run), change, str(found.prompts)))
     return Finding(title, _worst(verdicts), " ".join(clauses), head, tuple(rows))
-
-
-def _training_run(run: Results) -> Path | None:
-    """The folder of the training that made a run's model, None where none is known to have."""
-    model = run.record.get("model")
-    if isinstance(model, dict) and model.get("run") and model.get("step"):
-        return Path(model["run"])
-    above = run.folder.resolve().parent
-    return above.parent if above.name == "evaluations" and run.trained_on is not None else None
 
 
 def _worst(verdicts: Sequence[str]) -> str:

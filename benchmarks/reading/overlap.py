@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rewards.errors import UsageError
-from rewards.files import read_json
 from rewards.prompt import read_prompts
 from rewards.prompt_record import PROMPTS_FILE, fingerprint, read_fingerprints
+from rewards.run_record import RECORD_FILE, TRAINING, read_run_record
 
 
 def read_training_prompts(run: Path) -> set[str] | None:
@@ -16,7 +16,7 @@ def read_training_prompts(run: Path) -> set[str] | None:
     if (run / PROMPTS_FILE).is_file():
         return read_fingerprints(run / PROMPTS_FILE)
     try:
-        source = read_json(run / "run.json")["prompts"]["source"]
+        source = read_run_record(run / RECORD_FILE, TRAINING)["prompts"]["source"]
         if not Path(source).is_file():
             return None
         return {fingerprint(prompt.text) for prompt in read_prompts(Path(source))}

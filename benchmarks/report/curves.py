@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reading.results import Results
+from benchmarks.reading.training_run import find_training_run
 from rewards.files import read_json_lines
 
 METRICS_FILE = "metrics.jsonl"
@@ -27,12 +28,15 @@ def training_curves(runs: Sequence[Results]) -> tuple[list[dict[str, Any]], list
     curves: dict[Path, dict[str, Any]] = {}
     notes = []
     for run in runs:
-        folder, step = _training_run(run)
-        if folder is None:
+        found = find_training_run(run)
+        if found is None:
+            continue
+        folder, step = found.folder, found.step
+        if not (folder / METRICS_FILE).is_file():
             if step:
                 notes.append(
-                    f"{run.name}: the run folder {run.record['model']['run']} is not at hand (no {METRICS_FILE}), so"
-                    " there is no training curve."
+                    f"{run.name}: the run folder {folder} is not at hand (no {METRICS_FILE}), so there is no training"
+                    " curve."
                 )
             continue
         if folder not in curves:
@@ -85,19 +89,6 @@ def thin(points: Sequence[list[float | None]], most: int = MOST_POINTS) -> list[
         return list(points)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     return [[_mean(column) for column in zip(*group, strict=True)] for group in groups]
-
-
-def _training_run(run: Results) -> tuple[Path | None, int | None]:
-    """The folder of the training run that made the evaluated model, if it is at hand, and the model's step."""
-    model = run.record.get("model")
-    model = model if isinstance(model, Mapping) else {}
-    named = model.get("run")
-    step = model.get("step") if isinstance(named, str) else None
-    places = [Path(named)] if isinstance(named, str) else []
-    # What a run evaluates while it is trained lies inside its folder, which may have been moved since.
-    if named is not None:
-        places += list(run.folder.resolve().parents)[:3]
-    return next((place for place in places if (place / METRICS_FILE).is_file()), None), step
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

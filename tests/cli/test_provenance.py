@@ -29,7 +29,7 @@ def checkout(tmp_path):
 def test_provenance_is_plain_json_with_every_fact():
     facts = provenance(["dgpo", "eval", "--suite", "signs"])
     assert json.loads(json.dumps(facts)) == facts
-    assert facts["schema"] == 1
+    assert facts["schema"] == 2
     assert facts["command_line"] == ["dgpo", "eval", "--suite", "signs"]
     assert facts["python"] == platform.python_version()
     assert datetime.fromisoformat(facts["time"]).utcoffset().total_seconds() == 0

@@ -3,13 +3,17 @@ import json
 import math
 import multiprocessing
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 
 from dgpo.config import check_config, place
-from dgpo.run import FREE, Run, find_checkpoint, read_config
+from dgpo.run import FREE, Run, find_checkpoint, read_config, read_facts
 from rewards.errors import UsageError
+
+OLDER = Path(__file__).parents[1] / "golden" / "folders" / "version-1" / "training"
+STAMP = {"schema": 2, "kind": "training"}
 
 
 def config(**changes):
@@ -87,10 +91,10 @@ class TestBegin:
     def test_first_time_and_again(self, run):
         assert run.begin(config(), {"machine": "mine"}, fresh=False) is False
         assert read_config(run.folder) == config()
-        assert json.loads((run.folder / "run.json").read_text()) == {"machine": "mine"}
+        assert json.loads((run.folder / "run.json").read_text()) == {"machine": "mine", **STAMP}
         do_work(run)
         assert run.begin(config(), {"machine": "other"}, fresh=False) is True
-        assert json.loads((run.folder / "run.json").read_text()) == {"machine": "other"}
+        assert json.loads((run.folder / "run.json").read_text()) == {"machine": "other", **STAMP}
 
     @pytest.mark.parametrize(
         "changes",
@@ -217,7 +221,7 @@ class TestContents:
         do_work(run)
         with pytest.raises(UsageError, match=rf"{told}.*--fresh"):
             run.begin(config(), {"contents": {**self.FIRST, **changes}}, fresh=False)
-        assert json.loads((run.folder / "run.json").read_text()) == {"contents": self.FIRST}
+        assert json.loads((run.folder / "run.json").read_text()) == {"contents": self.FIRST, **STAMP}
 
     def test_what_has_moved_is_the_same(self, run):
         run.begin(config(model="/here", prompts="/here.txt", weights=["ocr=/a"]), {"contents": self.FIRST}, fresh=False)
@@ -398,3 +402,40 @@ def test_numbers_that_do_not_exist_are_null(tmp_path):
     run.metrics.write_text('{"step": 1, "reward": NaN}\n')  # as an earlier release wrote it
     run.cut_metrics(1)
     assert json.loads(run.metrics.read_text(), parse_constant=refuse) == {"step": 1, "reward": None}
+
+
+class TestOlderVersions:
+    """A folder that version 0.1.0 wrote (`dgpo train`), but for its checkpoints and pictures."""
+
+    @pytest.fixture
+    def old(self, tmp_path):
+        run = Run(Path(shutil.copytree(OLDER, tmp_path / "old")))
+        make_checkpoint(run, 1)
+        return run
+
+    def test_its_settings_and_facts_are_read_under_the_names_of_now(self, old):
+        assert "objective:" in (old.folder / "config.yaml").read_text()
+        read = read_config(old.folder).model_dump()
+        assert (read["dgpo"]["beta"], read["dgpo"]["old_decay"]) == (7, 0.5)
+        facts = read_facts(old.folder)
+        assert (facts["schema"], facts["kind"], facts["dgpo"]) == (2, "training", "0.1.0")
+        assert set(facts["contents"]) == {"model", "prompts", "weights"}
+
+    def test_it_goes_on_and_is_of_the_present_version_then(self, old):
+        before = read_facts(old.folder)
+        longer = read_config(old.folder).model_copy(update={"steps": 9})
+        assert old.begin(longer, before, fresh=False) is True
+        assert "objective:" not in (old.folder / "config.yaml").read_text()
+        assert json.loads((old.folder / "run.json").read_text()) == before
+
+    def test_another_run_is_still_another(self, old):
+        values = read_config(old.folder).model_dump(mode="json")
+        place(values, ["dgpo", "beta"], 8)
+        with pytest.raises(UsageError, match=r"dgpo\.beta is 7(\.0)? there and 8(\.0)? here"):
+            old.begin(check_config(values, "the test"), {}, fresh=False)
+
+    def test_a_newer_version_is_refused_and_left_as_it_is(self, old):
+        (old.folder / "run.json").write_text('{"schema": 3, "kind": "training", "dgpo": "0.9"}')
+        with pytest.raises(UsageError, match=r"newer version of dgpo: it has schema 3, .* wrote it \(0\.9\)\."):
+            old.begin(read_config(old.folder), {}, fresh=False)
+        assert json.loads((old.folder / "run.json").read_text())["schema"] == 3

@@ -96,7 +96,10 @@ def test_a_changed_engine_is_noticed():
         ("{", "not readable as JSON"),
         ("[" * 100_000, "not readable as JSON"),
         ("[]", "belongs to something else"),
-        ('{"kind": "evaluation", "schema": 99}', "has schema 99, and this version reads schema 1"),
+        ('{"kind": "evaluation", "schema": 99}', "newer version of dgpo: it has schema 99, .* reads up to schema 2"),
+        ('{"kind": "evaluation", "schema": "2"}', "its schema is '2', which is no version"),
+        ('{"kind": "evaluation", "schema": 1}', "run: field required"),
+        ('{"schema": 1}', "belongs to something else"),
     ],
 )
 def test_unreadable_records_are_refused(tmp_path, text, sentence):
