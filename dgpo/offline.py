@@ -7,7 +7,6 @@ and `images/`. A score is taken over where its reward has the same key and the i
 other image is scored now.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from dgpo.policy import Policy
 from dgpo.prompts import PromptStream
 from dgpo.source import Drawn
 from rewards.errors import UsageError
+from rewards.files import sha256_of
 from rewards.images import read_image
 from rewards.kept_prompts import PROMPTS_FILE, read_kept_prompts
 from rewards.pool import Scored, ScoringPool
@@ -62,7 +62,7 @@ class Recording:
     def contents(self) -> str:
         """A hash of which images there are of which prompts; their scores may be added to."""
         lines = [f"{prompt.id} {one.seed} {one.sha256}" for prompt in self.prompts for one in self.images[prompt.id]]
-        return f"recorded:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}"
+        return f"recorded:{sha256_of(chr(10).join(lines))}"
 
 
 def read_recording(folder: Path, group_size: int) -> Recording:

@@ -254,7 +254,7 @@ def _parse_line(text: bytes) -> dict[str, Any] | None:
     return line if isinstance(line, dict) else None
 
 
-def sha256_of(content: bytes | str) -> str:
+def sha256_of(content: bytes | bytearray | str) -> str:
     """SHA-256 of bytes, or of a text in UTF-8, as hex digits."""
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 

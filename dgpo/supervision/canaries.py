@@ -4,7 +4,6 @@ RUN/canaries holds the pictures (1.png, 2.png, ...) and canaries.json: their pro
 rewards recorded of themselves then. A resumed run is so compared with its own beginning.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +15,7 @@ from dgpo.run import Run, read_facts
 from dgpo.sections import Watch
 from dgpo.supervision.hooks import Hook, Moment, due
 from rewards.errors import SetupError
-from rewards.files import read_json, replace_file
+from rewards.files import read_json, write_json
 from rewards.images import read_image
 from rewards.prompt import Prompt
 from rewards.spec import RewardSpec
@@ -190,7 +189,7 @@ class Canaries(Hook):
             "scores": self.first,
             "reward_provenance": self.facts,
         }
-        replace_file(self.folder / "canaries.json", (json.dumps(kept, indent=2, allow_nan=False) + "\n").encode())
+        write_json(self.folder / "canaries.json", kept)
 
     def _score_in_every_way(self) -> _Seen:
         alone, others = score_in_every_way(self.canaries, self.submit)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rewards.card import WeightFile
 from rewards.errors import SetupError
+from rewards.files import move
 from rewards.weights.folder import cache_place, compare, hub_folder, is_hash
 
 Report = Callable[[int], None]
@@ -107,7 +108,7 @@ def download(remote: Remote, report: Report) -> None:
         if not _is_whole(remote):
             _transfer(remote, report)
             _verify(remote)
-            os.replace(remote.partial, remote.content)
+            move(remote.partial, remote.content)
         if remote.content != remote.place:
             _link(remote.content, remote.place)
 

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from benchmarks.harness.kept_prompts import read_kept_prompts
 
 from benchmarks.harness.evaluate import evaluate
-from benchmarks.harness.kept_prompts import read_kept_prompts
 from benchmarks.harness.record import read_record, write_record
 from benchmarks.harness.store import read_rows
 from benchmarks.reading.compare import compare
