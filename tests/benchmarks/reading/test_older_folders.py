@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from benchmarks.harness.kept_prompts import read_kept_prompts
 
 from benchmarks.harness.evaluate import evaluate
 from benchmarks.harness.record import read_record, write_record
@@ -14,8 +13,9 @@ from benchmarks.reading.compare import compare
 from benchmarks.reading.results import read_results
 from benchmarks.report import write_report
 from benchmarks.suite import load_suite
+from rewards.kept_prompts import read_kept_prompts
+from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
-from rewards.spec import parse_rewards
 
 VERSION_1 = Path(__file__).parents[2] / "golden" / "folders" / "version-1"
 
