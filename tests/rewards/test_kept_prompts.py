@@ -1,7 +1,6 @@
 """prompts.jsonl: the suite with its specs beside the scores."""
 
 import os
-from dataclasses import replace
 
 import pytest
 
@@ -45,8 +44,8 @@ def test_a_folder_of_before_has_none_and_a_damaged_one_is_told(tmp_path):
         read_kept_prompts(tmp_path)
 
 
-def test_a_suite_that_grows_takes_the_place_of_the_smaller_one(tmp_path, suite):
-    keep_prompts(tmp_path, suite.prompts[:1])
-    grown = replace(suite, prompts=(*suite.prompts, Prompt("a cow")))
-    keep_prompts(tmp_path, grown.prompts)
-    assert read_kept_prompts(tmp_path) == list(grown.prompts)
+def test_a_suite_that_grows_takes_the_place_of_the_smaller_one(tmp_path):
+    grown = [Prompt("a cat"), Prompt("a dog"), Prompt("a cow", {"tag": "animals"})]
+    keep_prompts(tmp_path, grown[:1])
+    keep_prompts(tmp_path, grown)
+    assert read_kept_prompts(tmp_path) == grown
