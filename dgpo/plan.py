@@ -1,7 +1,12 @@
 """What an iteration will cost and how it is cut, before it is run."""
 
+from collections.abc import Mapping
+
+import torch
+
 from dgpo.algorithms.algorithm import find_algorithm
 from dgpo.config import Config
+from dgpo.parallel import Ranks
 
 # Passes of a velocity with classifier-free guidance.
 GUIDED = 2
@@ -16,6 +21,16 @@ def planned_passes(config: Config, *, live_share: float = 1.0) -> dict[str, floa
     algorithm = find_algorithm(config.algorithm)
     passes = algorithm.passes(config.learning, config.sampling, guided=GUIDED, live_share=live_share)
     return passes | {"rollout": 0} if config.source.kind == "recorded" else passes
+
+
+def passes_per_image(
+    config: Config, passes: Mapping[str, int], before: Mapping[str, int], ranks: Ranks
+) -> dict[str, float]:
+    """Passes made since `before` by the purposes of the plan, over an iteration's images, all ranks together."""
+    names = list(planned_passes(config))
+    made = [passes.get(name, 0) - before.get(name, 0) for name in names]
+    counts = ranks.sum(torch.tensor(made, dtype=torch.float64, device=ranks.device))
+    return dict(zip(names, (counts / config.images).tolist(), strict=True))
 
 
 def describe_passes(passes: dict[str, float]) -> str:

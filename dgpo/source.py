@@ -1,5 +1,6 @@
 """Where an iteration's images come from, each with its scores on the way."""
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,12 @@ class Drawn:
     """Of this rank's images that were made, in the order of `batch.image_B`."""
     handing_s: float = 0.0
     """Seconds spent handing images over to be scored; with workers=0 they are scored in that time."""
+
+    def divide(self, clock: Sequence[float]) -> dict[str, float]:
+        """Seconds of drawing, scoring and learning, by the times at which each began and the last ended."""
+        began, drawn, scored, learned = clock
+        draw_s, score_s = drawn - began - self.handing_s, scored - drawn + self.handing_s
+        return {"draw": draw_s, "score": score_s, "learn": learned - scored}
 
 
 class Source(Protocol):

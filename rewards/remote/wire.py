@@ -37,7 +37,7 @@ def write_prompt(prompt: Prompt) -> dict[str, Any]:
 
 def mark_of(part: bytes | bytearray) -> str:
     """The name of an image's bytes, by which a client sees that a score is about this image."""
-    return sha256_of(part)[:16]
+    return sha256_of(bytes(part))[:16]
 
 
 def write_score(score: Score, prompt: Prompt, mark: str) -> dict[str, Any]:

@@ -195,12 +195,12 @@ def train_as_rank(rank: int, size: int, port: int, config: Config, folder: Path)
 def train_until_killed(config: Config, folder: Path, kill_in_save: int | None) -> None:
     """A process of its own, to be killed from outside, or when its checkpoint of that step is all but in place."""
     torch.set_num_threads(1)
-    rename = Path.rename
+    rename = os.rename
 
-    def rename_or_die(self: Path, target: str | os.PathLike[str]) -> Path:
+    def rename_or_die(path: str | os.PathLike[str], target: str | os.PathLike[str], **options: Any) -> None:
         if kill_in_save is not None and Path(target).name == f"step-{kill_in_save:06d}":
             os.kill(os.getpid(), signal.SIGKILL)
-        return rename(self, target)
+        rename(path, target, **options)
 
-    Path.rename = rename_or_die
+    os.rename = os.replace = rename_or_die
     train(config, folder)

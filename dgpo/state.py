@@ -1,0 +1,68 @@
+"""Where a run stands: its weights, their averages, the optimiser, and how far it has come; saved and restored."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from dgpo.checkpoint import Progress, restore_checkpoint, save_checkpoint
+from dgpo.config import Config
+from dgpo.optimizer import Optimizer
+from dgpo.parallel import Ranks
+from dgpo.policy import Policy
+from dgpo.run import Run
+
+
+class State:
+    """Every rank holds one, and all are alike; the main rank writes."""
+
+    def __init__(self, config: Config, policy: Policy, run: Run, ranks: Ranks, note: Callable[[str], None]) -> None:
+        self.averages, self.policy, self.run, self.ranks, self.note = config.averages, policy, run, ranks, note
+        self.optimizer = Optimizer(config.optimizer, policy.parameters, ranks)
+        self.progress = Progress()
+
+    def update(self) -> int:
+        """One optimiser step; returns how many the run has made.
+
+        Raises:
+            NotFinite: the gradient is not finite, so no step was taken.
+        """
+        self.optimizer.step(self.progress.updates)
+        self.progress = replace(self.progress, updates=self.progress.updates + 1)
+        return self.progress.updates
+
+    def end_iteration(self) -> None:
+        """Count it, and move the evaluation average once in so many, whatever ranks and micro-batches there are."""
+        step = self.progress.step + 1
+        self.progress = replace(self.progress, step=step)
+        if "average" in self.policy.snapshots and step % self.averages.evaluation_every == 0:
+            self.policy.follow("average", min((1 + step) / (10 + step), self.averages.evaluation_decay))
+        self._choose_published()
+
+    def save(self) -> None:
+        """Write a checkpoint; the others wait, as one that ends early has its launcher end the one that writes."""
+        if self.ranks.main:
+            save_checkpoint(self.run.checkpoints, self.policy, self.optimizer.adamw, self.progress)
+        self.ranks.wait()
+        if "average" in self.policy.snapshots and self.policy.published == "current":
+            self.note(
+                f"the checkpoint of step {self.progress.step} publishes the trained weights as they are: their "
+                f"average first moves at iteration {self.averages.evaluation_every} (averages.evaluation_every)"
+            )
+
+    def restore(self) -> None:
+        """The last whole checkpoint, if there is one; metrics of later iterations are forgotten."""
+        path, notes = self.run.last_checkpoint() if self.ranks.main else (None, [])
+        path = self.ranks.gather([path])[0]
+        for sentence in notes:
+            self.note(sentence)
+        if path is not None:
+            self.progress = restore_checkpoint(path, self.policy, self.optimizer.adamw)
+            self._choose_published()
+            self.note(f"continuing from {path} at step {self.progress.step}")
+        if self.ranks.main:
+            for sentence in self.run.cut_metrics(self.progress.step or -1):  # at step 0 the first look is taken again
+                self.note(sentence)
+
+    def _choose_published(self) -> None:
+        """The average once it has moved: until then it is the untouched base, and the trained weights are published."""
+        if "average" in self.policy.snapshots and self.progress.step >= self.averages.evaluation_every:
+            self.policy.published = "average"
