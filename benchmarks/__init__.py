@@ -1,12 +1,41 @@
-"""How good is a model over a whole suite, and is one better than another?"""
+"""How good is a model over a whole suite, and is one better than another?
+
+    import benchmarks
+
+    suite = benchmarks.load_suite("prompts.txt")
+    summary = benchmarks.evaluate(benchmarks.Request(suite, specs, folder, "my model", draw=draw))
+
+`Request`, `evaluate`, `Suite`, `load_suite`, `compare` and `load_scores` are public; they are imported when they are
+first used, so that `import benchmarks` costs nothing.
+"""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
+
+    from benchmarks.harness.request import Request, evaluate
+    from benchmarks.reading.compare import compare
+    from benchmarks.suite import Suite, load_suite
+
+_PLACES = {
+    "Request": "harness.request",
+    "Suite": "suite",
+    "compare": "reading.compare",
+    "evaluate": "harness.request",
+    "load_suite": "suite",
+}
+__all__ = ["Request", "Suite", "compare", "evaluate", "load_scores", "load_suite"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'benchmarks' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"benchmarks.{_PLACES[name]}"), name)
 
 
 def load_scores(folder: Path | str, *more: Path | str) -> pandas.DataFrame:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from benchmarks.harness.images import Cell, Draw
+    from benchmarks.harness.request import Request
     from benchmarks.harness.summary import Summary
     from benchmarks.suite import Suite
     from dgpo.policy import Policy, Who
@@ -195,34 +196,30 @@ def evaluate_policy(
         For each reward's key its mean with the 95 % interval, None where nothing was scored, how many failed, and how
         many prompts made what kind of interval.
     """
-    from benchmarks.harness.evaluate import assist
-    from benchmarks.harness.evaluate import evaluate as measure
+    from benchmarks.harness.request import Request
+    from benchmarks.harness.request import evaluate as measure
     from dgpo.sample import draw_images
 
     def draw(cells: Sequence[Cell]) -> list[Image | str]:
         return draw_images(policy, [(cell.prompt, cell.seed) for cell in cells], sampling, who=who or policy.published)
 
-    suite = first_prompts(suite, prompts)
-    if peers is not None and peers.rank > 0:
-        assist(suite, seeds=seeds, specs=specs, folder=folder, draw=draw, pool=pool, peers=peers)
-        return {}
-    summary = measure(
-        suite,
-        seeds=seeds,
+    request = Request(
+        suite=first_prompts(suite, prompts),
         specs=specs,
         folder=folder,
-        draw=draw,
-        peers=peers,
         run_name=run_name,
+        seeds=seeds,
+        draw=draw,
         trained_on=trained_on,
-        pool=pool,
-        provenance={
+        facts={
             **(record or provenance(sys.argv)),
             "model": dict(model or {"name": run_name}),
             "sampler": describe_sampler(policy, sampling),
         },
-        on_progress=on_progress,
     )
+    summary = measure(request, pool=pool, peers=peers, on_progress=on_progress)
+    if summary is None:
+        return {}
     names = ("mean", "ci_low", "ci_high", "failed", "prompts", "interval")
     return {row.reward: {name: getattr(row, name) for name in names} for row in summary.rows}
 
@@ -299,53 +296,41 @@ def _leads(peers: Peers | None) -> bool:
 
 def _assist(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers: Peers) -> None:
     """Do a share of the work and be silent: the main process tells what there is to tell."""
-    from benchmarks.harness.evaluate import assist
+    from benchmarks.harness.request import evaluate as measure
 
     try:
         draw, _, _ = made.load()
         share_cores(scoring.workers)
         with scoring as pool:
-            assist(
-                suite,
-                seeds=made.seeds,
-                specs=scoring.specs,
-                folder=folder,
-                draw=draw,
-                images=made.images,
-                pool=pool,
-                peers=peers,
-            )
+            measure(_request(suite, made, folder, scoring, draw), pool=pool, peers=peers)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
 
 def _run(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers: Peers | None) -> Summary:
-    from benchmarks.harness.evaluate import evaluate as measure
+    from benchmarks.harness.request import evaluate as measure
 
     draw, trained_on, facts = made.load(say)
     threads = share_cores(scoring.workers)
+    facts = {**provenance(sys.argv), "processes": peers.size if peers else 1, "threads": threads, **facts}
+    request = replace(_request(suite, made, folder, scoring, draw), trained_on=trained_on, facts=facts)
     total = len(suite.prompts) * len(made.seeds)
     with scoring as pool, Progress(f"eval {made.name}", total) as progress:
-        return measure(
-            suite,
-            seeds=made.seeds,
-            specs=scoring.specs,
-            folder=folder,
-            draw=draw,
-            images=made.images,
-            run_name=made.name,
-            trained_on=trained_on,
+        summary = measure(
+            request,
             pool=pool,
-            provenance={
-                **provenance(sys.argv),
-                "processes": peers.size if peers else 1,
-                "threads": threads,
-                **facts,
-            },
             peers=peers,
             on_progress=lambda done, _: progress.update(done),
             on_note=progress.say,
         )
+    assert summary is not None, "the main process gets the summary"
+    return summary
+
+
+def _request(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, draw: Draw | None) -> Request:
+    from benchmarks.harness.request import Request
+
+    return Request(suite, scoring.specs, folder, made.name, seeds=made.seeds, draw=draw, images=made.images)
 
 
 def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
