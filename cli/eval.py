@@ -73,7 +73,7 @@ def evaluate(
     weights: WeightFolders = None,
     seeds: Annotated[
         int | None,
-        typer.Option("--seeds", min=1, help="Images a prompt, default 1; with --images, all that are there."),
+        typer.Option("--seeds", min=1, help="Images per prompt, default 1; with --images, all that are there."),
     ] = None,
     sets: SamplingSets = None,
     dtype: DrawingDtype = "auto",

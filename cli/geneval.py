@@ -20,7 +20,7 @@ SHOWN = {
 
 
 def show_geneval(results: Sequence[GenEvalResult], run_name: str) -> None:
-    """A table a verdict, one line a task, with the overall and what is in no number under it."""
+    """A table a verdict, one line per task, with the overall and what is in no number under it."""
     from benchmarks.reading.geneval import PAPER_TABLE, TASKS
     from benchmarks.reading.geneval_results import CSV_FILE, MARKDOWN_FILE, tell_overall
 

@@ -58,7 +58,7 @@ def score(
     reward_seconds: RewardSeconds = DEADLINE_S,
     as_json: AsJson = False,
 ) -> None:
-    """Score images by rewards: a row an image, prompt and reward, in the columns of scores.csv."""
+    """Score images by rewards: a row per image, prompt and reward, in the columns of scores.csv."""
     from benchmarks.harness.listing import list_images
     from benchmarks.harness.score import check_output
     from cli.threads import scoring_threads

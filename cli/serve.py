@@ -89,7 +89,7 @@ def _serve(specs: list[RewardSpec], host: str, port: int, scoring: dict[str, Any
 
 
 def _log_to_stderr() -> None:
-    """A line a request, and the server's own warnings."""
+    """A line per request, and the server's own warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for name, level in (("rewards", logging.INFO), ("uvicorn", logging.WARNING), ("python_multipart", logging.ERROR)):

@@ -89,7 +89,7 @@ def show(
     format: Annotated[str, typer.Option("--format", metavar="text|jsonl", help="How to print the prompts.")] = "text",
     data: DataFolder = None,
 ) -> None:
-    """Print a suite's prompts, one a line; what it is goes to stderr."""
+    """Print a suite's prompts, one per line; what it is goes to stderr."""
     from benchmarks.suite import GENERATED, draw_suite
 
     if format not in FORMATS:

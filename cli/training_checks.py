@@ -106,7 +106,7 @@ def check_processes(config: Config, processes: int) -> None:
     """Every process has an image to draw."""
     if processes > config.images:
         raise UsageError(
-            f"{processes} processes for {config.images} images an iteration (groups {config.groups} x group_size"
+            f"{processes} processes for {config.images} images per iteration (groups {config.groups} x group_size"
             f" {config.group_size}): some would have none. Start at most {config.images}, or draw more."
         )
 

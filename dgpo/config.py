@@ -68,9 +68,9 @@ class Config(Section):
     seed: Seed = 0
     """All randomness follows from it; any number of 64 bits."""
     groups: Count = 8
-    """Prompts an iteration (K)."""
+    """Prompts per iteration (K)."""
     group_size: Count = 16
-    """Images a prompt (G)."""
+    """Images per prompt (G)."""
     max_failed: Whole = 0
     """Failed scores allowed in an iteration; one more stops the run, resumable."""
     workers: Whole = 1
@@ -114,7 +114,7 @@ class Config(Section):
 
     @property
     def images(self) -> int:
-        """Images an iteration, over all ranks."""
+        """Images per iteration, over all ranks."""
         return self.groups * self.group_size
 
 

@@ -37,11 +37,11 @@ def describe_passes(passes: dict[str, float]) -> str:
     """As the papers count: F forwards and B backwards an image.
 
     >>> describe_passes({"rollout": 20, "old": 4, "reference": 4, "current": 4, "backward": 4})
-    '32F+4B an image: rollout 20, old 4, reference 4, current 4, backward 4'
+    '32F+4B per image: rollout 20, old 4, reference 4, current 4, backward 4'
     """
     forwards = sum(count for name, count in passes.items() if name != "backward")
     parts = ", ".join(f"{name} {count:g}" for name, count in passes.items() if count)
-    return f"{forwards:g}F+{passes['backward']:g}B an image: {parts}"
+    return f"{forwards:g}F+{passes['backward']:g}B per image: {parts}"
 
 
 def describe_geometry(config: Config, ranks: int) -> str:

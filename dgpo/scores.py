@@ -1,6 +1,6 @@
 """The scores of one iteration: from all ranks' futures to one table, and that table in figures.
 
-Shapes: R rewards, K prompts an iteration, G images of each. NaN is an image that could not be scored.
+Shapes: R rewards, K prompts per iteration, G images of each. NaN is an image that could not be scored.
 """
 
 import math

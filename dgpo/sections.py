@@ -60,7 +60,7 @@ class Sampling(Section):
     width: Count | None = None
     """Pixels; none means the model's own size."""
     text_length: Whole = 128
-    """T5 tokens a prompt; ignored by a model without T5."""
+    """T5 tokens per prompt; ignored by a model without T5."""
 
 
 class Rollout(Section):
@@ -119,7 +119,7 @@ class Evaluation(Section):
     prompts: Count = 32
     """How many of the suite's prompts."""
     seeds: Count = 1
-    """Images a prompt."""
+    """Images per prompt."""
     suite: str | None = None
     """Suite that is evaluated during training; none means no evaluation unless the model brings its own."""
     steps: Count | None = None

@@ -52,7 +52,7 @@ class Prompt:
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """Prompts of a file: .txt (one a line), .jsonl ({"prompt": ..., further fields = spec}), .csv (column `prompt`).
+    """Prompts of a file: .txt (one per line), .jsonl ({"prompt": ..., further fields = spec}), .csv (column `prompt`).
 
     Blank lines are skipped, white space around a prompt is taken off; other columns of a .csv are left alone.
 
@@ -66,7 +66,7 @@ def read_prompts(path: Path) -> list[Prompt]:
         raise UsageError(f"{path}: a prompt file ends in .txt, .jsonl or .csv." + suggestion(path.suffix, readers))
     prompts = list(reader(path, read_text(path, "prompt file")))
     if not prompts:
-        raise UsageError(f"{path}: holds no prompt; write one a line.")
+        raise UsageError(f"{path}: holds no prompt; write one per line.")
     return prompts
 
 

@@ -41,7 +41,7 @@ class Reward(Protocol):
         return
 
     def score(self, images: "Sequence[Image]", prompts: Sequence[Prompt]) -> list[Score]:
-        """One score an image, in order; raises ScoringError when the engine cannot judge one of them."""
+        """One score per image, in order; raises ScoringError when the engine cannot judge one of them."""
         ...
 
     def provenance(self) -> dict[str, str]:

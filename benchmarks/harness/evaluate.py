@@ -310,7 +310,7 @@ def _check_request(seeds: Sequence[int], specs: Sequence[RewardSpec]) -> None:
     if not seeds:
         raise UsageError("No seed was asked for; --seeds has to be at least 1.")
     if len(set(seeds)) != len(seeds):
-        raise UsageError("A seed was given twice; every seed is one image a prompt.")
+        raise UsageError("A seed was given twice; every seed is one image per prompt.")
 
 
 def _choose_source(suite: Suite, folder: Path, draw: Draw | None, images: Path | None, notes: _Notes) -> ImageSource:

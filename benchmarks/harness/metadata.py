@@ -1,4 +1,4 @@
-"""metadata.csv or metadata.jsonl: what a folder says of its images, an image a row.
+"""metadata.csv or metadata.jsonl: what a folder says of its images, an image per row.
 
 Columns (or fields) are file_name[,prompt][,seed]; others are left alone. File names are relative to the file. Prompts
 are compared settled and in Unicode's composed form, see `rewards.tables`, so that a text which went through another

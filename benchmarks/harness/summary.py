@@ -1,4 +1,4 @@
-"""summary.csv: one row a reward, from the scores alone; failed scores are left out of the mean and counted."""
+"""summary.csv: one row per reward, from the scores alone; failed scores are left out of the mean and counted."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ def render_loads(loads: Mapping[int, Load], specs: Sequence[RewardSpec], clients
     lines = [
         f"{clients} clients, {images} images a call, {', '.join(spec.key for spec in specs)}; {os.cpu_count()} cores.",
         "",
-        "| queue | calls | images | images/s | p50 s | p95 s | images a batch | 429 | failed | largest difference |",
+        "| queue | calls | images | images/s | p50 s | p95 s | images per batch | 429 | failed | largest difference |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for queue, load_ in loads.items():
@@ -284,7 +284,7 @@ def _wait_until_ready(connection: Connection) -> None:
 
 
 def _read_metrics(base: str) -> dict[str, float]:
-    """Mean images a batch, and how many requests met a full queue."""
+    """Mean images per batch, and how many requests met a full queue."""
     text = connect(base).ask("GET", "/metrics").text
     values = [float(value) for value in re.findall(r"^dgpo_batch_images_sum\{.*\} (\S+)$", text, re.M)]
     counts = [float(value) for value in re.findall(r"^dgpo_batch_images_count\{.*\} (\S+)$", text, re.M)]

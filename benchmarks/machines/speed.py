@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from error
     heading = (
-        f"{chosen.size} random weights, {count} PNG files of {SIDE}x{SIDE}, prompts an image: "
+        f"{chosen.size} random weights, {count} PNG files of {SIDE}x{SIDE}, prompts per image: "
         f"{chosen.pairs_per_image}; fp32 on {_describe(device)}; torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads; best of {rounds} rounds in alternation"
     )
@@ -153,7 +153,7 @@ def draw_pairs(folder: Path, count: int, per_image: int, seed: int) -> Pairs:
 
 
 def format_table(timings: Mapping[str, Timing], count: int) -> str:
-    """Images a second by the best round of each way; noise is how much longer the worst took, for each way."""
+    """Images per second by the best round of each way; noise is how much longer the worst took, for each way."""
     rows = [
         "| reward | one by one, images/s | ours, images/s | ratio | noise | largest difference |",
         "|---|---:|---:|---:|---:|---:|",

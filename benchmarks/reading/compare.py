@@ -32,7 +32,7 @@ NAMES = 3  # so many of the columns that a person reads hold names from outside
 def compare(
     folders: Sequence[Path], margins: Mapping[str, float] | None = None, *, any_sampler: bool = False
 ) -> pandas.DataFrame:
-    """Every run against the first folder, one row a run and reward, with the columns of compare.csv.
+    """Every run against the first folder, one row per run and reward, with the columns of compare.csv.
 
     `margins` maps a reward (ocr or ocr@1) to the loss that one is ready to accept, in the reward's raw unit; a run
     whose interval stays above it is "not worse by more than" that. `delta` is always run minus base; `win_rate` is the

@@ -35,7 +35,7 @@ PAPER, INK, PALE, NOTHING = (255, 255, 255), (20, 20, 20), (110, 110, 110), (225
 def before_after(
     folders: Sequence[Path], path: Path, prompts: int = 8, reward: str | None = None, *, any_sampler: bool = False
 ) -> Path:
-    """Write a PNG with a row a prompt and a column a run; returns its path.
+    """Write a PNG with a row per prompt and a column a run; returns its path.
 
     `reward` is the key (ocr@1) whose scores are shown, by default the first that all runs share. Raises UsageError for
     folders that may not be compared.

@@ -27,7 +27,7 @@ PairDraw = Callable[[np.random.Generator, int, float], Floats]
 
 
 def images_read(random: np.random.Generator, ability_P: Floats) -> Floats:
-    """OCR shares, a mean of SEEDS images a prompt: read as a whole as often as the prompt's ability, else in part."""
+    """OCR shares, a mean of SEEDS images per prompt: read as a whole as often as the prompt's ability, else in part."""
     ability_PS = np.repeat(ability_P[:, None], SEEDS, axis=1)
     part_PS = random.binomial(LETTERS, 0.35 + 0.4 * ability_PS) / LETTERS
     return np.where(random.random(ability_PS.shape) < ability_PS, 1.0, part_PS).mean(axis=1)

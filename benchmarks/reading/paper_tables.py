@@ -276,7 +276,7 @@ def _describe(model: _Model, used: Mapping[str, set[str]], *, compared: bool = T
         run = model.by_suite[suite]
         parts.append(
             f"{run.suite}: {run.record['suite']['prompts']} prompts (sha256 {run.record['suite']['sha256'][:12]}),"
-            f" {_count(run.record['seeds'])} a prompt, {_sampler(run)}; "
+            f" {_count(run.record['seeds'])} per prompt, {_sampler(run)}; "
             + "; ".join(f"{key} by {_scored_by(run.card(key))}" for key in sorted(keys))
         )
         differences += _differences(run, suite, keys) if compared else []
@@ -297,7 +297,7 @@ def _differences(run: Results, suite: str, keys: set[str]) -> list[str]:
     if run.suite != suite:
         found.append(f"only the prompts {run.suite}")
     if len(record["seeds"]) != published.SEEDS[suite]:
-        found.append(f"{_count(record['seeds'])} a prompt of {suite} and not {published.SEEDS[suite]}")
+        found.append(f"{_count(record['seeds'])} per prompt of {suite} and not {published.SEEDS[suite]}")
     if not record["finished"]:
         found.append(f"the evaluation on {suite} was not finished")
     for key in sorted(keys):

@@ -55,7 +55,7 @@ DRAWBENCH: Mapping[str, tuple[float, ...]] = {
 
 SIZE = 512
 BASE_MODEL = "stable-diffusion-3.5-medium"
-# Images a prompt that the published test files amount to.
+# Images per prompt that the published test files amount to.
 SEEDS: Mapping[str, int] = {"geneval": 4, "drawbench": 5, "ocr": 1, "pickscore": 1}
 # How the published numbers were made, as far as the released code shows it, where that differs from ours.
 PROTOCOL_1 = "Four images of each of 553 prompts. The table gives neither intervals nor counts of failed images."

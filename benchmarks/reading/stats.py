@@ -93,7 +93,7 @@ def estimate(score_N: ArrayLike, prompt_N: Sequence[str], bounds: Bounds = OPEN)
 
 
 def estimate_strata(strata: Sequence[ArrayLike], bounds: Bounds = OPEN) -> Estimate:
-    """The unweighted mean of several strata's means; each stratum is an array of values, one a prompt.
+    """The unweighted mean of several strata's means; each stratum is an array of values, one per prompt.
 
     The strata are fixed and their prompts are chance: the standard error is sqrt(sum of squared errors) / S, and the
     bootstrap draws prompts within each of the S strata. Spread and interval are NaN if one holds a single prompt; one

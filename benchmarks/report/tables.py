@@ -35,7 +35,7 @@ def summaries(runs: Sequence[Results]) -> list[list[SummaryRow]]:
 
 
 def summary_table(runs: Sequence[Results], table: Sequence[Sequence[SummaryRow]]) -> str:
-    """A row a reward, a column a run: mean with interval, drawn and written; failed scores are counted."""
+    """A row per reward, a column a run: mean with interval, drawn and written; failed scores are counted."""
     keys = list(dict.fromkeys(row.reward for rows in table for row in rows))
     by_run = [{row.reward: row for row in rows} for rows in table]
     lines = []
@@ -61,7 +61,7 @@ def summary_table(runs: Sequence[Results], table: Sequence[Sequence[SummaryRow]]
 
 
 def comparison_table(table: pandas.DataFrame) -> str:
-    """A row a run and reward: difference to the base with interval, p after Holm, wins and the verdict."""
+    """A row per run and reward: difference to the base with interval, p after Holm, wins and the verdict."""
     heads = ("reward", "run", "difference", "p (Holm)", "wins", "prompts", "verdict")
     records: list[dict[str, Any]] = table.to_dict("records")
     alone = len({row["run"] for row in records}) == 1

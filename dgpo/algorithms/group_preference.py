@@ -1,8 +1,8 @@
 """The group preference objective (Luo et al. 2025, arXiv 2510.08425, Eq. 12-17) in the velocity form.
 
-Shapes: K prompts an iteration, G images of each; B images on this rank, cut anywhere; group_B numbers the prompts alike
-on all ranks. Errors are the mean squared errors of the model's path (`dgpo.paths`), at one time and with one noise a
-group.
+Shapes: K prompts per iteration, G images of each; B images on this rank, cut anywhere; group_B numbers the prompts
+alike on all ranks. Errors are the mean squared errors of the model's path (`dgpo.paths`), at one time and with one
+noise per group.
 """
 
 from collections.abc import Callable

@@ -140,7 +140,7 @@ class TextToImage:
                 )
 
     def _given(self, batch: int) -> dict[str, Any]:
-        """The arguments of one call; a text besides the prompt is wanted once an image."""
+        """The arguments of one call; a text besides the prompt is wanted once per image."""
         return {
             name: [value] * batch if name.startswith("negative_prompt") and isinstance(value, str) else value
             for name, value in self.arguments.items()

@@ -159,7 +159,7 @@ class Alarms:
         return [
             Alarm(
                 f"All groups were dead in the last {self._dead.length} iterations: the images of one prompt had equal "
-                "scores, so nothing was learned. More images a prompt (group_size) or a graded reward would help."
+                "scores, so nothing was learned. More images per prompt (group_size) or a graded reward would help."
             )
         ]
 

@@ -1,4 +1,4 @@
-"""A CLIP of the model hub as a source of features, loaded once a process for all rewards that use the same files.
+"""A CLIP of the model hub as a source of features, loaded once per process for all rewards that use the same files.
 
 Its files are transformers' (a network and its config.json), or one file in open_clip's format.
 

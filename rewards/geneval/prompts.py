@@ -47,7 +47,7 @@ def generate(seed: int = OFFICIAL_SEED, per_task: int = OFFICIAL_PER_TASK) -> li
     (85, 'a photo of a bench and a sports ball')
     """
     if per_task < 1:
-        raise UsageError(f"GenEval needs at least one prompt a task, and {per_task} were asked for (--per-task).")
+        raise UsageError(f"GenEval needs at least one prompt per task, and {per_task} were asked for (--per-task).")
     if seed < 0:
         raise UsageError(f"A seed is 0 or more, and {seed} was given (--seed).")
     random = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
 """ImageReward (Xu et al. 2023, arXiv 2304.05977): how people would rate an image for its prompt.
 
 A cross-encoder: BERT reads the prompt while looking at the image's ViT tokens, and an MLP turns its first token into a
-number, which is standardised over the authors' training prompts. Image tokens are computed once an image; the rest
+number, which is standardised over the authors' training prompts. Image tokens are computed once per image; the rest
 runs on batches of pairs.
 """
 

@@ -77,7 +77,7 @@ class Features:
         self._pixels: OrderedDict[Key, Key] = OrderedDict()  # an image's content to that of its prepared pixels
 
     def of(self, images: Sequence[Image]) -> torch.Tensor:
-        """Features [B, ...], one row an image; an image that is given twice is encoded once.
+        """Features [B, ...], one row per image; an image that is given twice is encoded once.
 
         An image that cannot be prepared raises; what was encoded before it is kept.
         """

@@ -50,7 +50,7 @@ def served_card(source: str) -> Card:
 
 
 def describe_server(base: str, patience_s: float | None = None) -> Served:
-    """What a server serves; asked once a process, as what changes later shows in every answer.
+    """What a server serves; asked once per process, as what changes later shows in every answer.
 
     Raises:
         SetupError: it cannot be reached within `patience_s` (otherwise the deadline), or is no reward server.
@@ -123,7 +123,7 @@ class ServedReward:
         """Nothing to do here: the server has tried its rewards when it started."""
 
     def score(self, images: "Sequence[Image]", prompts: Sequence[Prompt]) -> list[Score]:
-        """One score an image, in order.
+        """One score per image, in order.
 
         Raises:
             ScoringError: the server refuses these images.

@@ -34,7 +34,7 @@ class Connection:
     Args:
         base: http(s)://host:port, and a path if there is one before /v1.
         deadline_s: for how long a server may be away, counted from the first failure; later requests share that time,
-            so that a dead server does not cost it once a request. An answer may take half of it.
+            so that a dead server does not cost it once per request. An answer may take half of it.
     """
 
     def __init__(self, base: str, deadline_s: float | None = None) -> None:

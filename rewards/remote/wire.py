@@ -45,7 +45,7 @@ def write_score(score: Score, prompt: Prompt, mark: str) -> dict[str, Any]:
 
 
 def read_scores(document: Mapping[str, Any], parts: Sequence[bytes], prompts: Sequence[Prompt]) -> list[Score]:
-    """The scores of an answer; ValueError when they are not one an image, in order, each about its image and prompt."""
+    """The scores of an answer; ValueError when they are not one per image, in order, each about its own."""
     fields = document.get("scores")
     if not isinstance(fields, list) or len(fields) != len(parts):
         raise ValueError(f"not one score for each of {len(parts)} images")

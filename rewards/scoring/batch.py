@@ -29,7 +29,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of one batch: for each reward's key one score an image, in order, and the seconds an image took."""
+    """Scores of one batch: for each reward's key one score per image, in order, and the seconds an image took."""
 
     scores: dict[str, list[Score]]
     seconds: dict[str, float]

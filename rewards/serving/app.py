@@ -1,4 +1,4 @@
-"""The HTTP face of a reward server: paths, statuses, request ids, one log line a request."""
+"""The HTTP face of a reward server: paths, statuses, request ids, one log line per request."""
 
 import asyncio
 import json

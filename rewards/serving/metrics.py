@@ -24,7 +24,7 @@ class Metrics:
         self._requests = counter("dgpo_requests", "Requests by path and HTTP status.", ["path", "status"], **rest)
         self._images = counter("dgpo_images", "Images that were judged.", ["reward"], **rest)
         self._failed = counter("dgpo_failed_images", "Images that have no score.", ["reward"], **rest)
-        self._batches = histogram("dgpo_batch_images", "Images a batch.", ["reward"], buckets=_IMAGES, **rest)
+        self._batches = histogram("dgpo_batch_images", "Images per batch.", ["reward"], buckets=_IMAGES, **rest)
         self._seconds = histogram(
             "dgpo_request_seconds", "From the first byte to the answer.", ["path"], buckets=_SECONDS, **rest
         )

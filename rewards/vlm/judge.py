@@ -93,7 +93,7 @@ class Judge:
         _run(self._greet(patience_s))
 
     def ask(self, images: "Sequence[Image]", questions: Sequence[str]) -> list[Reply | ScoringError]:
-        """One reply an image, in order; an error instead where there is none."""
+        """One reply per image, in order; an error instead where there is none."""
         return _run(self._ask(images, questions))
 
     async def _greet(self, patience_s: float) -> None:

@@ -28,7 +28,7 @@ _PUBLISHED_BOUNDS = (0.0, 6.0)
 
 
 class Backend(Protocol):
-    """Who answers: one reply an image, in order, or the error why there is none."""
+    """Who answers: one reply per image, in order, or the error why there is none."""
 
     def ask(self, images: "Sequence[Image]", questions: Sequence[str]) -> Sequence[Reply | DgpoError]: ...
 

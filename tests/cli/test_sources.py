@@ -51,7 +51,7 @@ def scores_of(folder):
 
 def test_a_results_folder_is_trained_on_and_a_run_goes_on(folder):
     said = train("run", "--from", "results", "--steps", "3")
-    assert "rollout" not in said.split("an image: ")[1].split("\n")[0]
+    assert "rollout" not in said.split("per image: ")[1].split("\n")[0]
     train("again", "--from", "results", "--steps", "1")
     train("again", "--from", "results", "--steps", "3")
     assert [one for one in compare_runs(folder / "run", folder / "again") if one.step == 3] == []

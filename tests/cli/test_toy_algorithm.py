@@ -52,7 +52,7 @@ def folder(tmp_path, monkeypatch, model_folder):
 
 def test_it_trains_shows_its_metrics_and_goes_on(folder):
     said = train("run")
-    assert "5F+1B an image: rollout 4, current 1, backward 1" in said
+    assert "5F+1B per image: rollout 4, current 1, backward 1" in said
     assert ", error " in said
     assert "kl" not in said
     lines = metrics(folder / "run")

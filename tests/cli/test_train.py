@@ -237,7 +237,7 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     result = run("--dry-run", folder=folder)
     assert result.returncode == 0, result.stderr
-    assert "4F+1B an image" in result.stderr
+    assert "4F+1B per image" in result.stderr
     assert not folder.exists()
 
 
@@ -341,7 +341,7 @@ def test_a_reward_that_fails_is_exit_3_and_once_mended_the_same_command_goes_on(
         (("--set", "group_size=1"), 2, "a group teaches by comparing its images"),
         (("--set", "optimizer.learning_rate=-1"), 2, "greater than 0"),
         (("--prompts", "nothing.txt"), 2, "nothing.txt"),
-        (("--num-processes", "129"), 2, "129 processes for 128 images an iteration"),
+        (("--num-processes", "129"), 2, "129 processes for 128 images per iteration"),
         (("--num-processes", "129", "--dry-run"), 2, "Start at most 128"),
         (("--reward", "imagestats.edges"), 2, "describes images and does not say which are better"),
     ],

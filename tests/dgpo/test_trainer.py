@@ -324,7 +324,7 @@ class TestMix:
         assert trainer.progress.updates == 2
 
     def test_numbers_are_those_of_the_images(self, model_folder, tmp_path):
-        """One image a time, by hand: means, spreads and the sum of what the rewards said."""
+        """One image per time, by hand: means, spreads and the sum of what the rewards said."""
         seen = []
 
         class Remembering(ScoringPool):

@@ -64,7 +64,7 @@ def test_the_command_prints_a_table():
         capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
     )  # fmt: skip
     heading, blank, names, rule, row = result.stdout.splitlines()
-    assert "tiny random weights, 3 PNG files of 512x512, prompts an image: 2; fp32 on the CPU" in heading
+    assert "tiny random weights, 3 PNG files of 512x512, prompts per image: 2; fp32 on the CPU" in heading
     assert blank == ""
     assert names.startswith("| reward | one by one, images/s | ours, images/s | ratio |")
     assert rule.startswith("|---|")

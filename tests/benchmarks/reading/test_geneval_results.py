@@ -63,11 +63,11 @@ def test_accuracies_and_overall_by_hand():
 
 def test_the_spread_is_that_of_prompts_within_tasks():
     # Prompt means by task: (1, 1), (1, 1/2), (1, 0), (1/2, 1/2), (0, 0): standard errors 0, 1/4, 1/2, 0, 0. Of the last
-    # task, 1 of 1 and 1 of 2 images: the ratio 2/3, linearised at 1.5 images a prompt to 2/3 + 2/9 and 2/3 - 2/9.
+    # task, 1 of 1 and 1 of 2 images: the ratio 2/3, linearised at 1.5 images per prompt to 2/3 + 2/9 and 2/3 - 2/9.
     result = tabulate(make_rows(SUITE, VERDICTS), tags_of(SUITE.prompts), KEY)
     assert result.stderr == pytest.approx(((1 / 4) ** 2 + (1 / 2) ** 2 + (2 / 9) ** 2) ** 0.5 / 6)
-    # Two prompts a task show no skew; Welch and Satterthwaite leave (1/16 + 1/4 + 4/81)^2 / (1/256 + 1/16 + 16/6561) =
-    # 1.9 degrees of freedom, and the interval ends at the bound.
+    # Two prompts per task show no skew; Welch and Satterthwaite leave (1/16 + 1/4 + 4/81)^2 / (1/256 + 1/16 + 16/6561)
+    # = 1.9 degrees of freedom, and the interval ends at the bound.
     half = student_quantile((1 / 16 + 1 / 4 + 4 / 81) ** 2 / (1 / 256 + 1 / 16 + 16 / 6561), 0.95) * known(
         result.stderr
     )

@@ -21,7 +21,7 @@ def small(name):
 
 
 def cells(values, seeds=1):
-    """A score a prompt, the same for each seed; None for one that failed."""
+    """A score per prompt, the same for each seed; None for one that failed."""
     return {(number, seed): value for number, value in enumerate(values) for seed in range(seeds)}
 
 
@@ -57,7 +57,7 @@ def test_a_row_says_how_it_was_made_and_what_was_otherwise(write_results):
     assert mark == " a‡"
     assert "drawbench: 3 prompts (sha256 " in note
     assert "aesthetic@1 by brass 1.0" in note
-    assert "2 images a prompt of drawbench and not 5" in note
+    assert "2 images per prompt of drawbench and not 5" in note
     assert "is not known to be stable-diffusion-3.5-medium" in note
 
 

@@ -387,7 +387,7 @@ def half_dead(image, prompt: Prompt):
 
 
 def passes(model_folder, folder, value=brightness, **changes):
-    """Transformer passes an image of one whole iteration: 10 rollout steps, 4 times."""
+    """Transformer passes per image of one whole iteration: 10 rollout steps, 4 times."""
     settings = {"steps": 1, "sampling.steps": 10, "dgpo.times": 4, "group_size": 2, "averages.evaluation_decay": 0.0}
     config = small_config(model_folder, settings | {name.replace("__", "."): v for name, v in changes.items()})
     order = [PROMPTS[0], PROMPTS[1]]
@@ -397,7 +397,7 @@ def passes(model_folder, folder, value=brightness, **changes):
 
 
 class TestPasses:
-    """The table of transformer passes an image: 32F+4B, 28F+4B, 24F+2B, 18F+4B."""
+    """The table of transformer passes per image: 32F+4B, 28F+4B, 24F+2B, 18F+4B."""
 
     def test_guided_rollout_with_clip(self, model_folder, tmp_path):
         counted = passes(model_folder, tmp_path, sampling__guidance=4.5, dgpo__clip=0.01, dgpo__kl=0.02)
