@@ -10,7 +10,7 @@ SEEDS ?= 4
 PROCESSES ?= 2
 JUDGES = --reward ocr --reward 'ocr[weights=v4,detect=false]' --reward imagestats
 
-.PHONY: demo test slow check lint clean
+.PHONY: demo quick test slow check lint clean
 
 demo: $(ENV)/ready
 	$(DGPO) eval --suite signs --model tiny $(JUDGES) --seeds $(SEEDS) --output $(OUT)/before
@@ -19,6 +19,17 @@ demo: $(ENV)/ready
 	$(DGPO) compare $(OUT)/before $(OUT)/after --output $(OUT)/compare.csv --picture $(OUT)/before_after.png --html $(OUT)/report.html
 	@$(BIN)/python -m dgpo.models.tiny.record
 	@echo "The comparison: $(OUT)/compare.csv. The curve: $(OUT)/run/curve.png. Before and after: $(OUT)/before_after.png. All of it, image by image: $(OUT)/report.html."
+
+# Pure modules: no network is loaded, no process or server is started.
+QUICK = tests/benchmarks/reading tests/rewards/geneval/test_rules.py tests/rewards/geneval/test_clauses.py \
+	tests/rewards/geneval/test_geometry.py tests/rewards/ocr/test_text.py tests/rewards/test_parse.py \
+	tests/rewards/test_prompt.py tests/rewards/test_score.py tests/rewards/test_card.py tests/rewards/test_errors.py \
+	tests/dgpo/test_advantage.py tests/dgpo/test_noise.py tests/dgpo/test_paths.py tests/dgpo/test_samplers.py \
+	tests/dgpo/test_schedule.py tests/dgpo/test_settings.py tests/dgpo/test_config.py tests/dgpo/test_metrics.py \
+	tests/dgpo/algorithms/test_group_preference.py tests/dgpo/supervision/test_alarms.py
+
+quick: $(ENV)/ready
+	$(BIN)/python -m pytest -q $(QUICK)
 
 # Two processes of one thread each: more fight over the cores, and each holds up to 3 GB of small networks.
 test: $(ENV)/ready
