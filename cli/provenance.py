@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from dgpo import __version__
-from rewards.run_record import SCHEMA
 
 PACKAGES = (
     "torch",
@@ -42,6 +41,8 @@ PACKAGES = (
 
 def provenance(command_line: Sequence[str]) -> dict[str, Any]:
     """Facts as plain JSON values; what is not there (a package, a checkout, a GPU) is left out or null."""
+    from rewards.run_record import SCHEMA
+
     return {
         "schema": SCHEMA,
         "dgpo": __version__,
