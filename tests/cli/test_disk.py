@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from benchmarks.harness.store import load_scores
 from cli.commands import app
-from cli.disk import READER_GONE, explain
+from cli.disk import explain
+from cli.exits import READER_GONE
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--set", "training.dtype=fp32", "--set", "sampling.steps=2"]
