@@ -17,7 +17,8 @@ import torch.distributed
 from dgpo.processes import PeerLost, Place, meet, take_place
 from rewards.errors import SetupError
 
-# The others wait while the main rank evaluates or saves, which may take hours; one that dies is noticed otherwise.
+# Ranks wait for the slowest of them: one that saves, or whose share of an evaluation has slow judges, may take hours.
+# One that dies is noticed otherwise.
 TIMEOUT = timedelta(days=7)
 
 log = logging.getLogger(__name__)
