@@ -61,8 +61,8 @@ class TrainingRecord(Made):
     trusted: NotRequired[list[str]]
     passes: NotRequired[Any]
     """Passes through the network that are planned for an iteration."""
-    reward_provenance: NotRequired[dict[str, dict[str, Any]]]
-    """What scores, by reward key."""
+    reward_provenance: NotRequired[Any]
+    """What scores, by reward key; one that is no such mapping tells nothing, and drawing from the run goes on."""
     contents: NotRequired[dict[str, Any]]
     """Hashes of what the run is made from: `model`, `prompts`, `weights` by reward key."""
 
