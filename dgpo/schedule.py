@@ -9,9 +9,9 @@ Each setting that moves them is honoured as diffusers does, or refused by name; 
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 
@@ -27,8 +27,6 @@ SHIFTS = {
     "DPMSolverMultistepScheduler": "flow_shift",
     "UniPCMultistepScheduler": "flow_shift",
 }
-# What Stable Diffusion 3's pipeline reads of any scheduler's config for a shift that grows with the image.
-DYNAMIC = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.16}
 # Settings with the value at which they do nothing: those that no deterministic way from noise to image can follow,
 # and those that dpm++, which has a table of its own, cannot.
 NO_PATH = {"stochastic_sampling": False, "invert_sigmas": False, "thresholding": False, "final_sigmas_type": "zero"}
@@ -52,7 +50,20 @@ class Schedule:
     """The diffusers scheduler that holds the solver's own sigmas and, for some samplers, its step formulas."""
 
 
-def build_schedule(sampler: SamplerName, config: Mapping[str, Any], steps: int, *, tokens: int = 0) -> Schedule:
+class DynamicShift(Protocol):
+    """How a family shifts times by the size of the image, where its scheduler says so (`use_dynamic_shifting`)."""
+
+    reads: ClassVar[Mapping[str, float]]
+    """The settings that it reads of any scheduler's config, and what stands for those that are left out."""
+
+    def mu(self, config: Mapping[str, Any]) -> float:
+        """What diffusers' schedulers take as mu; `config` is the scheduler's, with its class's defaults."""
+        ...
+
+
+def build_schedule(
+    sampler: SamplerName, config: Mapping[str, Any], steps: int, *, dynamic_shift: DynamicShift | None = None
+) -> Schedule:
     """The model's own times for `steps` deterministic steps.
 
     `euler` visits the times of the model's scheduler itself, `dpm++` (DPM-Solver++ 2M on flow sigmas) those of its
@@ -60,15 +71,19 @@ def build_schedule(sampler: SamplerName, config: Mapping[str, Any], steps: int, 
 
     Args:
         config: of the model's scheduler, with its `_class_name`.
-        tokens: patches an image, by which a dynamic shift goes.
+        dynamic_shift: the family's own, for an image of this size; without one no scheduler that wants it is followed.
 
     Raises:
         UsageError: a scheduler that is no rectified flow's, or a setting of it that this sampler cannot follow.
     """
     from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 
-    own = _own_scheduler(config, NO_PATH if sampler == "euler" else NO_PATH | NO_SHIFT, sampler)
-    mu = _dynamic_shift(own.config, tokens)
+    idle = NO_PATH if sampler == "euler" else NO_PATH | NO_SHIFT
+    if dynamic_shift is None:
+        own, mu = _own_scheduler(config, idle | {"use_dynamic_shifting": False}, sampler), None
+    else:
+        own = _own_scheduler(config, idle, sampler, also_known=dynamic_shift.reads)
+        mu = dynamic_shift.mu(own.config) if own.config.get("use_dynamic_shifting") else None
     if sampler == "euler":
         scheduler = FlowMatchEulerDiscreteScheduler(own.config.num_train_timesteps)
         scheduler.set_timesteps(sigmas=_own_sigmas(own, steps, mu))
@@ -87,7 +102,9 @@ def build_schedule(sampler: SamplerName, config: Mapping[str, Any], steps: int, 
     return Schedule([float(time) / scheduler.config.num_train_timesteps for time in scheduler.timesteps], scheduler)
 
 
-def _own_scheduler(config: Mapping[str, Any], idle: Mapping[str, Any], sampler: str):
+def _own_scheduler(
+    config: Mapping[str, Any], idle: Mapping[str, Any], sampler: str, *, also_known: Collection[str] = ()
+):
     """The model's scheduler as diffusers builds it; `idle` are settings that have to be at the value given there."""
     import diffusers
 
@@ -98,7 +115,7 @@ def _own_scheduler(config: Mapping[str, Any], idle: Mapping[str, Any], sampler: 
             f"Put one of them into {CONFIG} and model_index.json."
         )
     family = getattr(diffusers, name)
-    known = {*inspect.signature(family.__init__).parameters, *DYNAMIC}
+    known = {*inspect.signature(family.__init__).parameters, *also_known}
     given = {key: value for key, value in config.items() if not key.startswith("_")}
     refused = [key for key in given if (key not in known and given[key]) or given[key] != idle.get(key, given[key])]
     if refused:
@@ -133,15 +150,6 @@ def _refuse_no_flow(sigmas: torch.Tensor, own) -> None:
             f"The model's {type(own).__name__} has times from {sigmas.max():.3g} to {sigmas.min():.3g}, which are no "
             f"times of a rectified flow (1 is noise, 0 the image). Mend {CONFIG}."
         )
-
-
-def _dynamic_shift(config: Mapping[str, Any], tokens: int) -> float | None:
-    """mu of Stable Diffusion 3's pipeline, which grows with the image; None where the shift is constant."""
-    from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
-
-    if not config.get("use_dynamic_shifting"):
-        return None
-    return calculate_shift(tokens, *(config.get(name, default) for name, default in DYNAMIC.items()))
 
 
 def _shift(own, mu: float | None) -> float:

@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from dgpo.models.canvas import Canvas
 from dgpo.models.decoded import finite_rows, not_finite, to_uint8
+from dgpo.models.dynamic_shift import TokenShift
 from dgpo.models.model import Conditioning, Model, ReadConfig
 from dgpo.models.pretrained import component_precisions, load_pretrained, read_index
 from dgpo.paths import RectifiedFlow, guide
@@ -76,8 +77,8 @@ class SD3(Model):
         """From the configs of transformer, autoencoder and scheduler."""
         transformer, autoencoder, scheduler = (read(file) for file in cls.config_files)
         canvas = Canvas.of(transformer, autoencoder)
-        tokens = canvas.tokens(canvas.latent_shape(sampling.height, sampling.width))
-        return build_schedule(sampling.sampler, scheduler, sampling.steps, tokens=tokens).times
+        shape = canvas.latent_shape(sampling.height, sampling.width)
+        return _schedule(sampling, scheduler, canvas, shape).times
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +102,7 @@ class SD3(Model):
     def schedule(self, sampling: Sampling, shape: tuple[int, ...]) -> Schedule:
         own = self.pipeline.scheduler
         config = {**own.config, "_class_name": type(own).__name__}
-        return build_schedule(sampling.sampler, config, sampling.steps, tokens=self.canvas.tokens(shape))
+        return _schedule(sampling, config, self.canvas, shape)
 
     @torch.no_grad()
     def encode(self, texts: list[str]) -> SD3Conditioning:
@@ -157,8 +158,9 @@ class SD3(Model):
         pixels = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
         drawn, decoded = finite_rows(latents_BCHW), finite_rows(pixels)
         arrays = to_uint8(pixels.nan_to_num()).permute(0, 2, 3, 1).cpu().numpy()
+        no_pixels, no_latents = not_finite("pixels", vae.dtype), not_finite("latents", self.dtype)
         return [
-            Image.fromarray(array) if sound else not_finite("pixels" if latent else "latents", vae.dtype)
+            Image.fromarray(array) if sound else no_pixels if latent else no_latents
             for array, latent, sound in zip(arrays, drawn, decoded, strict=True)
         ]
 
@@ -175,3 +177,9 @@ class SD3(Model):
         StableDiffusion3Pipeline.save_lora_weights(
             folder, transformer_lora_layers=layers, transformer_lora_adapter_metadata=metadata
         )
+
+
+def _schedule(sampling: Sampling, config: Mapping[str, Any], canvas: Canvas, shape: tuple[int, ...]) -> Schedule:
+    """By the scheduler's config, whose shift may grow with the patches of a latent."""
+    shift = TokenShift(canvas.tokens(shape))
+    return build_schedule(sampling.sampler, config, sampling.steps, dynamic_shift=shift)

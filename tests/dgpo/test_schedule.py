@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import retrieve_timesteps
 
+from dgpo.models.dynamic_shift import TokenShift
 from dgpo.schedule import build_schedule
 from rewards.errors import UsageError
 
@@ -68,7 +69,7 @@ def test_euler_visits_the_times_of_the_models_own_scheduler(settings, steps):
     first, last = own.config.base_image_seq_len, own.config.max_image_seq_len
     mu = {"mu": low + (high - low) * (1024 - first) / (last - first)} if dynamic else {}
     times, _ = retrieve_timesteps(own, steps, **mu)
-    ours = build_schedule("euler", config_of(own), steps, tokens=1024)
+    ours = build_schedule("euler", config_of(own), steps, dynamic_shift=TokenShift(1024))
     torch.testing.assert_close(ours.solver.sigmas, own.sigmas, rtol=0, atol=1e-7 if dynamic else 0)
     torch.testing.assert_close(ours.solver.timesteps, times, rtol=0, atol=1e-4 if dynamic else 0)
 
@@ -78,14 +79,14 @@ def test_dynamic_shift_by_hand():
     config = {"_class_name": FLOW, "use_dynamic_shifting": True}
     shift = math.exp(0.63)
     shifted = [shift * t / (1 + (shift - 1) * t) for t in (1.0, 0.667, 0.334, 0.001)]
-    assert build_schedule("euler", config, 4, tokens=1024).times == pytest.approx(shifted, abs=1e-6)
-    larger = build_schedule("euler", config, 4, tokens=4096).times
+    assert build_schedule("euler", config, 4, dynamic_shift=TokenShift(1024)).times == pytest.approx(shifted, abs=1e-6)
+    larger = build_schedule("euler", config, 4, dynamic_shift=TokenShift(4096)).times
     assert larger[1] > shifted[1]
     dpm = diffusers.DPMSolverMultistepScheduler(**{**UNIPC, "flow_shift": shift})
     dpm.set_timesteps(4)
-    ours = build_schedule("dpm++", config, 4, tokens=1024)
+    ours = build_schedule("dpm++", config, 4, dynamic_shift=TokenShift(1024))
     torch.testing.assert_close(ours.solver.sigmas, dpm.sigmas, rtol=0, atol=1e-6)
-    linear = build_schedule("dpm++", config | {"time_shift_type": "linear"}, 4, tokens=1024)
+    linear = build_schedule("dpm++", config | {"time_shift_type": "linear"}, 4, dynamic_shift=TokenShift(1024))
     assert linear.solver.config.flow_shift == pytest.approx(0.63)
 
 
@@ -108,7 +109,7 @@ def test_flow_shift_is_a_shift_and_is_applied_once(family, even):
 def test_unipc_takes_its_dynamic_shift_once():
     own = diffusers.UniPCMultistepScheduler(**{**UNIPC, "use_dynamic_shifting": True})
     own.set_timesteps(6, mu=0.5 + (1.16 - 0.5) * (300 - 256) / (4096 - 256))
-    ours = build_schedule("euler", config_of(own), 6, tokens=300)
+    ours = build_schedule("euler", config_of(own), 6, dynamic_shift=TokenShift(300))
     torch.testing.assert_close(ours.solver.sigmas, own.sigmas, rtol=0, atol=1e-7)
 
 
@@ -153,3 +154,10 @@ def test_sigmas_beyond_one_are_no_flows():
     """Karras' spacing in DPM-Solver's scheduler is one of variances, flow or not."""
     with pytest.raises(UsageError, match=r"times from 157 to 0\.01, which are no times of a rectified flow"):
         build_schedule("euler", {"_class_name": "DPMSolverMultistepScheduler", **UNIPC, "use_karras_sigmas": True}, 4)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpm++"])
+def test_a_shift_by_size_is_followed_only_where_the_family_says_how(sampler):
+    config = {"_class_name": FLOW, "use_dynamic_shifting": True}
+    with pytest.raises(UsageError, match=r"sets use_dynamic_shifting to True, which the sampler .* cannot follow"):
+        build_schedule(sampler, config, 4)
