@@ -27,7 +27,8 @@ def list_algorithms(as_json: AsJson = False) -> None:
 def show_algorithm(name: Annotated[str, typer.Argument(help="One of `dgpo algorithms ls`.")]) -> None:
     """Its settings with their defaults, what it keeps beside the trained weights, and what an image costs."""
     from dgpo.algorithms.algorithm import find_algorithm, section_of
-    from dgpo.plan import GUIDED, describe_passes
+    from dgpo.models.model import Model
+    from dgpo.plan import describe_passes
     from dgpo.sections import Sampling
 
     kind = find_algorithm(name)
@@ -38,7 +39,7 @@ def show_algorithm(name: Annotated[str, typer.Argument(help="One of `dgpo algori
         for field, about in kind.Settings.model_fields.items()
     ]
     print_table(("setting", "default", "meaning"), rows)
-    needs, passes = kind.needs(settings), kind.passes(settings, Sampling(), guided=GUIDED, live_share=1.0)
+    needs, passes = kind.needs(settings), kind.passes(settings, Sampling(), cost=Model.passes, live_share=1.0)
     print(f"\nkeeps beside the trained weights: {', '.join(sorted(needs.snapshots)) or 'nothing'}")
     print(f"sampler: {needs.sampler}{', with its trajectory' if needs.trajectory else ''}")
     print(f"with the defaults of every setting: {describe_passes(passes)}")

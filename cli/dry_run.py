@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def describe_training(config: Config, rewards: RewardChoice, folder: Path, processes: int, *, fresh: bool) -> None:
     """Settings, cost, geometry, then all that the training would refuse; nothing is loaded, fetched or written."""
     from cli.model import pick_device
+    from dgpo.load import find_cost
     from dgpo.plan import describe_geometry, describe_passes, planned_passes
     from dgpo.precision import AUTO, examine, settle
     from dgpo.run import Run
@@ -34,7 +35,7 @@ def describe_training(config: Config, rewards: RewardChoice, folder: Path, proce
     settled = settle(config.training.dtype, examine(pick_device()), earlier=earlier, since="as this run began")
     say(f"precision: {settled}")
     say(describe_geometry(config, processes))
-    say(describe_passes(planned_passes(config)))
+    say(describe_passes(planned_passes(config, find_cost(config.model))))
     absent = files_to_fetch(config, rewards)
     training = None if file_for_training(config, rewards) in absent else find_training_prompts(config, rewards)
     suite = None if file_for_evaluation(config) in absent else find_evaluation_suite(config)

@@ -123,8 +123,8 @@ def load_choice(
 ) -> LoadedModel:
     """Load it on the best device; `sampling` changes settings of the sampler it is evaluated with.
 
-    A base model is drawn from as its recipe says, in the precision that fits the machine; what a run made as that run
-    was evaluated, in the precision it was trained in. `dtype` names another.
+    A base model is drawn from as its family is by default, in the precision that fits the machine; what a run made as
+    that run was evaluated, in the precision it was trained in. `dtype` names another.
 
     Args:
         recorded: False for one of several processes whose main one checks and records what the model is made from.

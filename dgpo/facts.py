@@ -6,7 +6,7 @@ from typing import Any
 from dgpo.config import Config
 from dgpo.contents import model_contents, prompts_contents
 from dgpo.offline import Recording
-from dgpo.plan import planned_passes
+from dgpo.plan import Cost, planned_passes
 from rewards.prompt import Prompt
 
 
@@ -16,15 +16,16 @@ def describe_training(
     rewards: Mapping[str, Mapping[str, str]],
     recording: Recording | None,
     *,
+    cost: Cost,
     processes: int,
 ) -> dict[str, Any]:
     """Facts that can be told once the model is loaded, when the commit of a hub model is known.
 
-    `rewards` is what each reward, by its key, says of itself.
+    `rewards` is what each reward, by its key, says of itself; `cost` is the model's.
     """
     return {
         "processes": processes,
-        "passes": planned_passes(config),
+        "passes": planned_passes(config, cost),
         "reward_provenance": {key: dict(facts) for key, facts in rewards.items()},
         "contents": {
             "model": model_contents(config.model),

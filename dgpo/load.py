@@ -13,10 +13,11 @@ from dgpo.models.find import EMBEDDED, find_model
 from dgpo.models.folder import INDEX
 from dgpo.models.model import Model
 from dgpo.models.pipeline import TextToImage
-from dgpo.models.pretrained import DTYPES, is_here, read_index, read_part
+from dgpo.models.pretrained import is_here, read_index, read_part
 from dgpo.models.tiny import defaults as tiny
+from dgpo.plan import Cost
 from dgpo.policy import Policy
-from dgpo.precision import Precision, examine, settle
+from dgpo.precision import Precision, dtype_of, examine, settle
 from dgpo.run import find_checkpoint, read_config
 from dgpo.sections import Sampling, Training
 
@@ -32,15 +33,23 @@ def check_drawable(name: str, sampling: Sampling, *, fetch: bool = True) -> list
         SetupError: as `load_model` does.
     """
     place = find_model(name)
-    if not fetch and not is_here(place, INDEX):
-        return []
-    index = read_index(place)
-    if not is_trainable(index):
-        return []
-    family = family_of(place, index)
-    if not fetch and not all(is_here(place, file) for file in family.config_files):
+    family = _trainable_family(place, fetch=fetch)
+    if family is None or not (fetch or all(is_here(place, file) for file in family.config_files)):
         return []
     return family.preview(lambda file: read_part(place, file), sampling)
+
+
+def find_cost(name: str) -> Cost:
+    """What a velocity of the named model will cost; nothing is fetched, and one that is not here costs as most do."""
+    return (_trainable_family(find_model(name), fetch=False) or Model).passes
+
+
+def _trainable_family(place: Path | str, *, fetch: bool = True) -> type[Model] | None:
+    """None for a model that can only be drawn from and, without `fetch`, one whose index is not on this machine."""
+    if not fetch and not is_here(place, INDEX):
+        return None
+    index = read_index(place)
+    return family_of(place, index) if is_trainable(index) else None
 
 
 def load_model(name: str, *, dtype: str, device: torch.device, text_length: int) -> Model:
@@ -53,16 +62,15 @@ def load_model(name: str, *, dtype: str, device: torch.device, text_length: int)
     """
     place = find_model(name)
     family = family_of(place, read_index(place))
-    return family.load(place, dtype=DTYPES[dtype], device=device, text_length=text_length)
+    return family.load(place, dtype=dtype_of(dtype), device=device, text_length=text_length)
 
 
 def default_sampling(name: str) -> Sampling | None:
     """How the named model is drawn from where nobody says otherwise; None for one that can only be drawn from."""
     if name == EMBEDDED:
         return tiny.SAMPLING
-    place = find_model(name)
-    index = read_index(place)
-    return family_of(place, index).defaults if is_trainable(index) else None
+    family = _trainable_family(find_model(name))
+    return None if family is None else family.defaults
 
 
 def load_drawer(name: str, settings: Mapping[str, Any], device: torch.device, *, precision: Precision) -> TextToImage:
@@ -71,7 +79,7 @@ def load_drawer(name: str, settings: Mapping[str, Any], device: torch.device, *,
     Raises:
         UsageError, SetupError: as `load_model` does; or the model does not know one of the sampler's `settings`.
     """
-    return TextToImage.from_folder(find_model(name), settings, dtype=DTYPES[precision], device=device)
+    return TextToImage.from_folder(find_model(name), settings, dtype=dtype_of(precision), device=device)
 
 
 def load_drawable(name: str, sampling: Sampling, device: torch.device, *, precision: Precision) -> Policy:

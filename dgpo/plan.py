@@ -1,6 +1,6 @@
 """What an iteration will cost and how it is cut, before it is run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -8,26 +8,26 @@ from dgpo.algorithms.algorithm import find_algorithm
 from dgpo.config import Config
 from dgpo.parallel import Ranks
 
-# Passes of a velocity with classifier-free guidance.
-GUIDED = 2
+Cost = Callable[[float], int]
+"""Passes through the network of one velocity at a guidance, which the model family knows (`Model.passes`)."""
 
 
-def planned_passes(config: Config, *, live_share: float = 1.0) -> dict[str, float]:
-    """Transformer passes per image of one iteration, by purpose; guidance counts two.
+def planned_passes(config: Config, cost: Cost, *, live_share: float = 1.0) -> dict[str, float]:
+    """Transformer passes per image of one iteration, by purpose.
 
     Args:
         live_share: the share of groups that have reward variance; the others are skipped in learning.
     """
     algorithm = find_algorithm(config.algorithm)
-    passes = algorithm.passes(config.learning, config.sampling, guided=GUIDED, live_share=live_share)
+    passes = algorithm.passes(config.learning, config.sampling, cost=cost, live_share=live_share)
     return passes | {"rollout": 0} if config.source.kind == "recorded" else passes
 
 
 def passes_per_image(
-    config: Config, passes: Mapping[str, int], before: Mapping[str, int], ranks: Ranks
+    config: Config, cost: Cost, passes: Mapping[str, int], before: Mapping[str, int], ranks: Ranks
 ) -> dict[str, float]:
     """Passes made since `before` by the purposes of the plan, over an iteration's images, all ranks together."""
-    names = list(planned_passes(config))
+    names = list(planned_passes(config, cost))
     made = [passes.get(name, 0) - before.get(name, 0) for name in names]
     counts = ranks.sum(torch.tensor(made, dtype=torch.float64, device=ranks.device))
     return dict(zip(names, (counts / config.images).tolist(), strict=True))

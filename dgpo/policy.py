@@ -14,8 +14,7 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 
 from dgpo.models.model import Conditioning, Model
-from dgpo.models.pretrained import DTYPES
-from dgpo.precision import describe_parts
+from dgpo.precision import describe_parts, dtype_of
 from dgpo.sections import Training
 from rewards.errors import UsageError
 
@@ -33,7 +32,7 @@ class Policy:
         """`trainable=False` leaves the model as it is, for drawing only: `current` is then the base model."""
         self.model = model
         self.training = training
-        self.dtype = DTYPES[training.dtype]
+        self.dtype = dtype_of(training.dtype)
         self.trained: dict[str, torch.nn.Parameter] = {}
         self.snapshots: dict[str, dict[str, torch.Tensor]] = {}
         self.passes: Counter[str] = Counter()
@@ -104,8 +103,12 @@ class Policy:
         self.passes[purpose] += len(x_BCHW) * self.model.passes(guidance)
         autocast = torch.autocast(x_BCHW.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with autocast, self._adapters_off(who):
-            weights = self.snapshots.get(who)
+            weights = None if self._is_in_place(who) else self.snapshots[who]
             return self.model.velocity(x_BCHW, sigma_B, conditioning, guidance=guidance, weights=weights)
+
+    def _is_in_place(self, who: Who) -> bool:
+        """Whether the network itself is `who`, with its adapters on or off; all others are snapshots."""
+        return who == "current" or (who == "reference" and self.training.method == "lora")
 
     @contextmanager
     def _adapters_off(self, who: Who) -> Iterator[None]:
@@ -121,7 +124,7 @@ class Policy:
     def published_weights(self, who: Who) -> dict[str, torch.Tensor]:
         """The weights of `who` as its file holds them: LoRA matrices by PEFT's names, or the whole transformer."""
         state = dict(self.model.transformer.state_dict())
-        state.update(self.snapshots.get(who) or {key: p.detach() for key, p in self.trained.items()})
+        state.update({key: p.detach() for key, p in self.trained.items()} if who == "current" else self.snapshots[who])
         if self.training.method == "lora":
             state = get_peft_model_state_dict(self.model.transformer, state_dict=state, adapter_name=ADAPTER)
         return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}

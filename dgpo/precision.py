@@ -22,6 +22,9 @@ Wanted = Literal["auto", "fp32", "bf16", "fp16"]
 
 AUTO: Final = "auto"
 
+# By what name torch knows each.
+TORCH_NAMES: Final[Mapping[str, str]] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
 # As Linux lists them in /proc/cpuinfo: x86 with AVX512-BF16 or AMX-BF16, and ARM. AVX512 alone has none (torch's
 # `_is_mkldnn_bf16_supported` says yes to it), and AVX-NE-CONVERT only converts.
 CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -70,6 +73,17 @@ def settle(wanted: Wanted, machine: Machine, *, earlier: Wanted = AUTO, since: s
 def _warning(precision: Precision, machine: Machine) -> str:
     imitated = (precision == "bf16" and not machine.bf16) or (precision == "fp16" and machine.cpu)
     return f"; {machine.name} does not compute in it itself, so fp32 is faster here" if imitated else ""
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """Torch's own value of a precision.
+
+    >>> dtype_of("bf16")
+    torch.bfloat16
+    """
+    import torch
+
+    return getattr(torch, TORCH_NAMES[precision])
 
 
 def examine(device: torch.device) -> Machine:

@@ -18,7 +18,7 @@ from dgpo.facts import describe_training, tell_changes
 from dgpo.load import load_policy
 from dgpo.offline import RecordedSource, Recording, read_recording
 from dgpo.parallel import Ranks
-from dgpo.plan import describe_passes, planned_passes
+from dgpo.plan import describe_passes
 from dgpo.policy import Policy
 from dgpo.precision import AUTO, Settled, examine, settle
 from dgpo.prompts import PromptStream, default_prompts
@@ -126,7 +126,9 @@ def train(
             _evaluation_pool(config, rewards, pool, wanted=evaluation is not None) as evaluation_pool,
         ):
             told_by = {spec.key: provenance_of(load(spec)) for spec in rewards.trained}
-            made_from = {**known, **describe_training(config, prompts, told_by, recording, processes=ranks.size)}
+            made_from = known | describe_training(
+                config, prompts, told_by, recording, cost=policy.model.passes, processes=ranks.size
+            )
             continues = _begin(run, config, ranks, made_from, prompts, tell, fresh=fresh)
             trainer = assemble(
                 config,
@@ -285,7 +287,7 @@ def _begin(
         before = {} if fresh else read_facts(run.folder)
         continues = run.begin(config, facts, fresh=fresh, on_note=tell)
         write_training_prompts(run.folder, (prompt.text for prompt in prompts))
-        tell(f"{'continuing' if continues else 'training'} in {run.folder}; {describe_passes(planned_passes(config))}")
+        tell(f"{'continuing' if continues else 'training'} in {run.folder}; {describe_passes(facts['passes'])}")
         for sentence in tell_changes(before, facts) if continues else ():
             tell(sentence)
         record = sha256(run.folder / "run.json")

@@ -115,7 +115,7 @@ class Trainer:
             "gradient_norm": self.optimizer.gradient_norm,
             "learning_rate": self.optimizer.learning_rate,
             "seconds": drawn.divide(clock),
-            "passes": passes_per_image(self.config, self.policy.passes, passes, self.ranks),
+            "passes": passes_per_image(self.config, self.policy.model.passes, self.policy.passes, passes, self.ranks),
         }
         if self.ranks.main:
             self.run.record(metrics)

@@ -74,11 +74,13 @@ class Algorithm(ABC):
 
     @classmethod
     @abstractmethod
-    def passes(cls, settings: Any, sampling: Sampling, *, guided: int, live_share: float) -> dict[str, float]:
+    def passes(
+        cls, settings: Any, sampling: Sampling, *, cost: Callable[[float], int], live_share: float
+    ) -> dict[str, float]:
         """Transformer passes per image of one iteration, by purpose: `rollout`, `current`, `backward` and others.
 
         Args:
-            guided: how many passes one velocity with guidance costs in this family.
+            cost: how many passes one velocity at a guidance takes, which the model family knows (`Model.passes`).
             live_share: the share of groups that have reward variance, where others are skipped.
         """
 

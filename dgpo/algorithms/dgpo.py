@@ -105,14 +105,16 @@ class DGPO(Algorithm):
         return Needs(snapshots=frozenset({"old"} if old else ()))
 
     @classmethod
-    def passes(cls, settings: Settings, sampling: Sampling, *, guided: int, live_share: float) -> dict[str, float]:
+    def passes(
+        cls, settings: Settings, sampling: Sampling, *, cost: Callable[[float], int], live_share: float
+    ) -> dict[str, float]:
         """Of each trained time one pass by the current policy, its backward, and those that it is compared with."""
         times = settings.times * live_share
         shared = settings.reference == "old" and settings.reference_guidance == 1
         return {
-            "rollout": sampling.steps * (guided if sampling.guidance > 1 else 1),
+            "rollout": sampling.steps * cost(sampling.guidance),
             "old": times if settings.clip is not None or shared else 0,
-            "reference": 0 if shared else times * (guided if settings.reference_guidance > 1 else 1),
+            "reference": 0 if shared else times * cost(settings.reference_guidance),
             "current": times,
             "backward": times,
         }

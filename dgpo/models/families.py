@@ -32,7 +32,7 @@ def family_of(place: object, index: Mapping[str, Any]) -> "type[Model]":
     name = index.get("_class_name")
     if name not in FAMILIES:
         raise UsageError(
-            f"{place} holds a {name}; only models of the Stable Diffusion 3 family can be trained. `dgpo eval` and "
+            f"{place} holds a {name}, which cannot be trained; {', '.join(FAMILIES)} can. `dgpo eval` and "
             "`dgpo sample` draw with any text-to-image pipeline of diffusers."
         )
     found = FAMILIES[name]

@@ -55,7 +55,8 @@ class Model(ABC):
     """The small files that `preview` reads, beside the index."""
 
     transformer: Any
-    """The network that is trained: a torch module that takes PEFT adapters, as those of diffusers do."""
+    """The network that is trained, of diffusers' kind (`ModelMixin`, `PeftAdapterMixin`): its config can be written as
+    JSON, adapters can be added to it and switched off."""
 
     @classmethod
     @abstractmethod

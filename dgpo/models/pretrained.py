@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 
 from dgpo.models.folder import INDEX, read_json
 from dgpo.models.hub import fetch_file, told_of_the_hub
+from dgpo.precision import TORCH_NAMES
 from rewards.errors import SetupError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What the libraries raise for a file that does not hold what it should: no common ancestor, and nothing of ours runs
 # while they are caught.
 FAULTS = (
@@ -80,7 +80,7 @@ def load_pretrained(family: type[DiffusionPipeline], place: Path | str, **option
 
 def component_precisions(pipeline: DiffusionPipeline) -> dict[str, str]:
     """In which precision each network of a pipeline is held."""
-    names = {str(dtype): name for name, dtype in DTYPES.items()}
+    names = {f"torch.{name}": precision for precision, name in TORCH_NAMES.items()}
     held = {name: str(part.dtype) for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     return {name: names.get(dtype, dtype) for name, dtype in held.items()}
 

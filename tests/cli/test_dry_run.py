@@ -83,7 +83,7 @@ BAD = {
         ["--reward", "ocr", "--set", "dgpo.times=9"], 2, "the rollout visits 8 times of at least dgpo.min_sigma 0.3",
     ),
     "size that the model cannot draw": (["--reward", "ocr", "--set", "sampling.height=36"], 2, "sampling.height is 36"),
-    "model that cannot be trained": (["--reward", "ocr", "--model", "other"], 2, "only models of the Stable"),
+    "model that cannot be trained": (["--reward", "ocr", "--model", "other"], 2, "which cannot be trained; Stable"),
 }  # fmt: skip
 
 

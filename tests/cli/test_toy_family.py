@@ -19,7 +19,7 @@ from dgpo.models.model import Conditioning, Model
 from dgpo.paths import RectifiedFlow
 from dgpo.schedule import build_schedule
 from dgpo.sections import Sampling
-from tests.cli.toys import dgpo, metrics, prepare, train
+from tests.cli.toys import SETTINGS, dgpo, metrics, prepare, train
 
 TIMES = {"num_train_timesteps": 1000, "shift": 1.0}
 
@@ -55,6 +55,10 @@ class Points(Model):
     @classmethod
     def preview(cls, read, sampling):
         return build_schedule(sampling.sampler, TIMES, sampling.steps).times
+
+    @staticmethod
+    def passes(guidance):
+        return 1  # whatever the guidance, which it does not look at
 
     def latent_shape(self, height, width):
         return (2, 1, 1)
@@ -101,11 +105,14 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_it_trains_goes_on_and_is_evaluated(folder, method):
     settings = {"training": {"method": method, "rank": 2, "alpha": 4, "dtype": "fp32"}, "dgpo": {"min_sigma": 0.2}}
-    prepare(folder, "./model", {**settings, "optimizer": {"learning_rate": 0.01}})
-    train("run", "--steps", "6")
+    sampling = {**SETTINGS["sampling"], "guidance": 3.0}
+    prepare(folder, "./model", {**settings, "sampling": sampling, "optimizer": {"learning_rate": 0.01}})
+    assert "rollout 4," in train("run", "--steps", "6", "--dry-run")
+    assert "rollout 4," in train("run", "--steps", "6")
     train("again", "--steps", "3")
     train("again", "--steps", "6")
     assert [one for one in compare_runs(folder / "run", folder / "again") if one.step == 6] == []
+    assert all(line["passes"]["rollout"] == 4 for line in metrics(folder / "run"))
     rewards = [line["reward"] for line in metrics(folder / "run")]
     assert len(set(rewards)) == 6
     for name, model in (("base", "./model"), ("trained", "run")):

@@ -6,9 +6,10 @@ import huggingface_hub.constants
 import pytest
 import torch
 
-from dgpo.load import check_drawable, load_model, load_policy, load_trained
+from dgpo.config import load_config
+from dgpo.load import check_drawable, default_sampling, load_model, load_policy, load_trained
 from dgpo.models.sd3 import SD3
-from dgpo.sample import draw_images
+from dgpo.sample import draw_images, evaluation_sampling
 from rewards.errors import SetupError, UsageError
 from tests.dgpo.training import PROMPTS, small_config, train
 from tests.dgpo.variants import with_config
@@ -38,7 +39,7 @@ def test_pipeline_of_another_family_is_refused(tmp_path, model_folder):
     folder = shutil.copytree(model_folder, tmp_path / "other")
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
-    with pytest.raises(UsageError, match=r"FluxPipeline.*Stable Diffusion 3"):
+    with pytest.raises(UsageError, match=r"FluxPipeline, which cannot be trained; StableDiffusion3Pipeline can"):
         load(folder)
 
 
@@ -77,6 +78,13 @@ def test_images_depend_on_prompt_and_seed_alone(make_policy):
     for one, other in zip(together, backwards[::-1], strict=True):
         pixels = (torch.frombuffer(bytearray(bytes_of(image)), dtype=torch.uint8).int() for image in (one, other))
         assert (next(pixels) - next(pixels)).abs().max() <= 1
+
+
+@pytest.mark.parametrize(("model", "recipe"), [("tiny", "tiny"), (None, "ocr")])
+def test_a_base_model_is_drawn_from_as_trainings_of_it_are_evaluated(model_folder, model, recipe):
+    """Else the base and what was trained would differ by their samplers too."""
+    config = load_config(recipe)
+    assert default_sampling(model or str(model_folder)) == evaluation_sampling(config.sampling, config.evaluation)
 
 
 class TestDrawable:

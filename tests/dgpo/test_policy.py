@@ -134,6 +134,24 @@ def test_exception_in_a_forward_leaves_the_adapters_on(make_policy, question, mo
     assert all(p.requires_grad for p in policy.parameters)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_that_nobody_kept_are_a_fault_and_not_the_current_ones(make_policy, question, method):
+    policy, _ = make_policy({"training.method": method})
+    with pytest.raises(KeyError, match="old"):
+        question(policy, "old")
+    with pytest.raises(KeyError, match="average"):
+        policy.published_weights("average")
+
+
+def test_snapshots_may_have_any_name(make_policy, question):
+    policy, _ = make_policy()
+    policy.keep("best so far")
+    before = question(policy, "best so far")
+    stir(policy, 0.05)
+    assert torch.equal(question(policy, "best so far"), before)
+    assert not torch.equal(question(policy, "current"), before)
+
+
 def test_guidance_is_that_of_two_single_calls(make_policy, question):
     policy, _ = make_policy()
     stir(policy, 0.05)

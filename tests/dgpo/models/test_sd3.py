@@ -3,15 +3,18 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from PIL import Image
 from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5TokenizerFast
 
 from dgpo.load import load_model
 from dgpo.models.decoded import to_uint8
 from dgpo.models.tiny import network
 from dgpo.models.tiny.tokenizer import MAX_LENGTH, build_tokenizer
+from dgpo.precision import dtype_of
 from tests.dgpo.training import PROMPTS, brightness, small_config, train
 
 CLIP_WIDTH, T5_WIDTH = 64, 160
@@ -162,14 +165,76 @@ def test_decoding_undoes_scale_and_shift_once(sd3_folder, monkeypatch):
     assert (image.size, image.mode) == ((64, 64), "RGB")
 
 
-def test_precision_of_the_autoencoder_does_not_reach_the_transformer(model_folder):
-    model = load(model_folder)
-    inputs = (torch.randn((1, 8, 8, 16), generator=torch.Generator().manual_seed(0)), torch.tensor([0.7]))
-    conditioning = model.encode(["a sign"])
+def test_images_are_encoded_as_what_decodes_to_them(sd3_folder):
+    """The autoencoder's mean, without noise, scaled and shifted as the transformer's latents are."""
+    model = load(sd3_folder)
+    (image,) = model.decode(torch.randn((1, 16, 8, 8), generator=torch.Generator().manual_seed(0)))
+    encoded = model.encode_images([image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+    assert (encoded.shape, encoded.dtype) == ((2, 16, 8, 8), torch.float32)
+    assert not torch.equal(encoded[0], encoded[1])
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.no_grad():
-        before = model.velocity(*inputs, conditioning)
-        model.pipeline.vae.to(torch.bfloat16)
-        assert torch.equal(model.velocity(*inputs, conditioning), before)
+        mean = model.pipeline.vae.encode(pixels).latent_dist.mean
+    torch.testing.assert_close(encoded[:1], (mean - 0.0609) * 1.5305)
+    assert torch.equal(model.encode_images([image]), encoded[:1])
+
+
+class TestPrecisions:
+    """Each network is given numbers of its own precision, whatever that of the others."""
+
+    X = torch.randn((1, 8, 8, 16), generator=torch.Generator().manual_seed(0))
+
+    @pytest.fixture
+    def mixed(self, model_folder):
+        def build(transformer, autoencoder, encoders):
+            model = load(model_folder, dtype=transformer)
+            for part in (model.pipeline.text_encoder, model.pipeline.text_encoder_2):
+                part.to(encoders)
+            model.pipeline.vae.to(autoencoder)
+            return model
+
+        return build
+
+    @pytest.mark.parametrize("transformer", ["fp32", "bf16"])
+    @pytest.mark.parametrize("autoencoder", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("encoders", [torch.float32, torch.bfloat16])
+    def test_what_each_is_given(self, mixed, transformer, autoencoder, encoders):
+        model, given = mixed(transformer, autoencoder, encoders), {}
+
+        def note(name):
+            def hook(module, arguments, options):
+                tensors = (*arguments, *options.values())
+                given[name] = {one.dtype for one in tensors if isinstance(one, torch.Tensor)}
+
+            return hook
+
+        model.transformer.pos_embed.register_forward_pre_hook(note("patches"), with_kwargs=True)
+        model.transformer.context_embedder.register_forward_pre_hook(note("tokens"), with_kwargs=True)
+        model.pipeline.vae.decoder.register_forward_pre_hook(note("decoder"), with_kwargs=True)
+        model.pipeline.vae.encoder.register_forward_pre_hook(note("encoder"), with_kwargs=True)
+        with torch.no_grad():
+            velocity = model.velocity(self.X, torch.tensor([0.7]), model.encode(["a sign"]), guidance=3.0)
+        (image,) = model.decode(self.X)
+        latents = model.encode_images([image])
+        held = dtype_of(transformer)
+        assert given == {"patches": {held}, "tokens": {held}, "decoder": {autoencoder}, "encoder": {autoencoder}}
+        assert {velocity.dtype, latents.dtype} == {torch.float32}
+        assert torch.isfinite(velocity).all()
+
+    @pytest.mark.parametrize("transformer", ["fp32", "bf16"])
+    def test_that_of_the_autoencoder_does_not_reach_the_transformer(self, mixed, transformer):
+        velocities = []
+        for autoencoder in (torch.float32, torch.bfloat16):
+            model = mixed(transformer, autoencoder, torch.float32)
+            with torch.no_grad():
+                velocities.append(model.velocity(self.X, torch.tensor([0.7]), model.encode(["a sign"])))
+        assert torch.equal(*velocities)
+
+    def test_what_is_not_finite_is_told_with_the_precision_that_it_was_computed_in(self, mixed):
+        model = mixed("fp32", torch.bfloat16, torch.float32)
+        assert model.decode(self.X * math.nan) == ["the latents are not finite (NaN or infinity, computed in float32)"]
+        model.pipeline.vae.decoder.conv_out.bias.data.fill_(math.inf)
+        assert model.decode(self.X) == ["the pixels are not finite (NaN or infinity, computed in bfloat16)"]
 
 
 def test_pixels_by_hand():
