@@ -274,5 +274,5 @@ def test_the_family_that_is_trained_has_its_own_sampler(model_folder, unet_folde
     assert default_sampling(str(model_folder)) == SD3.defaults
     assert default_sampling(str(unet_folder)) is None
     assert isinstance(load_drawer(str(unet_folder), SIZES, CPU, precision="fp32"), module.TextToImage)
-    with pytest.raises(UsageError, match=r"StableDiffusionPipeline.*can be trained.*dgpo eval"):
+    with pytest.raises(UsageError, match=r"StableDiffusionPipeline.*cannot be trained.*dgpo eval"):
         load_model(str(unet_folder), dtype="fp32", device=CPU, text_length=0)
