@@ -209,6 +209,7 @@ def test_a_checkpoint_with_its_trained_weights_says_so(run_folder, prompt_file, 
 
 def test_a_checkpoint_with_its_average_does_not(run_folder, capsys):
     policy, _, _ = load_trained(run_folder, 2, torch.device("cpu"), precision="fp32")
+    policy.keep("average")
     policy.published = "average"
     save_checkpoint(run_folder / "checkpoints", policy, torch.optim.AdamW(policy.parameters), Progress(3, 3))
     load_choice(choose_model(f"{run_folder}@2"))
