@@ -23,4 +23,6 @@ def choose_rewards(config: Config) -> RewardChoice:
         SetupError: a server that does not answer.
     """
     specs = parse_rewards((*config.rewards, *config.evaluation.rewards), config.reward_set, config.weights)
-    return RewardChoice(specs[: len(parse_rewards(config.rewards))], specs)
+    # A name may stand for several, so that what is trained on is counted by parsing it alone; settings are for both.
+    trained = len(parse_rewards(config.rewards)) if config.evaluation.rewards else len(specs)
+    return RewardChoice(specs[:trained], specs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -125,18 +126,19 @@ def train(
             _training_pool(config, rewards, pool) as pool,
             _evaluation_pool(config, rewards, pool, wanted=evaluation is not None) as evaluation_pool,
         ):
-            told_by = {spec.key: provenance_of(load(spec)) for spec in rewards.trained}
-            made_from = known | describe_training(
-                config, prompts, told_by, recording, cost=policy.model.passes, processes=ranks.size
-            )
-            continues = _begin(run, config, ranks, made_from, prompts, tell, fresh=fresh)
+            if ranks.main:  # files are hashed for it, gigabytes of them
+                told_by = {spec.key: provenance_of(load(spec)) for spec in rewards.trained}
+                known |= describe_training(
+                    config, prompts, told_by, recording, cost=policy.model.passes, processes=ranks.size
+                )
+            continues = _begin(run, config, ranks, known, prompts, tell, fresh=fresh)
             trainer = assemble(
                 config,
                 policy=policy,
                 rewards=rewards,
                 prompts=prompts,
                 sample_prompts=sample_prompts,
-                source=source,
+                source=source or partial(choose_source, recording=recording),
                 evaluation=None if evaluation is None else evaluation(run, evaluation_pool, ranks),
                 hooks=hooks,
                 pool=pool,
@@ -194,9 +196,15 @@ def build_algorithm(config: Config, policy: Policy, ranks: Ranks) -> Algorithm:
     return kind(config.learning, advantage=config.advantage, geometry=geometry, policy=policy, ranks=ranks)
 
 
-def choose_source(config: Config, policy: Policy, prompts: Sequence[Prompt], pool: ScoringPool, ranks: Ranks) -> Source:
-    """The source of batches that a config names."""
-    recording = find_recording(config)
+def choose_source(
+    config: Config,
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    pool: ScoringPool,
+    ranks: Ranks,
+    recording: Recording | None = None,
+) -> Source:
+    """The source of batches that a config names; `recording` is what `find_recording` read."""
     if recording is not None:
         return RecordedSource(recording, policy, config, pool.specs, pool, ranks)
     stream = PromptStream(prompts, config.seed)
