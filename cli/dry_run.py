@@ -27,6 +27,7 @@ def describe_training(config: Config, rewards: RewardChoice, folder: Path, proce
     from dgpo.plan import describe_geometry, describe_passes, planned_passes
     from dgpo.precision import AUTO, examine, settle
     from dgpo.run import Run
+    from dgpo.session import open_pool
     from dgpo.settings import dump_settings
     from rewards.secrets import hide_secrets
 
@@ -39,7 +40,8 @@ def describe_training(config: Config, rewards: RewardChoice, folder: Path, proce
     absent = files_to_fetch(config, rewards)
     training = None if file_for_training(config, rewards) in absent else find_training_prompts(config, rewards)
     suite = None if file_for_evaluation(config) in absent else find_evaluation_suite(config)
-    check_training(config, rewards, folder, training, suite, fresh=fresh)
+    with open_pool(config, rewards, workers=min(config.workers, 1)) as pool:
+        check_training(config, rewards, pool, folder, training, suite, fresh=fresh)
     for file in absent:
         say(f"would fetch {file.url}")
     on = training.describe() if training is not None else "the prompts fetched"

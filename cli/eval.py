@@ -40,7 +40,6 @@ from cli.threads import share_cores
 from rewards.errors import UsageError
 from rewards.files import check_writable
 from rewards.parse import parse_judges
-from rewards.registry import check_buildable, load
 from rewards.reward import DEADLINE_S
 from rewards.shown import shown
 from rewards.spec import RewardSpec
@@ -90,6 +89,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a model over a suite; the same command goes on where a killed one stood."""
+    from benchmarks.harness.evaluate import check_prompts
     from rewards.pool import ScoringPool
 
     check_deadline(reward_seconds, workers)
@@ -109,21 +109,23 @@ def evaluate(
             say(note)
     if speaks:
         check_writable(output or RESULTS, folder=True)
-    specs = choose_rewards(chosen, reward, reward_set, weights, check=_leads(peers))
-    if images is not None:
-        made = _Source.of_folder(images, chosen, seeds)
-    else:
-        choice = choose_model(model if speaks else model or DEFAULT_MODEL, base)
-        made = _Source.of_model(choice, sampling, dtype, seeds or 1)
-    if launching:
-        raise typer.Exit(launch(_as_many_as_blocks(num_processes, chosen, made.seeds)))
-    place = output or RESULTS / f"{chosen.name}-{made.name}"
-    folder = place.absolute()  # a reward may change the working directory
-    pool = ScoringPool(specs, workers, deadline_s=reward_seconds)
-    if peers is not None and not _leads(peers):
-        _assist(chosen, made, folder, pool, peers)
-        return
-    summary = _run(chosen, made, folder, pool, peers)
+    specs = choose_rewards(chosen, reward, reward_set, weights)
+    with ScoringPool(specs, workers, deadline_s=reward_seconds) as pool:
+        if _leads(peers):
+            check_prompts(chosen, pool)
+        if images is not None:
+            made = _Source.of_folder(images, chosen, seeds)
+        else:
+            choice = choose_model(model if speaks else model or DEFAULT_MODEL, base)
+            made = _Source.of_model(choice, sampling, dtype, seeds or 1)
+        if launching:
+            raise typer.Exit(launch(_as_many_as_blocks(num_processes, chosen, made.seeds)))
+        place = output or RESULTS / f"{chosen.name}-{made.name}"
+        folder = place.absolute()  # a reward may change the working directory
+        if peers is not None and not _leads(peers):
+            _assist(chosen, made, folder, pool, peers)
+            return
+        summary = _run(chosen, made, folder, pool, peers)
     _tell_overlap(folder)
     show_summary(replace(summary, folder=place), chosen, as_json=as_json)
     if summary.failed > max_failed:
@@ -142,25 +144,16 @@ def _tell_overlap(folder: Path) -> None:
 
 
 def choose_rewards(
-    suite: Suite, texts: list[str] | None, sets: list[str] | None, weights: list[str] | None, *, check: bool = True
+    suite: Suite, texts: list[str] | None, sets: list[str] | None, weights: list[str] | None
 ) -> list[RewardSpec]:
-    """The rewards that were named, otherwise the suite's own; each can be built here and can judge every prompt.
-
-    Only one of several processes has to `check` that they do.
+    """The rewards that were named, otherwise the suite's own.
 
     Raises:
-        UsageError: none was named and the suite has none, or one cannot judge these prompts.
-        SetupError: one line for each that cannot be built here.
+        UsageError: none was named and the suite has none.
     """
-    from benchmarks.harness.evaluate import check_prompts
-
     specs = parse_judges(texts or suite.default_rewards, sets or (), weights or ())
     if not specs:
         raise UsageError(f"The suite {suite.name} brings no reward of its own; name one with --reward.")
-    if not check:
-        return specs
-    check_buildable(specs)
-    check_prompts(suite, [load(spec) for spec in specs])
     return specs
 
 
@@ -294,28 +287,27 @@ def _leads(peers: Peers | None) -> bool:
     return peers is None or peers.rank == 0
 
 
-def _assist(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers: Peers) -> None:
+def _assist(suite: Suite, made: _Source, folder: Path, pool: ScoringPool, peers: Peers) -> None:
     """Do a share of the work and be silent: the main process tells what there is to tell."""
     from benchmarks.harness.request import evaluate as measure
 
     try:
         draw, _, _ = made.load()
-        share_cores(scoring.workers)
-        with scoring as pool:
-            measure(_request(suite, made, folder, scoring, draw), pool=pool, peers=peers)
+        share_cores(pool.workers)
+        measure(_request(suite, made, folder, pool, draw), pool=pool, peers=peers)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _run(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers: Peers | None) -> Summary:
+def _run(suite: Suite, made: _Source, folder: Path, pool: ScoringPool, peers: Peers | None) -> Summary:
     from benchmarks.harness.request import evaluate as measure
 
     draw, trained_on, facts = made.load(say)
-    threads = share_cores(scoring.workers)
+    threads = share_cores(pool.workers)
     facts = {**provenance(sys.argv), "processes": peers.size if peers else 1, "threads": threads, **facts}
-    request = replace(_request(suite, made, folder, scoring, draw), trained_on=trained_on, facts=facts)
+    request = replace(_request(suite, made, folder, pool, draw), trained_on=trained_on, facts=facts)
     total = len(suite.prompts) * len(made.seeds)
-    with scoring as pool, Progress(f"eval {made.name}", total) as progress:
+    with Progress(f"eval {made.name}", total) as progress:
         summary = measure(
             request,
             pool=pool,
@@ -327,10 +319,10 @@ def _run(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, peers:
     return summary
 
 
-def _request(suite: Suite, made: _Source, folder: Path, scoring: ScoringPool, draw: Draw | None) -> Request:
+def _request(suite: Suite, made: _Source, folder: Path, pool: ScoringPool, draw: Draw | None) -> Request:
     from benchmarks.harness.request import Request
 
-    return Request(suite, scoring.specs, folder, made.name, seeds=made.seeds, draw=draw, images=made.images)
+    return Request(suite, pool.specs, folder, made.name, seeds=made.seeds, draw=draw, images=made.images)
 
 
 def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.harness.listing import Entry
     from benchmarks.harness.score import Draft, Tally
     from benchmarks.harness.store import Row
-    from rewards.pool import ScoringPool
-    from rewards.reward import Reward
-    from rewards.spec import RewardSpec
+    from rewards.pool import RewardFacts, ScoringPool
 
 # The answer goes there anyhow, and opening it once more would write over what stands there already.
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -60,8 +58,8 @@ def score(
 ) -> None:
     """Score images by rewards: a row per image, prompt and reward, in the columns of scores.csv."""
     from benchmarks.harness.listing import list_images
-    from benchmarks.harness.score import check_output
-    from cli.threads import scoring_threads
+    from benchmarks.harness.score import check_entries, check_output
+    from cli.threads import scoring_threads, share_cores
     from rewards.parse import parse_judges
     from rewards.pool import ScoringPool
     from rewards.prompt import read_prompts
@@ -80,9 +78,12 @@ def score(
     if output is not None:
         check_output(output)
     entries = list_images(sources, read_prompts(prompts) if prompts is not None else (), prompt)
-    rewards = _build(specs, entries)
-    pool = ScoringPool(specs, workers, scoring_threads(workers), deadline_s=reward_seconds)
-    tally, rows = _score(entries, rewards, output, pool, silent=as_json)
+    if workers == 0:
+        share_cores(0)
+    with ScoringPool(specs, workers, scoring_threads(workers), deadline_s=reward_seconds) as pool:
+        check_entries(entries, pool)
+        rewards = {} if output is None and not as_json else pool.facts()  # hashed are gigabytes of weights
+        tally, rows = _score(entries, rewards, output, pool, silent=as_json)
     if as_json:
         print_json(_document(tally, rewards, rows, output))
     elif output is not None:
@@ -92,33 +93,19 @@ def score(
         raise typer.Exit(SOME_FAILED)
 
 
-def _build(specs: Sequence[RewardSpec], entries: Sequence[Entry]) -> list[Reward]:
-    """The rewards, each of which can be built here and judge every prompt."""
-    from benchmarks.harness.score import check_entries
-    from rewards.registry import check_buildable, load
-
-    check_buildable(specs)
-    rewards = [load(spec) for spec in specs]
-    check_entries(entries, rewards)
-    return rewards
-
-
 def _score(
     entries: Sequence[Entry],
-    rewards: Sequence[Reward],
+    rewards: Mapping[str, RewardFacts],
     output: Path | None,
-    scoring: ScoringPool,
+    pool: ScoringPool,
     *,
     silent: bool,
 ) -> tuple[Tally, list[Row]]:
     """All rows, with a progress line; in the draft as they are made, or on a stream: a pipe, a device, or stdout."""
     from benchmarks.harness.score import Draft, Tally, score_images
     from cli.progress import Progress
-    from cli.threads import share_cores
 
-    tally, rows = Tally([spec.key for spec in scoring.specs]), []
-    if scoring.workers == 0:
-        share_cores(0)
+    tally, rows = Tally([spec.key for spec in pool.specs]), []
     with ExitStack() as opened:
         stream = draft = None
         if output is not None and is_stream(output):
@@ -129,15 +116,14 @@ def _score(
             _tell(draft)
         elif not silent:
             stream = sys.stdout
-        pool = opened.enter_context(scoring)
         progress = opened.enter_context(Progress("score", len(entries)))
-        batches = score_images(entries, rewards, pool, draft.known if draft is not None else None)
+        batches = score_images(entries, pool, draft.known if draft is not None else None)
         for batch in batches if stream is None else _write_rows(batches, stream):
             if draft is not None:
                 draft.add(batch)
             tally.add(batch)
             rows += batch
-            progress.update(len(rows) // len(rewards), _note(tally))
+            progress.update(len(rows) // len(pool.specs), _note(tally))
         if draft is not None:
             draft.finish(rows)
     return tally, rows
@@ -169,12 +155,12 @@ def _note(tally: Tally) -> str:
     return f"{means}, {len(tally.failed)} failed" if tally.failed else means
 
 
-def _show(tally: Tally, rewards: Sequence[Reward], rows: Sequence[Row], output: Path) -> None:
+def _show(tally: Tally, rewards: Mapping[str, RewardFacts], rows: Sequence[Row], output: Path) -> None:
     from benchmarks.harness.summary import tell_failures
 
     means = [
         (key, reward.card.unit, format_number(tally.mean(key)), tally.scored[key], tally.failures[key])
-        for key, reward in zip(tally.keys, rewards, strict=True)
+        for key, reward in rewards.items()
     ]
     print_table(("reward", "unit", "mean", "scored", "failed"), means)
     for line in tell_failures(rows):
@@ -182,7 +168,9 @@ def _show(tally: Tally, rewards: Sequence[Reward], rows: Sequence[Row], output: 
     print(f"scores: {output}")
 
 
-def _document(tally: Tally, rewards: Sequence[Reward], rows: Sequence[Row], output: Path | None) -> dict[str, Any]:
+def _document(
+    tally: Tally, rewards: Mapping[str, RewardFacts], rows: Sequence[Row], output: Path | None
+) -> dict[str, Any]:
     from benchmarks.harness.record import describe_reward
 
     described = [
@@ -193,7 +181,7 @@ def _document(tally: Tally, rewards: Sequence[Reward], rows: Sequence[Row], outp
             "failed": tally.failures[key],
             **describe_reward(reward),
         }
-        for key, reward in zip(tally.keys, rewards, strict=True)
+        for key, reward in rewards.items()
     ]
     return {
         "output": None if output is None else str(output),

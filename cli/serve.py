@@ -69,15 +69,12 @@ def serve(
 
 def _serve(specs: list[RewardSpec], host: str, port: int, scoring: dict[str, Any], **rest: Any) -> None:
     from dgpo import __version__
-    from rewards.registry import check_buildable, check_working
     from rewards.serving.app import Service
     from rewards.serving.engine import Engine
     from rewards.serving.run import bind, make_server
 
     version = f"dgpo {__version__}"
     listener = bind(host, port)
-    check_buildable(specs)
-    check_working(specs)
     service = Service(Engine(specs, version=version, **scoring), version=version, **rest)
     server = make_server(service)
     _log_to_stderr()

@@ -16,7 +16,7 @@ from cli.exits import GATE_FAILED, INTERRUPTED
 from cli.launch import has_to_launch, launch, leave_with_launcher
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
 from cli.screen import hear_rewards, say
-from cli.training_checks import check_processes, check_settings, check_training, measured_specs
+from cli.training_checks import check_processes, check_settings, check_training
 from cli.training_evaluation import make_evaluation
 from cli.training_progress import TrainingProgress, ask_to_stop
 from cli.training_prompts import find_evaluation_suite, find_training_prompts
@@ -154,18 +154,19 @@ def _train(config: Config, rewards: RewardChoice, folder: Path, trusted: Sequenc
     from cli.provenance import provenance
     from cli.threads import share_cores
     from dgpo.parallel import Ranks
+    from dgpo.session import open_pool
     from dgpo.session import train as train_in
-    from rewards.registry import check_working
 
     threads = share_cores(config.workers)
     training, suite = find_training_prompts(config, rewards), find_evaluation_suite(config)
-    check_training(config, rewards, folder, training, suite, fresh=fresh)
-    ranks = Ranks(on_note=say)
-    if ranks.main:
-        if trusted:
-            say(f"--trust-run: {', '.join(trusted)} will be used, though only the recipe names it")
-        check_working(measured_specs(config, rewards))
     with ExitStack() as stack:
+        pool = stack.enter_context(open_pool(config, rewards))
+        check_training(config, rewards, pool, folder, training, suite, fresh=fresh)
+        ranks = Ranks(on_note=say)
+        if ranks.main:
+            if trusted:
+                say(f"--trust-run: {', '.join(trusted)} will be used, though only the recipe names it")
+            pool.verify()
         progress = stack.enter_context(TrainingProgress(config, speaks=ranks.main))
         outcome = train_in(
             config,
@@ -175,6 +176,7 @@ def _train(config: Config, rewards: RewardChoice, folder: Path, trusted: Sequenc
             rewards=rewards,
             evaluation=make_evaluation(config, rewards, suite, progress.say),
             hooks=[progress],
+            pool=pool,
             facts={
                 **provenance(sys.argv),
                 "threads": threads,

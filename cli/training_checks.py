@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from cli.training_prompts import TrainingPrompts
     from dgpo.config import Config
     from dgpo.reward_choice import RewardChoice
-    from rewards.reward import Reward
-    from rewards.spec import RewardSpec
+    from rewards.pool import ScoringPool
 
 
 def check_settings(config: Config) -> RewardChoice:
@@ -38,6 +37,7 @@ def check_settings(config: Config) -> RewardChoice:
 def check_training(
     config: Config,
     rewards: RewardChoice,
+    pool: ScoringPool,
     folder: Path,
     training: TrainingPrompts | None,
     suite: Suite | None,
@@ -47,6 +47,7 @@ def check_training(
     """All else that can be known before a model is loaded or a folder made: rewards, prompts, the run folder.
 
     Args:
+        pool: an open one; the rewards are asked where they score.
         training, suite: None where these prompts are not on this machine yet.
 
     Raises:
@@ -54,20 +55,13 @@ def check_training(
     """
     from dgpo.algorithms.algorithm import find_algorithm
     from dgpo.load import check_drawable
-    from rewards.registry import check_buildable, load
 
     times = check_drawable(config.model, config.sampling, fetch=False)
     if times:
         find_algorithm(config.algorithm).check_times(config.learning, times)
-    specs = measured_specs(config, rewards)
-    check_buildable(specs)
-    check_prompts(config, training, suite, [load(spec) for spec in specs], trained=len(rewards.trained))
+    pool.wait_until_built()
+    check_prompts(config, training, suite, pool, [spec.key for spec in rewards.trained])
     check_folder(config, folder, training, fresh=fresh)
-
-
-def measured_specs(config: Config, rewards: RewardChoice) -> Sequence[RewardSpec]:
-    """The rewards trained on, then those that evaluations measure besides."""
-    return rewards.measured if config.evaluation.on else rewards.trained
 
 
 def check_model(config: Config) -> None:
@@ -155,7 +149,11 @@ def check_guards(config: Config, rewards: RewardChoice) -> None:
 
 
 def check_prompts(
-    config: Config, training: TrainingPrompts | None, suite: Suite | None, rewards: list[Reward], *, trained: int
+    config: Config,
+    training: TrainingPrompts | None,
+    suite: Suite | None,
+    pool: ScoringPool,
+    trained: Sequence[str],
 ) -> None:
     """Rewards must be able to judge every prompt of training (those trained on) and evaluation (all); all are named.
 
@@ -166,10 +164,10 @@ def check_prompts(
 
     if training is not None:
         distinct = tuple(dict.fromkeys(training.prompts))
-        judge_all(Suite(config.prompts or "this training", distinct, "training"), rewards[:trained])
+        judge_all(Suite(config.prompts or "this training", distinct, "training"), pool, trained)
     if suite is not None:
         try:
-            judge_all(suite, rewards)
+            judge_all(suite, pool)
         except UsageError as error:
             raise UsageError(
                 f"The run would be evaluated on {config.evaluation.suite}; name another suite with --set "

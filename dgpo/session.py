@@ -6,8 +6,8 @@ threads, and ends no process: what there is to tell goes to `on_note` and `on_st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,6 @@ from rewards.files import check_shared, sha256
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
 from rewards.prompt_record import write_training_prompts
-from rewards.registry import load, provenance_of
 
 SAMPLED = 6
 
@@ -97,7 +96,7 @@ def train(
         evaluation: how held-out prompts are measured every `config.evaluation.every` iterations; None is not at all.
         source: makes the source of batches in place of the one that `config.source` names.
         hooks: asked after all others at every moment.
-        pool: an open pool that scores by what is trained on; without it one is opened as the config says.
+        pool: an open one as `open_pool` makes it; without it that one is opened.
         facts: recorded in run.json beside what is known here (versions, hardware, command).
         on_step: gets the metrics of every iteration, on the main rank.
         on_note: gets a sentence now and then.
@@ -123,11 +122,10 @@ def train(
         policy = load_policy(config.model, config, ranks.device, trainable=True)
         known = {**(facts or {}), "precision": asdict(settled)}
         with (
-            _training_pool(config, rewards, pool) as pool,
-            _evaluation_pool(config, rewards, pool, wanted=evaluation is not None) as evaluation_pool,
+            nullcontext(pool) if pool is not None else open_pool(config, rewards) as pool,
         ):
             if ranks.main:  # files are hashed for it, gigabytes of them
-                told_by = {spec.key: provenance_of(load(spec)) for spec in rewards.trained}
+                told_by = {key: facts.provenance for key, facts in pool.limited_to(rewards.trained).facts().items()}
                 known |= describe_training(
                     config, prompts, told_by, recording, cost=policy.model.passes, processes=ranks.size
                 )
@@ -139,15 +137,22 @@ def train(
                 prompts=prompts,
                 sample_prompts=sample_prompts,
                 source=source or partial(choose_source, recording=recording),
-                evaluation=None if evaluation is None else evaluation(run, evaluation_pool, ranks),
+                evaluation=None if evaluation is None else evaluation(run, pool.limited_to(rewards.measured), ranks),
                 hooks=hooks,
-                pool=pool,
+                pool=pool.limited_to(rewards.trained),
                 run=run,
                 ranks=ranks,
                 on_step=on_step,
                 on_note=on_note,
             )
             return _train(trainer, stop_asked, resume=continues)
+
+
+def open_pool(config: Config, rewards: RewardChoice, *, workers: int | None = None) -> ScoringPool:
+    """The pool of a training, to be entered: it scores what is trained on, and what evaluations measure besides."""
+    specs = rewards.measured if config.evaluation.on else rewards.trained
+    workers = config.workers if workers is None else workers
+    return ScoringPool(specs, workers, deadline_s=config.watch.reward_seconds)
 
 
 def assemble(
@@ -302,26 +307,3 @@ def _begin(
     continues, record = ranks.gather([(continues, record)])[0]
     check_shared(run.folder / "run.json", record)
     return bool(continues)
-
-
-@contextmanager
-def _training_pool(config: Config, rewards: RewardChoice, given: ScoringPool | None) -> Iterator[ScoringPool]:
-    """The pool that was given, or one of this training's own."""
-    if given is not None:
-        yield given
-        return
-    with ScoringPool(rewards.trained, workers=config.workers, deadline_s=config.watch.reward_seconds) as pool:
-        yield pool
-
-
-@contextmanager
-def _evaluation_pool(
-    config: Config, rewards: RewardChoice, pool: ScoringPool, *, wanted: bool
-) -> Iterator[ScoringPool]:
-    """The training's own pool, or one that scores by what only evaluations measure besides."""
-    if not wanted or len(rewards.measured) == len(rewards.trained):
-        yield pool
-        return
-    deadline_s = config.watch.reward_seconds
-    with ScoringPool(rewards.measured, workers=config.workers, deadline_s=deadline_s) as wider:
-        yield wider

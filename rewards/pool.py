@@ -1,27 +1,28 @@
 """Score images beside the drawing: worker processes that are replaced when they die or hang."""
 
-import queue
-import threading
+import copy
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from functools import cache
+from queue import SimpleQueue
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any
 
 from PIL.Image import Image
 
-from rewards.errors import DgpoError, SetupError
+from rewards.errors import DgpoError
 from rewards.prompt import Prompt
-from rewards.registry import load
+from rewards.registry import build
 from rewards.reward import DEADLINE_S, Reward
-from rewards.score import DEADLY, Score
-from rewards.scoring.batch import Scored, put_back, score_batch, set_broken_aside
-from rewards.scoring.worker import Lost, Worker
+from rewards.scoring.batch import Scored, score_batch
+from rewards.scoring.lane import Batch, Lane, Question, Task, Tasks
+from rewards.scoring.questions import QUESTIONS, RewardFacts
 from rewards.spec import RewardSpec
 
+__all__ = ["RewardFacts", "Scored", "ScoringPool", "score_batch"]
+
 _END_S = 1.0
+_CLOSED = "the scoring pool is not open; use it in a with statement"
 
 
 class ScoringPool:
@@ -32,8 +33,11 @@ class ScoringPool:
     batch is cut until the image that kills is alone: that one fails. One that takes longer than `deadline_s` for a
     batch is replaced too, and the images fail for the reward that it was at. Leaving by an error ends all at once.
 
-    With workers=0 the scores are made here, before `submit` returns; they are the same, but nothing guards against a
-    reward that hangs or dies.
+    What is to be known of the rewards (`facts`, `find_problems`, `verify`) is asked of a worker too, so that no reward
+    is built, and no network of one loaded, in the process that draws.
+
+    With workers=0 all of it happens here, before `submit` returns; the scores are the same, but nothing guards against
+    a reward that hangs or dies.
     """
 
     def __init__(
@@ -43,13 +47,15 @@ class ScoringPool:
         self.workers = workers
         self.threads = threads
         self.deadline_s = deadline_s
-        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._lanes: list[_Lane] = []
+        self._tasks: Tasks = SimpleQueue()
+        self._lanes: list[Lane] = []
+        self._here: dict[str, Reward] = {}
 
     def __enter__(self) -> "ScoringPool":
         if self.workers == 0:
-            _build(self.specs)
-        self._lanes = [_Lane(self, self._tasks, number) for number in range(self.workers)]
+            self._here.update(build(self.specs))
+        lanes = range(self.workers)
+        self._lanes += [Lane(self.specs, self.threads, self.deadline_s, self._tasks, number) for number in lanes]
         for lane in self._lanes:
             lane.start()
         return self
@@ -62,7 +68,8 @@ class ScoringPool:
         end = time.monotonic() + _END_S
         for lane in self._lanes:
             lane.join(None if kind is None else max(0.0, end - time.monotonic()))
-        self._lanes = []
+        self._lanes.clear()
+        self._here.clear()
 
     def drop(self) -> None:
         """End the workers, whatever they do; what waits is cancelled."""
@@ -73,6 +80,12 @@ class ScoringPool:
             if task is not None:
                 task.future.cancel()
 
+    def limited_to(self, specs: Collection[RewardSpec]) -> "ScoringPool":
+        """The same open pool, for somebody who wants some of its rewards only."""
+        part = copy.copy(self)
+        part.specs = tuple(spec for spec in self.specs if spec in specs)
+        return part
+
     def submit(
         self, images: Sequence[Image], prompts: Sequence[Prompt], keys: Collection[str] | None = None
     ) -> "Future[Scored]":
@@ -80,143 +93,59 @@ class ScoringPool:
 
         `keys` are the rewards that are wanted, otherwise all of the pool's.
         """
-        wanted = tuple(spec.key for spec in self.specs if keys is None or spec.key in keys)
-        task = _Task(list(images), list(prompts), wanted)
+        batch = Batch(list(images), list(prompts), self._keys(keys))
         if self.workers == 0:
-            rewards = _build(self.specs)
             try:
-                task.future.set_result(score_batch({key: rewards[key] for key in wanted}, images, prompts))
+                batch.future.set_result(score_batch(self._some(batch.keys), images, prompts))
             except DgpoError as error:
-                task.future.set_exception(error)
-        elif not self._lanes:
-            raise RuntimeError("the scoring pool is not open; use it in a with statement")
-        else:
-            self._tasks.put(task)
-        return task.future
+                batch.future.set_exception(error)
+            return batch.future
+        self._put(batch)
+        return batch.future
 
+    def wait_until_built(self) -> None:
+        """Nothing is asked of the rewards; they are there.
 
-@cache
-def _build(specs: tuple[RewardSpec, ...]) -> dict[str, Reward]:
-    return {spec.key: load(spec) for spec in specs}
+        Raises:
+            SetupError: some cannot be built: a line for each, and how to get what is missing.
+        """
+        self._ask("verify", ())
 
+    def facts(self) -> Mapping[str, RewardFacts]:
+        """What a record tells of each reward, by its key; its weights are hashed for it."""
+        return self._ask("tell_facts", None)
 
-@dataclass(frozen=True)
-class _Task:
-    """A batch that waits for its scores."""
+    def find_problems(
+        self, prompts: Sequence[Prompt], keys: Collection[str] | None = None
+    ) -> Mapping[str, list[str | None]]:
+        """By each reward, for each prompt, why no image of it can be judged; None where one can."""
+        return self._ask("find_problems", keys, tuple(prompts))
 
-    images: list[Image]
-    prompts: list[Prompt]
-    keys: tuple[str, ...]
-    future: "Future[Scored]" = field(default_factory=Future)
+    def verify(self) -> None:
+        """Have each reward that can do so try what it has loaded; costs a few images.
 
+        Raises:
+            SetupError: one of them plainly judges nothing.
+        """
+        self._ask("verify", None)
 
-class _Part(NamedTuple):
-    """Some images of a batch (by their places), to be judged by some rewards; `killed` before, if it is one image."""
+    def _ask(self, name: str, keys: Collection[str] | None, *what: object) -> Any:
+        wanted = self._keys(keys)
+        if self.workers == 0:
+            return QUESTIONS[name](self._some(wanted), *what)
+        question = Question(name, what, wanted)
+        self._put(question)
+        return question.future.result()
 
-    keys: tuple[str, ...]
-    places: Sequence[int]
-    killed: bool = False
+    def _keys(self, keys: Collection[str] | None) -> tuple[str, ...]:
+        return tuple(spec.key for spec in self.specs if keys is None or spec.key in keys)
 
+    def _some(self, keys: Sequence[str]) -> dict[str, Reward]:
+        if any(key not in self._here for key in keys):
+            raise RuntimeError(_CLOSED)
+        return {key: self._here[key] for key in keys}
 
-class _Lane(threading.Thread):
-    """A worker, and the thread that hands it tasks, waits for it and replaces it."""
-
-    def __init__(self, pool: ScoringPool, tasks: "queue.SimpleQueue[_Task | None]", number: int) -> None:
-        super().__init__(name=f"scoring-{number}", daemon=True)
-        self.pool, self.tasks = pool, tasks
-        self._change = threading.Lock()
-        self._closed = False
-        self.worker = self._start_worker()
-
-    def run(self) -> None:
-        while (task := self.tasks.get()) is not None:
-            if not task.future.set_running_or_notify_cancel():
-                continue
-            try:
-                task.future.set_result(self._score(task))
-            except BaseException as error:  # whoever waits for the future gets it
-                task.future.set_exception(error)
-        self.worker.leave()
-
-    def close(self) -> None:
-        """End the worker and start no other."""
-        with self._change:
-            self._closed = True
-            self.worker.kill()
-
-    def _start_worker(self) -> Worker:
-        return Worker(self.pool.specs, self.pool.threads)
-
-    def _replace_worker(self) -> None:
-        with self._change:
-            self.worker.kill()
-            self.worker.leave()
-            if self._closed:
-                raise SetupError("the scoring pool was closed before these scores were made")
-            self.worker = self._start_worker()
-
-    def _score(self, task: _Task) -> Scored:
-        """Every image by every reward, in as many parts as it takes to keep those apart that kill or hang."""
-        broken, images, prompts = set_broken_aside(task.images, task.prompts)
-        sheet = _Sheet(task.keys, len(images))
-        parts = [_Part(task.keys, range(len(images)))] if images else []
-        while parts:
-            part = parts.pop()
-            some = [images[place] for place in part.places], [prompts[place] for place in part.places]
-            try:
-                sheet.fill(part, self.worker.ask(part.keys, *some, self.pool.deadline_s))
-            except Lost as lost:
-                self._replace_worker()
-                parts += sheet.cut(part, lost, self.pool.deadline_s)
-                if sheet.deaths >= sheet.most and parts:
-                    sheet.give_up(parts)
-                    break
-        return put_back(broken, sheet.scored)
-
-
-class _Sheet:
-    """The scores of a task as they come in, and what is left of a part that its worker was lost with."""
-
-    def __init__(self, keys: tuple[str, ...], count: int) -> None:
-        unjudged = Score.failed("not judged")
-        self.scored = Scored({key: [unjudged] * count for key in keys}, dict.fromkeys(keys, 0.0))
-        self.count = count
-        self.deaths = 0
-        self.most = 2 + len(keys) - 1 + 3 * (count - 1).bit_length()  # finds two that kill, of any number of images
-
-    def fill(self, part: _Part, scored: Scored) -> None:
-        for key in part.keys:
-            for place, score in zip(part.places, scored.scores[key], strict=True):
-                self.scored.scores[key][place] = score
-            self.scored.seconds[key] += scored.seconds[key] * len(part.places) / self.count
-
-    def cut(self, part: _Part, lost: Lost, deadline_s: float) -> list[_Part]:
-        """Smaller parts in the place of a lost one, the last being next: by reward, then by halves, then again."""
-        self.deaths += 1
-        if lost.key is None and not lost.hung:  # it died before it began, which is not this part's doing
-            return [part]
-        guilty = part._replace(keys=tuple(key for key in part.keys if lost.key in (key, None)))
-        others = tuple(key for key in part.keys if key not in guilty.keys)
-        rest = [part._replace(keys=others)] if others else []
-        if lost.hung:
-            self._fail(guilty, f"no scores within {deadline_s:g} s (reward_seconds), so the scoring process was ended")
-            return rest
-        if rest:
-            return [guilty, *rest]
-        if len(part.places) > 1:
-            middle = len(part.places) // 2
-            return [part._replace(places=part.places[middle:]), part._replace(places=part.places[:middle])]
-        if not part.killed:
-            return [part._replace(killed=True)]
-        self._fail(part, f"{DEADLY} (a crash, a kill, or out of memory)")
-        return []
-
-    def give_up(self, parts: Sequence[_Part]) -> None:
-        for part in parts:
-            self._fail(
-                part, f"the scoring process died {self.deaths} times on this batch (a crash, a kill, or out of memory)"
-            )
-
-    def _fail(self, part: _Part, reason: str) -> None:
-        failed = Score.failed(reason)
-        self.fill(part, Scored({key: [failed] * len(part.places) for key in part.keys}, dict.fromkeys(part.keys, 0.0)))
+    def _put(self, task: Task) -> None:
+        if not self._lanes:
+            raise RuntimeError(_CLOSED)
+        self._tasks.put(task)

@@ -110,33 +110,23 @@ def provenance_of(reward: "Reward") -> dict[str, str]:
     return facts
 
 
-def check_buildable(specs: "Iterable[RewardSpec]") -> None:
-    """Build each reward once, so that what is missing is said before anything is drawn, and all of it at once.
+def build(specs: "Iterable[RewardSpec]") -> "dict[str, Reward]":
+    """Build rewards, by their keys, so that what is missing is said before anything is drawn, and all of it at once.
 
     Raises:
         SetupError: a line for each reward that cannot be built, one command that fetches for all of them, and what
             works without.
     """
     problems: dict[RewardSpec, SetupError] = {}
-    working = []
+    built: dict[RewardSpec, Reward] = {}
     for spec in specs:
         try:
-            load(spec)
-            working.append(spec)
+            built[spec] = load(spec)
         except SetupError as error:
             problems[spec] = error
     if problems:
-        raise SetupError(tell_missing(problems, working, cards()))
-
-
-def check_working(specs: "Iterable[RewardSpec]") -> None:
-    """Have each reward that can do so try what it has loaded (`Reward.verify`); costs a few images.
-
-    Raises:
-        SetupError: one of them plainly judges nothing.
-    """
-    for spec in specs:
-        load(spec).verify()
+        raise SetupError(tell_missing(problems, list(built), cards()))
+    return {spec.key: reward for spec, reward in built.items()}
 
 
 def check_trainable(specs: "Iterable[RewardSpec]") -> None:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 from rewards.errors import UsageError
 from rewards.parse import parse_judges
 from rewards.prompt import Prompt
-from rewards.registry import check_buildable
-from rewards.registry import load as build
+from rewards.registry import build
 from rewards.score import Score
 from rewards.scoring.batch import score_batch
 from rewards.spec import RewardSpec
@@ -20,8 +19,7 @@ class Scorer:
     """One reward, built in this process."""
 
     def __init__(self, spec: RewardSpec) -> None:
-        check_buildable([spec])
-        self.spec, self.reward = spec, build(spec)
+        self.spec, self.reward = spec, build([spec])[spec.key]
         self.card = self.reward.card
 
     def score(self, images: "Sequence[Image]", prompts: Sequence[Prompt | str]) -> list[Score]:

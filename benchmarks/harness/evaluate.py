@@ -39,8 +39,6 @@ from rewards.errors import UsageError
 from rewards.files import check_shared, sha256
 from rewards.kept_prompts import keep_prompts
 from rewards.pool import Scored, ScoringPool
-from rewards.registry import load
-from rewards.reward import Reward
 from rewards.spec import RewardSpec
 
 log = logging.getLogger(__name__)
@@ -86,15 +84,14 @@ def evaluate(
     peers = peers or Alone()
     notes = _Notes(on_note)
     source = _choose_source(suite, folder, draw, images, notes)
-    rewards = [load(spec) for spec in specs]
-    check_prompts(suite, rewards)
+    check_prompts(suite, pool)
     record = describe_run(
         suite,
         run_name=run_name,
         seeds=seeds,
         images=images,
         trained_on=trained_on,
-        rewards=rewards,
+        rewards=pool.facts(),
         provenance=provenance,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,19 +134,18 @@ def assist(
         report(peers, run.report())
 
 
-def check_prompts(suite: Suite, rewards: Iterable[Reward]) -> None:
-    """UsageError that names every reward and prompt that do not go together, before hours are spent on the others."""
+def check_prompts(suite: Suite, pool: ScoringPool, keys: Collection[str] | None = None) -> None:
+    """All rewards of an open pool, or those of these keys, can be built and can judge every prompt.
+
+    Raises:
+        SetupError: a line for each reward that cannot be built here.
+        UsageError: it names every reward and prompt that do not go together, before hours are spent on the others.
+    """
     problems = []
-    for reward in rewards:
-        found = []
-        reward.prepare_checks(suite.prompts)
-        for prompt in suite.prompts:
-            try:
-                reward.check(prompt)
-            except UsageError as error:
-                found.append(str(error))
+    for key, answers in pool.find_problems(suite.prompts, keys).items():
+        found = [answer for answer in answers if answer is not None]
         if found:
-            problems.append(f"{reward.spec.key} cannot judge {len(found)} of {len(suite.prompts)} prompts:")
+            problems.append(f"{key} cannot judge {len(found)} of {len(suite.prompts)} prompts:")
             problems += [f"  {sentence}" for sentence in found[:SHOWN_PROBLEMS]]
             if len(found) > SHOWN_PROBLEMS:
                 problems.append(f"  and {len(found) - SHOWN_PROBLEMS} more.")

@@ -7,7 +7,7 @@ hardware, `model`, `sampler`, `precision`, command line) stands beside them unde
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ from benchmarks.harness.store import check_folder
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.files import write_json
-from rewards.registry import provenance_of
-from rewards.reward import Reward
+from rewards.pool import RewardFacts
 from rewards.run_record import EVALUATION, RECORD_FILE, OtherKind, Record, read_run_record, stamp
 
 DRAWN = "images"
@@ -32,7 +31,7 @@ def describe_run(
     seeds: Sequence[int],
     images: Path | None,
     trained_on: Collection[str] | None,
-    rewards: Iterable[Reward],
+    rewards: Mapping[str, RewardFacts],
     provenance: Mapping[str, Any],
 ) -> Record:
     """The record of one evaluation that is about to start, as plain JSON values."""
@@ -48,13 +47,13 @@ def describe_run(
         "seeds": list(seeds),
         "images": DRAWN if images is None else str(images.resolve()),
         "trained_on": None if trained_on is None else sorted(trained_on),
-        "rewards": {reward.spec.key: describe_reward(reward) for reward in rewards},
+        "rewards": {key: describe_reward(reward) for key, reward in rewards.items()},
         "finished": False,
     }
     return json.loads(json.dumps(stamp(record, EVALUATION), default=str, allow_nan=False))
 
 
-def describe_reward(reward: Reward) -> Record:
+def describe_reward(reward: RewardFacts) -> Record:
     """What a reader of the scores has to know of a reward: its unit, its direction, and what exactly scored."""
     card = reward.card
     return {
@@ -67,7 +66,7 @@ def describe_reward(reward: Reward) -> Record:
         "train_scale": card.train_scale,
         "licence": card.licence,
         "spec": reward.spec.to_json(),
-        "provenance": provenance_of(reward),
+        "provenance": dict(reward.provenance),
     }
 
 

@@ -27,9 +27,9 @@ from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.files import check_writable, locked, replace_file
 from rewards.images import ImageFile, read_image
-from rewards.pool import Scored, ScoringPool
+from rewards.pool import RewardFacts, Scored, ScoringPool
 from rewards.prompt import Prompt
-from rewards.reward import Reward
+from rewards.registry import card_of
 from rewards.score import Score
 
 # Files, images under their prompts, and pixels (unless one image alone has more) that a worker is handed at a time.
@@ -46,33 +46,39 @@ def key_of(row: Row) -> Key:
     return row.image, row.prompt_id, row.seed, row.reward
 
 
-def check_entries(entries: Sequence[Entry], rewards: Iterable[Reward]) -> None:
-    """UsageError when a reward that reads prompts has none to read, or one that it cannot judge."""
-    reading = [reward for reward in rewards if reward.card.reads_prompt]
+def check_entries(entries: Sequence[Entry], pool: ScoringPool) -> None:
+    """All rewards of an open pool can be built, and those that read prompts have one for each image.
+
+    Raises:
+        SetupError: a line for each reward that cannot be built here.
+        UsageError: there is no prompt to read, or one that a reward cannot judge.
+    """
+    pool.wait_until_built()
+    reading = [spec.key for spec in pool.specs if card_of(spec).reads_prompt]
     without = [entry for entry in entries if entry.prompt is None]
     if reading and without:
         names = [str(entry.path) for entry in without[:SHOWN]] + ["..."] * (len(without) > SHOWN)
         raise UsageError(
-            f"{', '.join(reward.spec.key for reward in reading)} cannot do without prompts, and {len(without)} of "
+            f"{', '.join(reading)} cannot do without prompts, and {len(without)} of "
             f"{len(entries)} images have none ({', '.join(names)}). Give one text for all with --prompt TEXT; or the "
             "prompts of images named PROMPTID_SEED.png with --prompts FILE; or put a metadata.csv with the columns "
             "file_name,prompt beside the images."
         )
     prompts = tuple(dict.fromkeys(entry.prompt for entry in entries if entry.prompt is not None))
-    if prompts:
-        check_prompts(Suite("these images", prompts, "metadata"), reading)
+    if prompts and reading:
+        check_prompts(Suite("these images", prompts, "metadata"), pool, reading)
 
 
 def score_images(
-    entries: Sequence[Entry], rewards: Sequence[Reward], pool: ScoringPool, known: Mapping[Key, Row] | None = None
+    entries: Sequence[Entry], pool: ScoringPool, known: Mapping[Key, Row] | None = None
 ) -> Iterator[list[Row]]:
     """The rows of every entry by every reward, batch after batch: files in the order in which they first appear.
 
     Args:
-        rewards: those of the pool, in the order of an entry's rows.
+        pool: its rewards are in the order of an entry's rows.
         known: rows from before, taken over where the file has not changed.
     """
-    keys = [reward.spec.key for reward in rewards]
+    keys = [spec.key for spec in pool.specs]
     waiting: deque[_Batch] = deque()
     with ThreadPoolExecutor(READERS, thread_name_prefix="reading") as readers:
         for files in _cut(_read_ahead(readers, _by_file(entries))):
@@ -111,10 +117,10 @@ class Tally:
 class Draft:
     """The rows of an unfinished output file, in the folder FILE.draft beside it, until `finish` writes the file."""
 
-    def __init__(self, output: Path, rewards: Sequence[Reward]) -> None:
+    def __init__(self, output: Path, rewards: Mapping[str, RewardFacts]) -> None:
         self.output = Path(os.path.realpath(output))
         self.folder = self.output.with_name(self.output.name + ".draft")
-        record = _plain({reward.spec.key: describe_reward(reward) for reward in rewards})
+        record = _plain({key: describe_reward(reward) for key, reward in rewards.items()})
         check_output(self.output)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = ExitStack()

@@ -1,7 +1,7 @@
-"""A process that scores batches one after another, and what its owner hears of it through a pipe.
+"""A process that scores batches and answers questions, one after another, and what its owner hears of it.
 
 It builds every reward once, has its own threads, prints to stderr, is deaf to Ctrl-C (its owner decides what that
-means), and is gone when its owner is. It may hang, or die of an image; `Worker.ask` then raises `Lost`.
+means), and is gone when its owner is. It may hang, or die of an image; `Worker.ask` then raises `WorkerLost`.
 """
 
 import atexit
@@ -19,20 +19,22 @@ from PIL.Image import Image
 
 from rewards.errors import DgpoError, SetupError, UsageError
 from rewards.prompt import Prompt
-from rewards.registry import load
+from rewards.registry import build
 from rewards.scoring.batch import Scored, score_batch
+from rewards.scoring.questions import QUESTIONS
 from rewards.scoring.reward_faults import broke_off
 from rewards.spec import RewardSpec
 
 log = logging.getLogger(__name__)
 
 LOADING_S = 3600.0  # for building the rewards, and besides for the first batch of each, which often loads its weights
+SCORE = "score"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 _LOOK_S = 1.0  # between two looks whether it lives: what it has forked keeps its pipe open
 _LEAVE_S = 2.0
 
 
-class Lost(Exception):
+class WorkerLost(Exception):
     """The process is gone: it died, or it `hung` and was ended; `key` is the reward it was at, if any."""
 
     def __init__(self, key: str | None, *, hung: bool) -> None:
@@ -53,22 +55,29 @@ class Worker:
         self._met: set[str] = set()
         atexit.register(self.kill)
 
-    def ask(self, keys: Sequence[str], images: Sequence[Image], prompts: Sequence[Prompt], deadline_s: float) -> Scored:
+    def score(
+        self, keys: Sequence[str], images: Sequence[Image], prompts: Sequence[Prompt], deadline_s: float
+    ) -> Scored:
         """The scores of a batch by the rewards of these keys.
 
         Raises:
-            Lost: it died or took longer than the deadline; another worker has to go on.
+            WorkerLost: it died or took longer than the deadline; another worker has to go on.
             DgpoError: what score_batch raises.
         """
+        patience_s = deadline_s if self._met.issuperset(keys) else deadline_s + LOADING_S
+        scored = self.ask(SCORE, keys, (list(images), list(prompts)), patience_s)
+        self._met.update(keys)
+        return scored
+
+    def ask(self, name: str, keys: Sequence[str], what: Sequence[Any], deadline_s: float) -> Any:
+        """The answer to one of `scoring.questions` by the rewards of these keys; raises what `score` does."""
         if not self._ready:
             self._ready = self._hear(LOADING_S)
         try:
-            self._line.send((tuple(keys), list(images), list(prompts)))
+            self._line.send((name, tuple(keys), tuple(what)))
         except OSError:
-            raise Lost(None, hung=False) from None
-        scored = self._hear(deadline_s if self._met.issuperset(keys) else deadline_s + LOADING_S)
-        self._met.update(keys)
-        return scored
+            raise WorkerLost(None, hung=False) from None
+        return self._hear(deadline_s)
 
     def kill(self) -> None:
         """End it, whatever it does."""
@@ -99,14 +108,14 @@ class Worker:
     def _next(self, end: float, key: str | None) -> tuple[str, Any]:
         while not self._line.poll(max(0.0, min(_LOOK_S, end - time.monotonic()))):
             if not self._process.is_alive() and not self._line.poll():
-                raise Lost(key, hung=False)
+                raise WorkerLost(key, hung=False)
             if time.monotonic() >= end:
                 self.kill()
-                raise Lost(key, hung=True)
+                raise WorkerLost(key, hung=True)
         try:
             return self._line.recv()
         except (EOFError, OSError):
-            raise Lost(key, hung=False) from None
+            raise WorkerLost(key, hung=False) from None
 
 
 class _Owner(logging.Handler):
@@ -132,27 +141,26 @@ def _work(line: connection.Connection, specs: tuple[RewardSpec, ...], threads: i
     owner = _Owner(line)
     _settle_in(owner, threads)
     try:
-        rewards = {spec.key: load(spec) for spec in specs}
+        rewards = build(specs)
     except DgpoError as error:
         owner.tell(*_told(error))
         return
     owner.tell("answer", True)
-    while (batch := _receive(line)) is not None:
-        keys, images, prompts = batch
+    work = {**QUESTIONS, SCORE: score_batch}
+    while (question := _receive(line)) is not None:
+        name, keys, what = question
         try:
-            scored = score_batch(
-                {key: rewards[key] for key in keys}, images, prompts, lambda key: owner.tell("at", key)
-            )
+            answer = work[name]({key: rewards[key] for key in keys}, *what, lambda key: owner.tell("at", key))
         except DgpoError as error:
             owner.tell(*_told(error))
         except KeyboardInterrupt as error:  # of a reward's own making, since Ctrl-C is not heard here
             owner.tell(*_told(broke_off(" or ".join(keys), error)))
         else:
-            owner.tell("answer", scored)
+            owner.tell("answer", answer)
 
 
 def _receive(line: connection.Connection) -> Any:
-    """The next batch, or None when there will be none."""
+    """The next question, or None when there will be none."""
     try:
         return line.recv()
     except (EOFError, ConnectionError):

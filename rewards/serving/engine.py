@@ -9,12 +9,13 @@ from typing import Any
 from PIL import Image as PIL
 from PIL.Image import Image
 
-from rewards.errors import UsageError, suggestion
+from rewards.errors import suggestion
 from rewards.pool import Scored, ScoringPool, score_batch
 from rewards.prompt import Prompt
-from rewards.registry import load
+from rewards.registry import build
 from rewards.remote.description import describe
-from rewards.reward import DEADLINE_S, Reward
+from rewards.reward import DEADLINE_S
+from rewards.scoring.questions import find_problems, verify
 from rewards.serving.limits import Refusal
 from rewards.spec import RewardSpec
 
@@ -37,7 +38,7 @@ class Engine:
         *,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        self.rewards: dict[str, Reward] = {spec.key: load(spec) for spec in specs}
+        self.rewards = build(specs)
         self.workers = workers
         self.lanes = max(1, workers)
         self.descriptions = {key: describe(reward, version) for key, reward in self.rewards.items()}
@@ -92,19 +93,19 @@ class Engine:
 
     def check(self, key: str, prompts: Sequence[Prompt]) -> list[str | None]:
         """For each prompt, why the reward cannot judge any image of it; None where it can."""
-        return [_check(self.rewards[key], prompt) for prompt in prompts]
+        return find_problems({key: self.rewards[key]}, prompts)[key]
 
     def warm_up(self, key: str) -> str:
-        """Score one grey picture, so that the first client does not wait for the weights; why it failed, or nothing."""
+        """Score one grey picture, so that the first client does not wait for the weights; why it failed, or nothing.
+
+        Raises:
+            SetupError: the reward plainly judges nothing.
+        """
+        if key in self._pools:
+            self._pools[key].verify()
+        else:
+            verify({key: self.rewards[key]})
         if self.check(key, [WARM_UP]) != [None]:
             return ""
         scored = self.submit(key, [PIL.new("RGB", (64, 64), (128, 128, 128))], [WARM_UP]).result()
         return scored.scores[key][0].reason
-
-
-def _check(reward: Reward, prompt: Prompt) -> str | None:
-    try:
-        reward.check(prompt)
-    except UsageError as error:
-        return str(error)
-    return None

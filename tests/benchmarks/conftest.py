@@ -13,8 +13,8 @@ from benchmarks.harness.record import describe_run, write_record
 from benchmarks.harness.store import FAILED, OK, Row, ScoreStore
 from benchmarks.suite import Suite
 from rewards.card import Card
+from rewards.pool import RewardFacts
 from rewards.prompt import Prompt
-from rewards.score import Score
 from rewards.spec import RewardSpec
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -34,29 +34,18 @@ def suite() -> Suite:
     return Suite("small", tuple(Prompt(text) for text in ("a cat", "a dog", 'a sign that says "OPEN"')), "by hand")
 
 
-class Judge:
+def judge(name: str, version: int, higher_is_better: bool | None, engine: str) -> RewardFacts:
     """A reward that exists only in run.json: what a results folder says of it."""
-
-    def __init__(self, name: str, version: int, higher_is_better: bool | None, engine: str) -> None:
-        self.spec = RewardSpec(name, version)
-        self.card = Card(
-            name=name,
-            version=version,
-            unit="points",
-            bounds=(None, None),
-            higher_is_better=higher_is_better,
-            licence="Apache-2.0",
-            summary="",
-        )
-        self.engine = engine
-
-    def check(self, prompt: Prompt) -> None: ...
-
-    def score(self, images: object, prompts: object) -> list[Score]:
-        raise NotImplementedError("only its card is wanted")
-
-    def provenance(self) -> dict[str, str]:
-        return {"engine": self.engine}
+    card = Card(
+        name=name,
+        version=version,
+        unit="points",
+        bounds=(None, None),
+        higher_is_better=higher_is_better,
+        licence="Apache-2.0",
+        summary="",
+    )
+    return RewardFacts(RewardSpec(name, version), card, {"engine": engine})
 
 
 Scores = Mapping[str, Mapping[tuple[int, int], float | None]]
@@ -80,10 +69,10 @@ def write_results(tmp_path: Path, suite: Suite) -> WriteResults:
     ) -> Path:
         path = tmp_path / (folder or name)
         path.mkdir()
-        judges = []
+        judges = {}
         for key in scores:
             reward, _, version = key.partition("@")
-            judges.append(Judge(reward, int(version), (direction or {}).get(reward, True), engine))
+            judges[key] = judge(reward, int(version), (direction or {}).get(reward, True), engine)
         cells = sorted({cell for cells in scores.values() for cell in cells})
         write_record(
             path,

@@ -244,7 +244,7 @@ def test_wrong_use_ends_with_2_and_a_hint_before_anything_is_written(run, words,
 
 def test_missing_extra_ends_with_3_and_lists_every_reward_with_the_command(program, without, prompt_file):
     words = ["eval", "--suite", str(prompt_file), "--reward", "ocr", "--reward", "ocr-strict", "--reward", "imagestats"]
-    done = program(*words, "--model", "tiny", before=without("rapidocr", "onnxruntime"))
+    done = program(*words, "--model", "tiny", "--workers", "0", before=without("rapidocr", "onnxruntime"))
     assert done.returncode == 3
     problems, without_them = done.stderr.split("To go on without them: ")
     assert "\nocr@1         -         " in problems

@@ -26,9 +26,11 @@ from dgpo.run import Run
 from dgpo.session import Evaluation, Outcome, assemble
 from dgpo.supervision.hooks import Hook, Moment
 from dgpo.trainer import Trainer
-from rewards.pool import Scored, ScoringPool
+from rewards.pool import RewardFacts, Scored, ScoringPool
 from rewards.prompt import Prompt
+from rewards.registry import build
 from rewards.score import Score
+from rewards.scoring.questions import tell_facts
 from rewards.spec import RewardSpec
 
 PROMPTS = tuple(Prompt(text) for text in sign_prompts(("anchor", "basket", "cable", "dragon", "eagle", "fog")))
@@ -79,6 +81,12 @@ class Judge:
         future: Future[Scored] = Future()
         future.set_result(Scored({spec.key: scores for spec in self.specs}, {spec.key: 0.0 for spec in self.specs}))
         return future
+
+    def facts(self) -> Mapping[str, RewardFacts]:
+        return tell_facts(build(self.specs))
+
+    def limited_to(self, specs: Sequence[RewardSpec]) -> "Judge":
+        return self
 
 
 def stir(policy: Policy, std: float, seed: int = 0) -> None:

@@ -15,7 +15,7 @@ from rewards.errors import SetupError
 from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
-from rewards.registry import check_working, load, provenance_of
+from rewards.registry import load, provenance_of
 from rewards.score import DEADLY
 from rewards.scoring.batch import score_batch
 from rewards.scoring.isolation import undisturbed
@@ -98,7 +98,7 @@ PLACES = {
     "made": load,
     "prepare_checks": lambda spec: load(spec).prepare_checks([Prompt("x")]),
     "check": lambda spec: load(spec).check(Prompt("x")),
-    "verify": lambda spec: check_working([spec]),
+    "verify": lambda spec: load(spec).verify(),
     "provenance": lambda spec: provenance_of(load(spec)),
 }
 

@@ -16,7 +16,7 @@ from rewards.parse import anchor, parse_rewards, spec_from_json
 from rewards.plugins import find_installed, fingerprint, load_class
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
-from rewards.registry import card_of, check_buildable, load, provenance_of
+from rewards.registry import build, card_of, load, provenance_of
 from rewards.spec import RewardSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -304,7 +304,7 @@ def test_wrong_file_is_a_sentence(tmp_path):
 
 def test_library_that_is_missing_when_it_is_built_is_a_sentence(file):
     with pytest.raises(SetupError, match="needy@1  -         The reward needy@1 needs a_library_that_nobody_has"):
-        check_buildable(parse_rewards([f"{file}:Needy"]))
+        build(parse_rewards([f"{file}:Needy"]))
 
 
 def test_two_files_of_one_name_do_not_mix(tmp_path):

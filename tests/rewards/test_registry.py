@@ -7,7 +7,7 @@ import pytest
 from rewards.catalogue import BUNDLES, CARDS
 from rewards.errors import SetupError, UsageError
 from rewards.parse import parse_rewards
-from rewards.registry import card_of, cards, check_buildable, check_trainable, find_card, load, names
+from rewards.registry import build, card_of, cards, check_trainable, find_card, load, names
 
 
 def test_table_is_consistent():
@@ -60,19 +60,19 @@ def test_names_are_rewards_and_bundles():
     assert {card.name for card in CARDS} | {"imagestats"} <= names()
 
 
-def test_check_buildable_lists_all_that_is_missing(tmp_path):
+def test_build_lists_all_that_is_missing(tmp_path):
     absent, empty = tmp_path / "absent", tmp_path / "empty"
     empty.mkdir()
     specs = parse_rewards(["ocr", "ocr-strict", "imagestats"], weights=[f"ocr={absent}", f"ocr-strict={empty}"])
     with pytest.raises(SetupError) as caught:
-        check_buildable(specs)
+        build(specs)
     lines = str(caught.value).splitlines()
     assert len(lines) == 5
     assert lines[1].split() == ["reward", "to", "fetch", "what", "is", "missing"]
     assert re.match(rf"ocr@1 +- +{absent}: there is no such folder", lines[2])
     assert re.match(rf"ocr-strict@1 +- +{empty}: expected one det model", lines[3])
     assert lines[4].startswith("To go on without them: --reward 'imagestats.dark@1' --reward 'imagestats.edges@1'")
-    check_buildable(specs[2:])
+    build(specs[2:])
 
 
 def test_what_can_be_fetched_is_one_command(tmp_path, monkeypatch):
@@ -80,7 +80,7 @@ def test_what_can_be_fetched_is_one_command(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     specs = parse_rewards(["pickscore", "aesthetic", "imagereward"], weights=[f"aesthetic={tmp_path}"])
     with pytest.raises(SetupError) as caught:
-        check_buildable(specs)
+        build(specs)
     _, _, pickscore, aesthetic, imagereward, command, offline, without = str(caught.value).splitlines()
     assert re.fullmatch(r"pickscore@1 +3\.9 GB +model\.safetensors, config\.json and 1 more file", pickscore)
     assert re.match(r"aesthetic@1 +- +aesthetic@1 has no sac", aesthetic)

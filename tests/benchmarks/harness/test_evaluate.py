@@ -448,7 +448,8 @@ def test_every_prompt_of_the_ocr_suite_can_be_judged(data_dir):
     from benchmarks.suite import load_suite
 
     suite = load_suite("ocr", data_dir=data_dir)
-    check_prompts(suite, [registry.load(spec) for spec in parse_rewards(suite.default_rewards)])
+    with ScoringPool(parse_rewards(suite.default_rewards), workers=0) as pool:
+        check_prompts(suite, pool)
 
 
 def test_wrong_requests_are_refused(run, tmp_path):

@@ -17,7 +17,8 @@ from rewards.images import image_endings
 from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
-from rewards.registry import load
+from rewards.registry import build, load
+from rewards.scoring.questions import tell_facts
 
 DARK = parse_rewards(["imagestats.dark"])
 
@@ -39,9 +40,8 @@ def draw(path, dark=0, kind=None):
 
 
 def score(entries, specs=DARK, workers=0, known=None):
-    rewards = [load(spec) for spec in specs]
     with ScoringPool(specs, workers) as pool:
-        return list(score_images(entries, rewards, pool, known))
+        return list(score_images(entries, pool, known))
 
 
 def rows_of(entries, specs=DARK, **settings):
@@ -154,13 +154,15 @@ class TestListing:
 class TestPrompts:
     def test_only_rewards_that_read_prompts_need_them(self, folder):
         draw(folder / "a.png")
-        check_entries(list_images([folder]), [load(DARK[0])])
-        ocr = load(parse_rewards(["ocr"])[0])
-        with pytest.raises(UsageError, match=r"ocr@1 cannot .* 1 of 1 .*--prompt TEXT.*--prompts FILE.*metadata.csv"):
-            check_entries(list_images([folder]), [load(DARK[0]), ocr])
-        with pytest.raises(UsageError, match=r"ocr@1 cannot judge 1 of 1 prompts"):
-            check_entries(list_images([folder], text="no quotes"), [ocr])
-        check_entries(list_images([folder], text='a "word"'), [ocr])
+        ocr = parse_rewards(["ocr"])
+        with ScoringPool([*DARK, *ocr], workers=0) as pool:
+            check_entries(list_images([folder]), pool.limited_to(DARK))
+            missing = r"ocr@1 cannot .* 1 of 1 .*--prompt TEXT.*--prompts FILE.*metadata.csv"
+            with pytest.raises(UsageError, match=missing):
+                check_entries(list_images([folder]), pool)
+            with pytest.raises(UsageError, match=r"ocr@1 cannot judge 1 of 1 prompts"):
+                check_entries(list_images([folder], text="no quotes"), pool.limited_to(ocr))
+            check_entries(list_images([folder], text='a "word"'), pool)
 
 
 class TestRows:
@@ -251,7 +253,7 @@ class TestRows:
             draw(folder / f"{place:03d}.png")
         read, read_image = [], module.read_image
         monkeypatch.setattr(module, "read_image", lambda path: read.append(path) or read_image(path))
-        batches = score_images(list_images([folder]), [load(DARK[0])], pool := ScoringPool(DARK, 0))
+        batches = score_images(list_images([folder]), pool := ScoringPool(DARK, 0))
         with pool:
             next(batches)
         assert FILES < len(read) <= 5 * FILES
@@ -274,7 +276,7 @@ class TestDraft:
         return list_images([folder])
 
     def begin(self, tmp_path, specs=DARK):
-        return Draft(tmp_path / "out" / "scores.csv", [load(spec) for spec in specs])
+        return Draft(tmp_path / "out" / "scores.csv", tell_facts(build(specs)))
 
     def test_finished_file_has_every_row_and_no_draft_beside_it(self, entries, tmp_path):
         draft = self.begin(tmp_path)
@@ -337,10 +339,10 @@ class TestDraft:
         path = tmp_path / "thesis.csv"
         path.write_text("precious\n")
         with pytest.raises(UsageError, match="is not a file of scores, and is left alone"):
-            Draft(path, [])
+            Draft(path, {})
         assert path.read_text() == "precious\n"
         with pytest.raises(UsageError, match="is a folder; --output takes a file"):
-            Draft(tmp_path, [])
+            Draft(tmp_path, {})
 
     def test_record_of_the_draft_is_json(self, tmp_path):
         draft = self.begin(tmp_path)

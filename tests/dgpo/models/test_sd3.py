@@ -176,7 +176,7 @@ def test_images_are_encoded_as_what_decodes_to_them(sd3_folder):
     with torch.no_grad():
         mean = model.pipeline.vae.encode(pixels).latent_dist.mean
     torch.testing.assert_close(encoded[:1], (mean - 0.0609) * 1.5305)
-    assert torch.equal(model.encode_images([image]), encoded[:1])
+    torch.testing.assert_close(model.encode_images([image]), encoded[:1])  # kernels may differ by the batch's size
 
 
 class TestPrecisions:

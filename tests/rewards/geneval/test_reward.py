@@ -22,7 +22,8 @@ from rewards.geneval.objects import OBJECTS
 from rewards.geneval.rules import judge
 from rewards.parse import parse_rewards
 from rewards.prompt import Prompt
-from rewards.registry import check_working, load
+from rewards.registry import build, load
+from rewards.scoring.questions import verify
 from tests.rewards.geneval.test_rules import CASES, PALETTE, paint, raw_of
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "geneval"
@@ -206,14 +207,14 @@ def test_training_refuses_a_detector_that_finds_nothing(small, blind, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     Image.open(GOLDEN / "detector" / "land.png").save(photos / "street.png")
-    check_working([spec_of("geneval"), spec_of(f"geneval[trial={photos}]")])
+    verify(build([spec_of("geneval"), spec_of(f"geneval[trial={photos}]")]))
     with pytest.raises(
         SetupError, match=r"in any of these pictures: the drawn stop sign.*geneval\.trial=DIR.*trial=none"
     ):
-        check_working([spec_of("geneval", blind)])
+        verify(build([spec_of("geneval", blind)]))
     with pytest.raises(SetupError, match=r"in any of these pictures: street\.png\. Its weights"):
-        check_working([spec_of(f"geneval[trial={photos}]", blind)])
-    check_working([spec_of("geneval[trial=none]", blind)])
+        verify(build([spec_of(f"geneval[trial={photos}]", blind)]))
+    verify(build([spec_of("geneval[trial=none]", blind)]))
 
 
 def test_the_blind_detector_still_scores_and_says_it_found_nothing(small, blind):
