@@ -2,8 +2,17 @@
 
 import signal
 
+import pytest
 
-def pytest_configure() -> None:
-    """Let Ctrl-C work in the programs that tests start, even in a shell's background, where it is ignored."""
+from tests.unpack import unpack
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Ctrl-C work in the programs that tests start, even in a shell's background, where it is ignored.
+
+    Recorded files are unpacked once, before any of several processes of tests is started.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):
+        unpack()
