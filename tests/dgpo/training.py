@@ -3,9 +3,11 @@
 import hashlib
 import os
 import signal
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, cast
 
@@ -198,6 +200,19 @@ def train_as_rank(rank: int, size: int, port: int, config: Config, folder: Path)
     assert (ranks.rank, ranks.size) == (rank, size)
     train(config, folder, ranks=ranks)
     torch.distributed.destroy_process_group()
+
+
+def train_processes(processes: ForkServerContext, size: int, config: Config, folder: Path) -> None:
+    """A training in several processes, by gloo."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ranks = [processes.Process(target=train_as_rank, args=(rank, size, port, config, folder)) for rank in range(size)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(timeout=240)
+    assert [rank.exitcode for rank in ranks] == [0] * size
 
 
 def train_until_killed(config: Config, folder: Path, kill_in_save: int | None) -> None:
