@@ -4,9 +4,6 @@ The solver is ours to choose (`sampling.sampler`); how the times lie is the mode
 Each setting that moves them is honoured as diffusers does, or refused by name; none is ignored.
 """
 
-# Annotations in diffusers are narrower than what its functions take and give.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalSubscript=false
-
 import inspect
 import math
 from collections.abc import Collection, Mapping
@@ -97,9 +94,11 @@ def build_schedule(
             flow_shift=_shift(own, mu),
         )
         scheduler.set_timesteps(steps)
-    _refuse_no_flow(scheduler.sigmas[:-1], own)
+    assert isinstance(scheduler.sigmas, torch.Tensor)
     assert scheduler.timesteps is not None
-    return Schedule([float(time) / scheduler.config.num_train_timesteps for time in scheduler.timesteps], scheduler)
+    _refuse_no_flow(scheduler.sigmas[:-1], own)
+    last = scheduler.config["num_train_timesteps"]
+    return Schedule([float(time) / last for time in scheduler.timesteps], scheduler)
 
 
 def _own_scheduler(

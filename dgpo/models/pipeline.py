@@ -7,14 +7,11 @@ seed. diffusers draws the starting noise from it first, so models with latents o
 drawing from the same generator.
 """
 
-# What diffusers' pipelines have in common is not in their types.
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
-
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import diffusers
 import torch
@@ -93,7 +90,7 @@ class TextToImage:
         for start in range(0, len(cells), micro_batch):
             chosen = cells[start : start + micro_batch]
             with _FullPrecisionNoise(), RawPixels(self.pipeline) as raw:
-                drawn = self.pipeline(
+                drawn = self._run(
                     prompt=[prompt.text for prompt, _ in chosen],
                     generator=[seeded_generator("image", prompt.id, seed) for prompt, seed in chosen],
                     output_type="pil",
@@ -105,6 +102,10 @@ class TextToImage:
                 reason = WITHHELD if black else not_finite("pixels", self.pipeline.dtype)
                 images.append(image if sound and not black else reason)
         return images
+
+    def _run(self, **arguments: Any) -> Any:
+        """The pipeline's own `__call__`, which the class that all pipelines share does not have."""
+        return cast("Callable[..., Any]", self.pipeline)(**arguments)
 
     @torch.no_grad()
     def _settle_size(self) -> dict[str, int | None]:
@@ -122,7 +123,7 @@ class TextToImage:
 
         vars(self.pipeline)["check_inputs"] = stop
         try:
-            self.pipeline(prompt=["x"], generator=[torch.Generator()], output_type="pil", **self._given(1))
+            self._run(prompt=["x"], generator=[torch.Generator()], output_type="pil", **self._given(1))
         except _Settled as settled:
             return {name: pixels or settled.arguments.get(name) for name, pixels in size.items()}
         finally:

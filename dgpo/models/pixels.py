@@ -1,8 +1,5 @@
 """What a pipeline decodes, seen before it is colours: whether its numbers exist."""
 
-# What diffusers' pipelines have in common is not in their types.
-# pyright: reportAttributeAccessIssue=false
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,6 @@
 """Tables of times: those of the released code, and those of the model's own scheduler whatever it is set to."""
 
 # Annotations in diffusers are narrower than what its functions take and give.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 
 import math
 

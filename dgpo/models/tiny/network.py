@@ -1,10 +1,10 @@
 """The embedded model's networks: the classes that SD3.5 is made of, small, initialised to be trained from scratch."""
 
-# Annotations in diffusers and transformers are narrower than what their functions take and give.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalOperand=false
+# Annotations in diffusers and transformers are narrower than what their functions take: lines that say `ignore`.
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -18,9 +18,9 @@ TEXT_WIDTH = 64
 def build_autoencoder() -> AutoencoderKL:
     """Pixels [3, 32, 64] to latents [8, 8, 16] and back."""
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 3,  # pyright: ignore[reportArgumentType]
+        up_block_types=("UpDecoderBlock2D",) * 3,  # pyright: ignore[reportArgumentType]
+        block_out_channels=(16, 32, 32),  # pyright: ignore[reportArgumentType]
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
         norm_num_groups=8,
@@ -29,6 +29,16 @@ def build_autoencoder() -> AutoencoderKL:
         use_quant_conv=False,
         use_post_quant_conv=False,
     )
+
+
+def encode_pixels(autoencoder: AutoencoderKL, x_BCHW: torch.Tensor) -> DiagonalGaussianDistribution:
+    """The distribution of latents; diffusers says that it gives a tuple."""
+    return autoencoder.encode(x_BCHW).latent_dist  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def decode_latents(autoencoder: AutoencoderKL, x_BCHW: torch.Tensor) -> torch.Tensor:
+    """Pixels; diffusers says that it may give them without their name."""
+    return autoencoder.decode(x_BCHW).sample  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
 
 
 def build_transformer() -> SD3Transformer2DModel:
@@ -72,9 +82,9 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
         num_attention_heads=2,
         max_position_embeddings=tokenizer.model_max_length,
         hidden_act="quick_gelu",
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,  # pyright: ignore[reportArgumentType]
+        eos_token_id=tokenizer.eos_token_id,  # pyright: ignore[reportArgumentType]
+        pad_token_id=tokenizer.pad_token_id,  # pyright: ignore[reportArgumentType]
     )
     return CLIPTextModelWithProjection(config)
 

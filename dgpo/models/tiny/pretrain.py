@@ -5,9 +5,6 @@ text encoders by rectified flow on the autoencoder's latents (Esser et al. 2024,
 `OUTPUT/pipeline`, a diffusers folder in fp16, with `pretraining.json` saying how it was made.
 """
 
-# Annotations in diffusers and transformers are narrower than what their functions take and give.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalOperand=false, reportOperatorIssue=false
-
 import argparse
 import json
 import os
@@ -17,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -24,6 +22,7 @@ from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
+from transformers import CLIPTextModelWithProjection
 
 from dgpo.models.attention import training_attention
 from dgpo.models.tiny import network
@@ -133,7 +132,7 @@ def save_state(path: Path, clock: Clock, **state) -> None:
 def train_autoencoder(plan: Plan, folder: Path, clock: Clock, device: torch.device) -> AutoencoderKL:
     """Pixels in, pixels out, through [8, 8, 16] latents; absolute plus squared error, a whisper of KL."""
     torch.manual_seed(plan.seed)
-    autoencoder = network.build_autoencoder().to(device)
+    autoencoder = network.build_autoencoder().to(device)  # pyright: ignore[reportArgumentType]
     optimizer = torch.optim.AdamW(
         autoencoder.parameters(), lr=plan.autoencoder_rate, betas=(0.9, 0.99), weight_decay=1e-4
     )
@@ -152,8 +151,8 @@ def train_autoencoder(plan: Plan, folder: Path, clock: Clock, device: torch.devi
         x = to_network(pixels).to(device)
         set_rates([optimizer], trapezoid(step, plan.autoencoder_steps, plan.warm_up))
         with torch.autocast(device.type, torch.bfloat16):
-            posterior = autoencoder.encode(x).latent_dist
-            error = autoencoder.decode(posterior.sample()).sample.float() - x
+            posterior = network.encode_pixels(autoencoder, x)
+            error = network.decode_latents(autoencoder, posterior.sample()).float() - x
         loss = error.abs().mean() + error.square().mean() + 1e-5 * posterior.kl().mean() / posterior.mean[0].numel()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -183,14 +182,15 @@ def encode_signs(count: int, stage: int, draw: Drawer, autoencoder: AutoencoderK
         pixels, texts = draw_signs(min(1024, count - part), np.random.default_rng((plan.seed, stage, part)), draw)
         for chunk in pixels.split(128):
             x = to_network(chunk).to(autoencoder.device)
-            latents.append(autoencoder.encode(x).latent_dist.mode().half().cpu())
+            latents.append(network.encode_pixels(autoencoder, x).mode().half().cpu())
         prompts += texts
     x0 = torch.cat(latents)
-    if autoencoder.config.shift_factor is None:
+    if autoencoder.config.get("shift_factor") is None:
         sample = x0[:8192].float()
         shift, scale = round(sample.mean().item(), 5), round(1 / sample.std().item(), 5)
         autoencoder.register_to_config(shift_factor=shift, scaling_factor=scale)
-    x0 = ((x0.float() - autoencoder.config.shift_factor) * autoencoder.config.scaling_factor).half()
+    shift, scale = autoencoder.config["shift_factor"], autoencoder.config["scaling_factor"]
+    x0 = ((x0.float() - shift) * scale).half()
     return Latents(x0, tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids)
 
 
@@ -297,11 +297,11 @@ def export(folder: Path, autoencoder: AutoencoderKL, denoiser: Denoiser) -> None
         transformer=denoiser.transformer,
         scheduler=network.build_scheduler(),
         vae=autoencoder,
-        text_encoder=denoiser.text_encoders[0],
+        text_encoder=cast(CLIPTextModelWithProjection, denoiser.text_encoders[0]),
         tokenizer=tokenizer,
-        text_encoder_2=denoiser.text_encoders[1],
+        text_encoder_2=cast(CLIPTextModelWithProjection, denoiser.text_encoders[1]),
         tokenizer_2=tokenizer,
-        text_encoder_3=None,
+        text_encoder_3=None,  # pyright: ignore[reportArgumentType]
         tokenizer_3=None,
     )
     pipeline.to(torch.float16).save_pretrained(folder)

@@ -1,5 +1,4 @@
 # Annotations in diffusers and transformers are narrower than what their functions take and give.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOptionalSubscript=false
 
 import torch
 
