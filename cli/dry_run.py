@@ -40,7 +40,8 @@ def describe_training(config: Config, rewards: RewardChoice, folder: Path, proce
     absent = files_to_fetch(config, rewards)
     training = None if file_for_training(config, rewards) in absent else find_training_prompts(config, rewards)
     suite = None if file_for_evaluation(config) in absent else find_evaluation_suite(config)
-    with open_pool(config, rewards, workers=min(config.workers, 1)) as pool:
+    one = config.model_copy(update={"workers": min(config.workers, 1)})  # to ask, one of them is enough
+    with open_pool(one, rewards, measuring=config.evaluation.on) as pool:
         check_training(config, rewards, pool, folder, training, suite, fresh=fresh)
     for file in absent:
         say(f"would fetch {file.url}")

@@ -118,14 +118,14 @@ def evaluate(
         else:
             choice = choose_model(model if speaks else model or DEFAULT_MODEL, base)
             made = _Source.of_model(choice, sampling, dtype, seeds or 1)
-        if launching:
-            raise typer.Exit(launch(_as_many_as_blocks(num_processes, chosen, made.seeds)))
         place = output or RESULTS / f"{chosen.name}-{made.name}"
         folder = place.absolute()  # a reward may change the working directory
         if peers is not None and not _leads(peers):
             _assist(chosen, made, folder, pool, peers)
             return
-        summary = _run(chosen, made, folder, pool, peers)
+        summary = None if launching else _run(chosen, made, folder, pool, peers)
+    if summary is None:  # the rewards were only tried here, and those of the processes take their place
+        raise typer.Exit(launch(_as_many_as_blocks(num_processes, chosen, made.seeds)))
     _tell_overlap(folder)
     show_summary(replace(summary, folder=place), chosen, as_json=as_json)
     if summary.failed > max_failed:

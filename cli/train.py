@@ -160,7 +160,7 @@ def _train(config: Config, rewards: RewardChoice, folder: Path, trusted: Sequenc
     threads = share_cores(config.workers)
     training, suite = find_training_prompts(config, rewards), find_evaluation_suite(config)
     with ExitStack() as stack:
-        pool = stack.enter_context(open_pool(config, rewards))
+        pool = stack.enter_context(open_pool(config, rewards, measuring=suite is not None))
         check_training(config, rewards, pool, folder, training, suite, fresh=fresh)
         ranks = Ranks(on_note=say)
         if ranks.main:

@@ -121,9 +121,8 @@ def train(
         config = config.in_precision(settled.dtype)
         policy = load_policy(config.model, config, ranks.device, trainable=True)
         known = {**(facts or {}), "precision": asdict(settled)}
-        with (
-            nullcontext(pool) if pool is not None else open_pool(config, rewards) as pool,
-        ):
+        measuring = evaluation is not None
+        with open_pool(config, rewards, measuring=measuring) if pool is None else nullcontext(pool) as pool:
             if ranks.main:  # files are hashed for it, gigabytes of them
                 told_by = {key: facts.provenance for key, facts in pool.limited_to(rewards.trained).facts().items()}
                 known |= describe_training(
@@ -148,11 +147,14 @@ def train(
             return _train(trainer, stop_asked, resume=continues)
 
 
-def open_pool(config: Config, rewards: RewardChoice, *, workers: int | None = None) -> ScoringPool:
-    """The pool of a training, to be entered: it scores what is trained on, and what evaluations measure besides."""
-    specs = rewards.measured if config.evaluation.on else rewards.trained
-    workers = config.workers if workers is None else workers
-    return ScoringPool(specs, workers, deadline_s=config.watch.reward_seconds)
+def open_pool(config: Config, rewards: RewardChoice, *, measuring: bool) -> ScoringPool:
+    """The pool of a training, to be entered: it scores by what is trained on, and by what evaluations measure besides.
+
+    Args:
+        measuring: whether there are evaluations.
+    """
+    specs = rewards.measured if measuring else rewards.trained
+    return ScoringPool(specs, config.workers, deadline_s=config.watch.reward_seconds)
 
 
 def assemble(

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from rewards.errors import DgpoError
+from rewards.errors import DgpoError, UsageError
 from rewards.prompt import Prompt
 from rewards.registry import build
 from rewards.reward import DEADLINE_S, Reward
@@ -50,6 +50,7 @@ class ScoringPool:
         self._tasks: Tasks = SimpleQueue()
         self._lanes: list[Lane] = []
         self._here: dict[str, Reward] = {}
+        self._facts: dict[str, RewardFacts] = {}
 
     def __enter__(self) -> "ScoringPool":
         if self.workers == 0:
@@ -81,7 +82,14 @@ class ScoringPool:
                 task.future.cancel()
 
     def limited_to(self, specs: Collection[RewardSpec]) -> "ScoringPool":
-        """The same open pool, for somebody who wants some of its rewards only."""
+        """The same open pool, for somebody who wants some of its rewards only.
+
+        Raises:
+            UsageError: it does not score by one of them.
+        """
+        absent = [spec.key for spec in specs if spec not in self.specs]
+        if absent:
+            raise UsageError(f"The scoring pool was opened without {', '.join(absent)}; open it with them too.")
         part = copy.copy(self)
         part.specs = tuple(spec for spec in self.specs if spec in specs)
         return part
@@ -112,8 +120,11 @@ class ScoringPool:
         self._ask("verify", ())
 
     def facts(self) -> Mapping[str, RewardFacts]:
-        """What a record tells of each reward, by its key; its weights are hashed for it."""
-        return self._ask("tell_facts", None)
+        """What a record tells of each reward, by its key; its weights are hashed for it, the first time."""
+        unknown = [spec.key for spec in self.specs if spec.key not in self._facts]
+        if unknown:
+            self._facts |= self._ask("tell_facts", unknown)
+        return {spec.key: self._facts[spec.key] for spec in self.specs}
 
     def find_problems(
         self, prompts: Sequence[Prompt], keys: Collection[str] | None = None

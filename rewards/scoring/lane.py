@@ -98,8 +98,10 @@ class Lane(threading.Thread):
             return self.worker.ask(question.name, question.keys, question.what, self.deadline_s + LOADING_S)
         except WorkerLost as lost:
             self._replace_worker()
-            who = lost.key or " or ".join(question.keys)
-            fault = "hung" if lost.hung else "died (a crash, a kill, or out of memory)"
-            raise SetupError(
-                f"The process that scores {fault} while {who} was being looked at, before any image was scored."
-            ) from None
+            who = lost.key or " or ".join(question.keys or [spec.key for spec in self.specs])
+            fault = (
+                f"did not answer within {self.deadline_s + LOADING_S:g} s and was ended: does it wait for something?"
+                if lost.hung
+                else "died (a crash, a kill, or out of memory): give this command more memory, or go on without it."
+            )
+            raise SetupError(f"The process that was asked about {who} before any score was wanted {fault}") from None

@@ -265,6 +265,18 @@ def test_a_reward_that_hangs_is_ended_at_the_deadline(monkeypatch):
     assert again.scores == white.scores
 
 
+@pytest.mark.parametrize(("place", "ask"), [("check", "find_problems"), ("verify", "verify"), ("provenance", "facts")])
+def test_a_question_that_kills_or_hangs_names_the_reward_and_others_are_asked_on(place, ask, monkeypatch):
+    monkeypatch.setattr("rewards.scoring.lane.LOADING_S", 0.5)
+    what = [[Prompt("x")]] if ask == "find_problems" else []
+    for how, sentence in (("exit", "died .*more memory"), ("hang", "did not answer within 1 s")):
+        wanted = parse_rewards([f"{FILE}:Odd[at={place},how={how}]", "imagestats.dark"])
+        with ScoringPool(wanted, workers=1, deadline_s=0.5) as pool:
+            with pytest.raises(SetupError, match=rf"asked about odd@1\[at={place},how={how}\] .*{sentence}"):
+                getattr(pool, ask)(*what)
+            getattr(pool.limited_to(wanted[1:]), ask)(*what)
+
+
 @pytest.mark.parametrize("how", ["hang", "spin"])
 def test_leaving_by_an_error_does_not_wait_for_it(how):
     def interrupt():

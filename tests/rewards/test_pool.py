@@ -175,6 +175,16 @@ def test_only_the_wanted_rewards_are_asked(batch):
     assert some.scores == {key: whole[key] for key in some.scores}
 
 
+def test_a_part_of_a_pool_scores_by_some_and_refuses_what_the_pool_does_not(batch):
+    specs = parse_rewards(["imagestats"])
+    with ScoringPool(specs[1:], workers=0) as pool:
+        part = pool.limited_to(specs[2:])
+        assert list(part.submit(*batch).result().scores) == list(part.facts()) == [specs[2].key]
+        assert list(pool.facts()) == [spec.key for spec in specs[1:]]
+        with pytest.raises(UsageError, match=r"opened without imagestats\.dark@1"):
+            pool.limited_to(specs)
+
+
 class Meeting:
     """A reward that gives its score only while another one is at work too."""
 
