@@ -16,18 +16,18 @@ from urllib.parse import urlsplit
 
 import typer
 
+from cli.exits import ENVIRONMENT
 from cli.provenance import available_cores, total_memory
 from cli.screen import print_table, say
 from rewards.card import Card
 from rewards.errors import DgpoError, load_extra
 from rewards.registry import broken_plugins, cards, find_card, load
+from rewards.shared import held
 from rewards.spec import RewardSpec
-from rewards.trust.examples import read_drawn_word
-from rewards.weights.folder import tell_stand
+from rewards.weights.folder import format_size, tell_stand
 
 State = Literal["ok", "missing", "hint"]
 
-LACKING = 3
 CORE = (
     "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "pydantic", "yaml", "numpy", "pandas",
     "PIL", "matplotlib", "rapidfuzz",
@@ -61,7 +61,7 @@ def doctor() -> None:
     lacking = [finding.what for finding in findings if finding.needed and finding.state == "missing"]
     if lacking:
         say(f"`dgpo train --reward ocr` does not work here yet; it needs: {', '.join(lacking)}")
-        raise typer.Exit(LACKING)
+        raise typer.Exit(ENVIRONMENT)
 
 
 def examine() -> Iterator[Finding]:
@@ -71,13 +71,14 @@ def examine() -> Iterator[Finding]:
     yield from packages
     if all(finding.state == "ok" for finding in packages):
         yield _examine_torch()
+        yield from _examine_gpus()
         yield _examine_precision()
         yield _examine_model()
     yield _examine_memory()
     yield _examine_disk()
     yield from _examine_extras()
     yield from _examine_rewards()
-    yield _examine_reading()
+    yield from _examine_needed_reward()
     yield _examine_cv2()
     yield _examine_hub(os.environ)
     yield from examine_threads(os.environ, available_cores())
@@ -106,6 +107,16 @@ def _examine_torch() -> Finding:
     else:
         device = "cpu; enough for the embedded model, SD3.5 needs a GPU"
     return Finding("torch", "ok", f"{torch.__version__} on {device}, {torch.get_num_threads()} threads", needed=True)
+
+
+def _examine_gpus() -> Iterator[Finding]:
+    """How much of each GPU's memory is taken, by whichever programs."""
+    import torch
+
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        text = f"{(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB are taken; nvidia-smi tells by what"
+        yield Finding(f"memory of cuda:{number}", "ok", text)
 
 
 def _examine_precision() -> Finding:
@@ -167,16 +178,25 @@ def _examine_reward(card: Card) -> Finding:
 
     def build() -> str:
         reward = load(RewardSpec(card.name, card.version))
-        return "weights are here, and fit" if card.files else _name_engine(reward.provenance())
+        words = "weights are here, and fit" if card.files else _name_engine(reward.provenance())
+        takes = ", ".join(f"{format_size(one.size)} on {one.device}" for one in held())
+        reward.forget()  # else all rewards that are here would be in memory at once
+        return f"{words}; takes {takes}" if takes else words
 
     return _try(what, build, needed=card.name == NEEDED_REWARD)
 
 
-def _examine_reading() -> Finding:
-    def read() -> str:
-        return read_drawn_word(load(RewardSpec(NEEDED_REWARD, find_card(NEEDED_REWARD).version)))
-
-    return _try("reading a word", read, needed=True)
+def _examine_needed_reward() -> Iterator[Finding]:
+    """The reward of a first run at work."""
+    spec = RewardSpec(NEEDED_REWARD, find_card(NEEDED_REWARD).version)
+    try:
+        found = load(spec).self_checks(None)
+    except DgpoError as error:
+        yield Finding(f"{spec.name} at work", "missing", str(error), needed=True)
+        return
+    for one in found:
+        state = "ok" if one.result == "ok" else "missing"
+        yield Finding(f"{spec.name} at work", state, one.words, needed=True)
 
 
 def _examine_cv2() -> Finding:

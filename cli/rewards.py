@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.exits import ENVIRONMENT, GATE_FAILED
 from cli.options import AsJson, RewardSets, WeightFolders, group
 from cli.progress import Progress
 from cli.screen import print_json, print_table, render_table, say
@@ -18,11 +19,10 @@ from rewards.registry import broken_plugins, card_of, cards
 from rewards.weights.folder import format_size, tell_stand
 
 if TYPE_CHECKING:
-    from rewards.trust.check import Finding
+    from rewards.finding import Finding
     from rewards.weights.download import Remote
     from rewards.weights.fetch import Plan
 
-FAILED, LACKING = 4, 3
 MEGABYTE = 10**6
 
 app = group("Judges of images: for training, and for measuring.")
@@ -118,10 +118,10 @@ def _conclude(findings: "Sequence[Finding]") -> None:
         say(f"could not be checked in full, for the reasons above: {', '.join(unchecked)}")
     if counts["failed"]:
         say(f"{counts['failed']} checks failed")
-        raise typer.Exit(FAILED)
+        raise typer.Exit(GATE_FAILED)
     if counts["lacking"]:
         say(f"{counts['lacking']} checks lack their weights, pictures or libraries")
-        raise typer.Exit(LACKING)
+        raise typer.Exit(ENVIRONMENT)
 
 
 def _fetch(published: Sequence[Card]) -> None:

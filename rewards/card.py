@@ -1,19 +1,9 @@
 """Card: what a person must know of a reward before reading its numbers, without loading it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rewards.errors import UsageError, suggestion
-
-
-@dataclass(frozen=True)
-class Option:
-    """One thing that can be chosen about a reward; values are text, as on the command line."""
-
-    name: str
-    default: str
-    choices: tuple[str, ...] | None
-    help: str
 
 
 @dataclass(frozen=True)
@@ -43,6 +33,56 @@ class WeightFile:
         return f"{self.repo}@{self.revision[:8]}" if self.repo else self.url
 
 
+@dataclass(frozen=True)
+class Example:
+    """One published score: of this picture, for this prompt, with these options of the reward.
+
+    It proves that the weights are the right ones and that we read images, prompts and weights as the originals do. The
+    picture is known by its SHA-256, of which the beginning will do where no more was written down; `source` says in
+    words who published the score.
+    """
+
+    url: str
+    sha256: str
+    score: float
+    tolerance: float
+    source: str
+    prompt: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def picture(self) -> str:
+        return self.url.rpartition("/")[2]
+
+
+Bounds = tuple[float | None, float | None]
+OTHER = "*"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a value of an option changes of the card; None leaves it as it is."""
+
+    unit: str | None = None
+    bounds: Bounds | None = None
+    files: tuple[WeightFile, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing that can be chosen about a reward; values are text, as on the command line.
+
+    `changes` tells what other values than the default change of the card, so that every reader of the reward's numbers
+    (alarms, tables, the trainer) knows it without loading the reward; `OTHER` stands for all of them.
+    """
+
+    name: str
+    default: str
+    choices: tuple[str, ...] | None
+    help: str
+    changes: tuple[tuple[str, Change], ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """Facts of one version of a reward; a plug-in's author gives those without a default.
@@ -54,12 +94,14 @@ class Card:
     is False where the score is the image's alone. `entry` is "module:Class"; the class is called with the RewardSpec
     and this card. `repeatability` is by how much, relative to max(1, |value|), a second score of the same image may
     differ from the first, in another batch or on another day; judges that write text need more than the default.
+    `examples` are published scores, which `dgpo rewards check` compares with; where there are none, `unpublished` says
+    why, or nothing where a number is its own definition.
     """
 
     name: str
     version: int
     unit: str
-    bounds: tuple[float | None, float | None]
+    bounds: Bounds
     higher_is_better: bool | None
     train_scale: float = 1.0
     licence: str = "not stated"
@@ -72,6 +114,8 @@ class Card:
     disk_size: int | None = None
     reads_prompt: bool = True
     repeatability: float = 1e-4
+    examples: tuple[Example, ...] = ()
+    unpublished: str = "no published score is known here"
 
     @property
     def key(self) -> str:
@@ -96,3 +140,14 @@ class Card:
                 )
             values[name] = value
         return values
+
+    def settled(self, given: Iterable[tuple[str, str]]) -> "Card":
+        """The card of the variant with these options; raises what `settle_options` does."""
+        values, card = self.settle_options(given), self
+        for option in self.options:
+            chosen = values[option.name]
+            for value, change in option.changes:
+                if chosen != option.default and value in (chosen, OTHER):
+                    given_ones = {name: one for name, one in vars(change).items() if one is not None}
+                    card = replace(card, **given_ones)
+        return card

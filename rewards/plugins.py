@@ -113,7 +113,7 @@ def load_class(plugin: Plugin) -> Any:
         raise SetupError(f"{who} does not load ({error}); install what it needs, or ask its author.") from error
     except DgpoError:
         raise
-    except (Exception, SystemExit) as error:  # a stranger's code
+    except (Exception, SystemExit) as error:  # anything can come of a plug-in
         raise broke_off(plugin.card.key, error) from error
     if found is None:
         raise SetupError(f"{who} names the class {plugin.card.entry}, which does not exist; its author can mend that.")
@@ -182,7 +182,7 @@ def _import_file(path: Path) -> Any:
         raise UsageError(f"{path}, line {error.lineno}: this is not Python ({error.msg}).") from error
     except ModuleNotFoundError as error:
         raise SetupError(f"{path} needs {error.name}, which is not installed here.") from error
-    except (Exception, SystemExit) as error:  # a stranger's code
+    except (Exception, SystemExit) as error:  # anything can come of a plug-in
         raise broke_off(f"file {path}", error) from error
     return module
 
@@ -195,7 +195,7 @@ def _cards_of(point: importlib.metadata.EntryPoint) -> tuple[Card, ...]:
     try:
         with undisturbed():
             given = point.load()
-    except (Exception, SystemExit) as error:  # a stranger's code, which must not stop the others
+    except (Exception, SystemExit) as error:  # anything can come of a plug-in, and the others go on
         raise SetupError(f"{point.value} does not import ({type(error).__name__}: {error})") from error
     found = given if isinstance(given, tuple) else (given,)
     for card in found:

@@ -59,16 +59,30 @@ def unknown(name: str) -> UsageError | SetupError:
 
 
 def card_of(spec: "RewardSpec") -> Card:
-    """The card that a spec was made from: registered, in a file, or a server's."""
+    """The card of a variant: registered, in a file, or a server's, with what its options change settled.
+
+    It is the one that the built reward has.
+    """
     if spec.source is None:
-        return find_card(spec.name, spec.version)
+        return find_card(spec.name, spec.version).settled(spec.options)
     if is_address(spec.source):
         from rewards.remote.client import served_card
 
         return served_card(spec.source)
     from rewards.plugins import load_source
 
-    return load_source(spec.source, names())[1]
+    return load_source(spec.source, names())[1].settled(spec.options)
+
+
+def find_class(spec: "RewardSpec") -> "type[Reward]":
+    """The class of a spec's reward; of one in a file or package of its own, the one that wraps it."""
+    from rewards.scoring.plugin_reward import PluginReward
+
+    card = find_card(spec.name, spec.version) if spec.source is None else None
+    if card not in CARDS:
+        return PluginReward
+    module, _, name = card.entry.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def load(spec: "RewardSpec") -> "Reward":
@@ -78,7 +92,7 @@ def load(spec: "RewardSpec") -> "Reward":
         SetupError: its library or weights are missing, its engine does not start, or its server does not answer.
     """
     from rewards.plugins import load_class, load_source
-    from rewards.scoring.plugin_reward import Stranger
+    from rewards.scoring.plugin_reward import PluginReward
 
     if spec.source is not None and is_address(spec.source):
         from rewards.remote.client import ServedReward
@@ -86,13 +100,13 @@ def load(spec: "RewardSpec") -> "Reward":
         return ServedReward(spec, card_of(spec))
     if spec.source is not None:
         made, card = load_source(spec.source, names())
-        return Stranger(made, spec, card)
-    card = find_card(spec.name, spec.version)
-    if card not in CARDS:
-        plugin = next(plugin for plugin in _installed().plugins if plugin.card == card)
-        return Stranger(load_class(plugin), spec, card)
-    module, _, name = card.entry.partition(":")
-    return getattr(importlib.import_module(module), name)(spec, card)
+        return PluginReward(made, spec, card.settled(spec.options))
+    listed = find_card(spec.name, spec.version)
+    card = listed.settled(spec.options)
+    if listed not in CARDS:
+        plugin = next(plugin for plugin in _installed().plugins if plugin.card == listed)
+        return PluginReward(load_class(plugin), spec, card)
+    return find_class(spec)(spec, card)
 
 
 def provenance_of(reward: "Reward") -> dict[str, str]:

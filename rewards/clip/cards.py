@@ -1,6 +1,7 @@
 """Cards of the rewards on a CLIP."""
 
-from rewards.card import Card, Option, WeightFile
+from rewards.card import Card, Change, Example, Option, WeightFile
+from rewards.clip.definitions import DEFINITIONS
 from rewards.clip.files import TOKENIZER_FILES, clip_l14
 from rewards.networks.options import NETWORK_OPTIONS
 
@@ -39,6 +40,26 @@ _HPS_FILES = (
     WeightFile("open_clip_config.json", required=False),
 )
 
+
+def _example(name: str, score: float, sha256: str) -> Example:
+    return Example(
+        f"https://raw.githubusercontent.com/chaofengc/IQA-PyTorch/main/ResultsCalibra/dist_dir/{name}.bmp",
+        sha256,
+        score,
+        0.02,
+        "the official code, as recorded by chaofengc/IQA-PyTorch (results_official.csv)",
+        options=(("order", "resize-first"),),
+    )
+
+
+_AESTHETIC_EXAMPLES = (
+    _example("I03", 3.6420, "bb817e7fef614dcc"),
+    _example("I04", 5.5836, "f3d685983aacd76b"),
+    _example("I06", 5.0716, "726e043e99d8e072"),
+    _example("I08", 4.6458, "8ad39042d7e17d6c"),
+    _example("I19", 3.0889, "e0c6000652d270d1"),
+)
+
 CARDS: tuple[Card, ...] = (
     Card(
         name="pickscore",
@@ -54,6 +75,7 @@ CARDS: tuple[Card, ...] = (
         weights="--weights pickscore=DIR: the hub folder as it is, or its network in DIR/model and its processor in "
         "DIR/processor.",
         entry="rewards.clip.pickscore:PickScore",
+        unpublished="its authors have published no score of any picture",
         files=_PICKSCORE_FILES,
     ),
     Card(
@@ -78,6 +100,7 @@ CARDS: tuple[Card, ...] = (
         ),
         weights=f"--weights aesthetic=DIR: {_AESTHETIC_HEAD} and clip/, the hub folder of CLIP ViT-L/14.",
         entry="rewards.clip.aesthetic:Aesthetic",
+        examples=_AESTHETIC_EXAMPLES,
         files=_AESTHETIC_FILES,
         reads_prompt=False,
     ),
@@ -95,17 +118,19 @@ CARDS: tuple[Card, ...] = (
             Option(
                 "definition",
                 "cosine",
-                ("cosine", "hf-cosine", "dgpo", "diffusionnft", "torchmetrics", "paper"),
+                tuple(DEFINITIONS),
                 "cosine: OpenAI's tokens and pixels, as ImageReward's repository; hf-cosine: transformers' tokens and "
                 "pixels, as Flow-Factory; dgpo and diffusionnft: the logit (100 * cosine in OpenAI's models) / 30 and "
                 "/ 100, of pixels resized as floats by bilinear; torchmetrics: max(100 * cosine, 0); paper (arXiv "
                 "2104.08718): 2.5 * max(cosine, 0) of 'A photo depicts' and the prompt, there on ViT-B/32",
+                changes=tuple((name, Change(one.unit, one.bounds)) for name, one in DEFINITIONS.items()),
             ),
             Option("antialias", "true", ("true", "false"), "of the bilinear resize (torchvision before 0.17: false)"),
             *NETWORK_OPTIONS,
         ),
         weights="--weights clipscore=DIR: clip/, the hub folder of CLIP ViT-L/14 with its tokenizer's files.",
         entry="rewards.clip.clipscore:ClipScore",
+        unpublished="no score of any picture was published for one of its definitions",
         files=clip_l14("clip", text=True),
     ),
     Card(
@@ -129,6 +154,7 @@ CARDS: tuple[Card, ...] = (
         ),
         weights="--weights hpsv2=DIR: HPS_v2.1_compressed.pt, and open_clip_config.json where it is not ViT-H-14.",
         entry="rewards.clip.hpsv2:HPSv2",
+        unpublished="the one published score is of HPS v2.0 in half precision (0.2876), not of v2.1",
         files=_HPS_FILES,
     ),
 )

@@ -4,14 +4,12 @@ They differ in the tokens, in how the image is prepared, and in what is done wit
 2021, arXiv 2104.08718) defines it on ViT-B/32; on other weights, ViT-L/14 as the card has it included, it is a variant.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
 
 from PIL.Image import Image
 
 from rewards.card import Card
+from rewards.clip.definitions import DEFINITIONS
 from rewards.clip.network import cosines
 from rewards.clip.reward import ClipReward
 from rewards.clip.tokens import clean, find_tokenizer, share_tokens
@@ -22,33 +20,8 @@ from rewards.score import Score
 from rewards.spec import RewardSpec
 
 
-@dataclass(frozen=True)
-class Definition:
-    """score = factor * cosine, or factor * exp(logit_scale) * cosine; nothing below `floor`."""
-
-    tokens: Literal["openai", "published"]
-    way: Literal["resize-first", "rgb-first", "bilinear"]
-    unit: str
-    factor: float = 1.0
-    scaled: bool = False
-    floor: float = -math.inf
-    prefix: str = ""
-
-
-DEFINITIONS = {
-    "cosine": Definition("openai", "resize-first", "cosine"),
-    "hf-cosine": Definition("published", "rgb-first", "cosine"),
-    "dgpo": Definition("published", "bilinear", "logit / 30", 1 / 30, scaled=True),
-    "diffusionnft": Definition("published", "bilinear", "logit / 100", 1 / 100, scaled=True),
-    "torchmetrics": Definition("published", "rgb-first", "100 * cosine, at least 0", 100.0, floor=0.0),
-    "paper": Definition(
-        "openai", "resize-first", "2.5 * cosine, at least 0", 2.5, floor=0.0, prefix="A photo depicts "
-    ),
-}
-
-
 class ClipScore(ClipReward):
-    """Its card's unit and bounds are those of the chosen definition."""
+    """One class for all definitions."""
 
     folder = "clip/"
 
@@ -67,7 +40,6 @@ class ClipScore(ClipReward):
             clean("")  # says now, not at the first image, that ftfy is missing
         self.tokens = tokens.openai if definition.tokens == "openai" else tokens.published
         self.factor = definition.factor * (self.tower.logit_scale if definition.scaled else 1.0)
-        self.card = replace(card, unit=definition.unit, bounds=(max(definition.floor, -self.factor), self.factor))
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         if not images:

@@ -4,8 +4,10 @@ The published file holds open_clip's names and half precision; it is computed in
 Tables of the authors print the score times 100.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from rewards.networks.preprocess import pad_longest
 from rewards.networks.reward import NetworkReward
 from rewards.prompt import Prompt
 from rewards.score import Score
+from rewards.shared import shared
 from rewards.spec import RewardSpec
 from rewards.weights.checkpoint import load_strictly, read_config, read_state
 
@@ -32,13 +35,21 @@ TEXTS = 64
 class HPSv2(NetworkReward):
     """The published network with the published arithmetic; only the first 75 tokens of a prompt count."""
 
+    large = ("_towers",)
     engine = "open_clip"
 
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         super().__init__(spec, card)
+        _ = self._towers  # what is wrong with the files is said now
+
+    @cached_property
+    def _towers(self) -> Towers:
         config = self.files.get(CONFIG)
-        self._towers = _load(self.files[CHECKPOINT].resolve(), config and config.resolve(), self.dtype, self.device)
-        self._features = self._towers.features(antialias=self.options["antialias"] == "true")
+        return _load(self.files[CHECKPOINT].resolve(), config and config.resolve(), self.dtype, self.device)
+
+    @property
+    def _features(self) -> Features:
+        return self._towers.features(antialias=self.options["antialias"] == "true")
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         if not images:
@@ -85,7 +96,7 @@ class Towers:
         return _unit(self.network.eval().encode_image(pixels.to(self.device, self.dtype)))
 
 
-@cache
+@shared
 def _load(checkpoint: Path, config: Path | None, dtype: torch.dtype, device: torch.device) -> Towers:
     network = build(checkpoint, config)
     state = read_state(checkpoint).get("state_dict")

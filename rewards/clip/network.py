@@ -6,7 +6,7 @@ Shapes: N texts or images, B a batch of them, D the projection's width, L the te
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -21,6 +21,7 @@ from rewards.errors import SetupError
 from rewards.networks.device import exactly
 from rewards.networks.features import Features, Memory
 from rewards.networks.preprocess import Way, read_way
+from rewards.shared import shared
 from rewards.weights.checkpoint import load_strictly, read_config, read_state
 
 Tokenise: TypeAlias = Callable[[Sequence[str]], torch.Tensor]
@@ -176,7 +177,7 @@ def cosines(one_ND: torch.Tensor, other_ND: torch.Tensor) -> torch.Tensor:
     return cosine_similarity(one_ND, other_ND, dim=1)
 
 
-@cache
+@shared
 def _load_tower(
     network: Path, config: Path | None, device: torch.device, dtype: torch.dtype, act: str | None
 ) -> ClipTower:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from rewards.card import Card, Option, WeightFile
+from rewards.card import Card, Change, Option, WeightFile
 from rewards.clip.files import clip_l14
 from rewards.networks.options import NETWORK_OPTIONS
 
@@ -54,6 +54,11 @@ _GENEVAL_WEIGHTS = (
 )
 _GENEVAL_LICENCE = "Apache-2.0 (mmdet's checkpoint), MIT (CLIP)"
 
+_UNPUBLISHED = (
+    "nobody has published a verdict on any picture, and drawings of plain objects cannot prove a detector; what can be "
+    "known here is whether its files are the published ones (above) and what it finds"
+)
+
 CARDS: tuple[Card, ...] = (
     Card(
         name="geneval",
@@ -72,11 +77,13 @@ CARDS: tuple[Card, ...] = (
                 "graded",
                 ("graded", "fixed"),
                 "graded: as published, oddities included; fixed: ours, without them, from 0 to 1",
+                changes=(("fixed", Change(bounds=(0.0, 1.0))),),
             ),
             *_GENEVAL_OPTIONS,
         ),
         weights=_GENEVAL_WEIGHTS.format(name="geneval"),
         entry="rewards.geneval.reward:GenEval",
+        unpublished=_UNPUBLISHED,
         files=_GENEVAL_FILES,
     ),
     Card(
@@ -93,6 +100,7 @@ CARDS: tuple[Card, ...] = (
         options=_GENEVAL_OPTIONS,
         weights=_GENEVAL_WEIGHTS.format(name="geneval-official"),
         entry="rewards.geneval.reward:OfficialGenEval",
+        unpublished=_UNPUBLISHED,
         files=_GENEVAL_FILES,
     ),
 )

@@ -20,6 +20,7 @@ from rewards.errors import load_extra
 from rewards.geneval.objects import COLOURS
 from rewards.networks.device import exactly
 from rewards.networks.preprocess import Way
+from rewards.shared import shared
 
 TEMPLATES = ("a photo of a {colour} {name}", "a photo of a {colour}-colored {name}", "a photo of a {colour} object")
 _SCALE = 100.0
@@ -78,7 +79,7 @@ def describe_colours(name: str) -> list[str]:
     return [template.format(colour=colour, name=name) for colour in COLOURS for template in TEMPLATES]
 
 
-@cache
+@shared
 def share_colours(tower: ClipTower, tokens: Tokenise) -> Colours:
     """One classifier for equal arguments in this process, as its descriptions need not be encoded twice."""
     return Colours(tower, tokens)

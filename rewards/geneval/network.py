@@ -3,7 +3,6 @@
 Shapes: B images, H, W the padded size, Q queries, C classes.
 """
 
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from rewards.errors import SetupError
 from rewards.geneval.architecture import SWIN_S, Architecture, check_architecture, read_architecture
 from rewards.geneval.keymap import convert, rename_3x
 from rewards.geneval.objects import OBJECTS
+from rewards.shared import shared
 from rewards.weights.checkpoint import load_strictly, read_state
 
 ARCHITECTURE_FILE = "arch.json"
@@ -55,7 +55,7 @@ class Mask2Former(nn.Module):
         self.model.pixel_level_module.encoder.to(dtype)
 
 
-@cache
+@shared
 def load_network(checkpoint: Path, architecture: Path | None, dtype: torch.dtype, device: torch.device) -> Mask2Former:
     """One network for equal arguments in this process; it stays mapped on disk until it is placed.
 

@@ -5,8 +5,7 @@ An image is looked at once, whichever of the two asks; see `account` for what bo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cache
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast
@@ -17,6 +16,7 @@ from PIL.Image import Image
 from rewards.card import Card
 from rewards.clip.network import Activation, share_tower
 from rewards.errors import SetupError
+from rewards.finding import Finding
 from rewards.geneval.account import write_account
 from rewards.geneval.clauses import Request, read_request
 from rewards.geneval.colours import Colours, find_tokens, share_colours
@@ -24,10 +24,12 @@ from rewards.geneval.crops import crop_object
 from rewards.geneval.detection_cache import Sight
 from rewards.geneval.detections import THRESHOLD, Found, keep_objects
 from rewards.geneval.rules import judge
+from rewards.geneval.self_check import check_detector, check_rules
 from rewards.geneval.self_test import DRAWN, NONE, insist_on_objects
 from rewards.networks.reward import NetworkReward
 from rewards.prompt import Prompt
 from rewards.score import Score
+from rewards.shared import shared
 from rewards.spec import RewardSpec
 from rewards.weights.folder import checksums
 
@@ -44,15 +46,13 @@ class GenEval(NetworkReward):
         SetupError: weights or a library are missing, or files are broken or do not belong together.
     """
 
+    large = ("sight", "colours")
     engine = "transformers"  # colours always, and objects unless detector=mmdet
 
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         super().__init__(spec, card)
         self.rules = self.options.get("rules", "official")
-        if self.rules == "fixed":
-            self.card = replace(card, bounds=(0.0, 1.0))
-        self.sight = self._find_detector()
-        self.colours = self._find_colours()
+        _ = self.sight, self.colours  # what is missing is said now
 
     def check(self, prompt: Prompt) -> None:
         read_request(prompt)
@@ -62,6 +62,13 @@ class GenEval(NetworkReward):
         trial = self.options["trial"]
         if trial != NONE:
             insist_on_objects(self.spec.name, self.sight, None if trial == DRAWN else Path(trial))
+
+    @classmethod
+    def rule_checks(cls, key: str) -> list[Finding]:
+        return check_rules(key)
+
+    def self_checks(self, pictures: Path | None) -> list[Finding]:
+        return [check_detector(self.spec.key, self.sight, pictures)]
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         requests = [read_request(prompt) for prompt in prompts]
@@ -94,7 +101,8 @@ class GenEval(NetworkReward):
         detail = write_account(request, verdict, detected, lambda one, name: seen.get((id(one), name)))
         return Score(verdict.score, detail)
 
-    def _find_detector(self) -> Sight:
+    @cached_property
+    def sight(self) -> Sight:
         checkpoint, beside = self.files[self.card.files[0].path], self.files.get("arch.json")
         swap = self.options["channels"] == "swapped"
         if self.options["detector"] == "native":
@@ -108,7 +116,8 @@ class GenEval(NetworkReward):
             )
         return _share_mmdet(checkpoint.resolve(), config.resolve(), str(self.device), swap)
 
-    def _find_colours(self) -> Colours:
+    @cached_property
+    def colours(self) -> Colours:
         network = self.files["clip/model.safetensors"]
         hub = network.name in _HUB_NETWORKS
         config = self.files.get("clip/config.json")
@@ -134,7 +143,7 @@ def coloured_objects(request: Request, detected: Detected) -> list[tuple[str, Se
     return [(clause.name, found[: clause.count]) for clause, found in groups if len(found) >= clause.count]
 
 
-@cache
+@shared
 def _share_native(
     checkpoint: Path, architecture: Path | None, dtype: torch.dtype, device: torch.device, swap: bool
 ) -> Sight:
@@ -146,7 +155,7 @@ def _share_native(
     return Sight(detector.detect)
 
 
-@cache
+@shared
 def _share_mmdet(checkpoint: Path, config: Path, device: str, swap: bool) -> Sight:
     from rewards.geneval.mmdet import MmdetDetector
 

@@ -5,8 +5,10 @@ number, which is standardised over the authors' training prompts. Image tokens a
 runs on batches of pairs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ from rewards.networks.preprocess import resize_first
 from rewards.networks.reward import NetworkReward
 from rewards.prompt import Prompt
 from rewards.score import Score
+from rewards.shared import shared
 from rewards.spec import RewardSpec
 from rewards.weights.checkpoint import load_strictly, read_config, read_state
 
@@ -43,10 +46,16 @@ UNUSED = frozenset(
 class ImageReward(NetworkReward):
     """The published network with the published arithmetic; only the first 33 word pieces of a prompt count."""
 
+    large = ("_judge",)
+
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         super().__init__(spec, card)
+        _ = self._judge  # what is wrong with the files is said now
+
+    @cached_property
+    def _judge(self) -> Judge:
         checkpoint, config, vocabulary = (self.files[name].resolve() for name in FILES)
-        self._judge = _load(checkpoint, config, vocabulary, self.dtype, self.device)
+        return _load(checkpoint, config, vocabulary, self.dtype, self.device)
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         texts = [prompt.text for prompt in prompts]
@@ -95,7 +104,7 @@ class Judge:
         return self.network.eval().encode_image(pixels.to(self.device, self.dtype))
 
 
-@cache
+@shared
 def _load(checkpoint: Path, config: Path, vocabulary: Path, dtype: torch.dtype, device: torch.device) -> Judge:
     state = read_state(checkpoint)
     shape = infer_shape(state, read_config(config), checkpoint)

@@ -16,6 +16,7 @@ CARDS: tuple[Card, ...] = (
         options=(),
         weights="none",
         reads_prompt=False,
+        unpublished="",
         entry="rewards.imagestats.reward:DarkShare",
     ),
     Card(
@@ -31,6 +32,7 @@ CARDS: tuple[Card, ...] = (
         options=(),
         weights="none",
         reads_prompt=False,
+        unpublished="",
         entry="rewards.imagestats.reward:EdgeDensity",
     ),
     Card(
@@ -46,6 +48,7 @@ CARDS: tuple[Card, ...] = (
         options=(),
         weights="none",
         reads_prompt=False,
+        unpublished="",
         entry="rewards.imagestats.reward:ColourEntropy",
     ),
 )

@@ -5,11 +5,14 @@ none of them says which image is better, no training takes them, alone or in a m
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL.Image import Image
+from PIL.Image import new as new_image
 
 from rewards.errors import ScoringError
+from rewards.finding import Finding
 from rewards.images import DAMAGE, rgb
 from rewards.prompt import Prompt
 from rewards.reward import Reward
@@ -17,6 +20,7 @@ from rewards.score import Score
 
 DARK_BELOW = 0.1
 CELLS = 16**3
+_EXACT = 1e-6
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -75,14 +79,29 @@ def _cells(pixels: np.ndarray) -> np.ndarray:
     return (steps[..., 0] * 16 + steps[..., 1]) * 16 + steps[..., 2]
 
 
+def draw_halves() -> Image:
+    """4 x 4 pixels, the left half black and the right half white."""
+    image = new_image("RGB", (4, 4), "black")
+    image.paste("white", (2, 0, 4, 4))
+    return image
+
+
 class _ImageStatistic(Reward):
-    """A reward that looks at the pixels alone."""
+    """A reward that looks at the pixels alone; `of_halves` is what it says of `draw_halves`, worked out by hand."""
+
+    of_halves: float
 
     def measure(self, pixels: np.ndarray) -> Score:
         raise NotImplementedError
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         return [self._score_one(image) for image in images]
+
+    def self_checks(self, pictures: Path | None) -> list[Finding]:
+        value = self._score_one(draw_halves()).value
+        right = value is not None and abs(value - self.of_halves) <= _EXACT
+        words = f"{value} for a picture half black and half white; by hand {self.of_halves}"
+        return [Finding(self.spec.key, "drawn picture", "ok" if right else "failed", words)]
 
     def _score_one(self, image: Image) -> Score:
         try:
@@ -97,6 +116,8 @@ class _ImageStatistic(Reward):
 class DarkShare(_ImageStatistic):
     """imagestats.dark: see `dark_share`."""
 
+    of_halves = 0.5
+
     def measure(self, pixels: np.ndarray) -> Score:
         dark, total = int((luma(pixels) < DARK_BELOW).sum()), pixels.shape[0] * pixels.shape[1]
         return Score(dark_share(pixels), f"{dark} of {total} pixels")
@@ -104,6 +125,8 @@ class DarkShare(_ImageStatistic):
 
 class EdgeDensity(_ImageStatistic):
     """imagestats.edges: see `edge_density`; the detail names the strongest gradient and the row and column of it."""
+
+    of_halves = 0.5  # a whole step in the two columns at the border, 0 in the others
 
     def measure(self, pixels: np.ndarray) -> Score:
         lengths = gradient(pixels)
@@ -113,6 +136,8 @@ class EdgeDensity(_ImageStatistic):
 
 class ColourEntropy(_ImageStatistic):
     """imagestats.colours: see `colour_entropy`; the detail counts the cells in use and names the fullest one's mean."""
+
+    of_halves = 1.0  # two colours of equal share
 
     def measure(self, pixels: np.ndarray) -> Score:
         counts = colour_counts(pixels)

@@ -32,6 +32,7 @@ CARDS: tuple[Card, ...] = (
         options=_OCR_OPTIONS,
         weights=_OCR_WEIGHTS,
         entry="rewards.ocr.reward:ReleasedOcr",
+        unpublished="",
     ),
     Card(
         name="ocr-strict",
@@ -46,5 +47,6 @@ CARDS: tuple[Card, ...] = (
         options=_OCR_OPTIONS,
         weights=_OCR_WEIGHTS.replace("ocr=DIR", "ocr-strict=DIR"),
         entry="rewards.ocr.reward:StrictOcr",
+        unpublished="",
     ),
 )

@@ -108,6 +108,11 @@ class OcrModels:
         if isinstance(shape[2], int) and shape[2] not in (known + 1, known + 2):
             raise SetupError(f"{self.recognition.path} writes {shape[2]} characters, but its list holds {known}.")
 
+    @property
+    def size(self) -> int:
+        """Bytes of the weights files."""
+        return sum(file.stat().st_size for model in (self.detection, self.recognition) for file in model.files)
+
     def checksums(self) -> str:
         """Every weights file with its sha256, for the record of a run."""
         files = self.detection.files + self.recognition.files

@@ -5,20 +5,24 @@ the same engine. An engine that fails gives a failed score, never a zero.
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL.Image import Image
 
 from rewards.card import Card
-from rewards.errors import ScoringError, UsageError
+from rewards.errors import ScoringError, SetupError, UsageError
+from rewards.finding import Finding
 from rewards.images import rgb
 from rewards.ocr.models import OcrModels, find_models
+from rewards.ocr.self_check import read_drawn_word
 from rewards.ocr.text import join_all, join_confident, quoted_target, similarity, strict_similarity
 from rewards.prompt import Prompt
 from rewards.reward import Reward
 from rewards.score import Score
+from rewards.shared import sharing
 from rewards.spec import RewardSpec
 
 LINE_BREAK = " | "
@@ -36,13 +40,18 @@ class Engine(Protocol):
 class _Ocr(Reward):
     """Read the image, then compare; what differs between the two rewards is the comparison."""
 
+    large = ("engine",)
+
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         super().__init__(spec, card)
-        options = card.settle_options(spec.options)
-        self.swap_channels = options["channels"] == "bgr"
-        self.engine = build_engine(
-            options["engine"], options["weights"], spec.weights, options["detect"] == "true", options["padding"]
-        )
+        self.options = card.settle_options(spec.options)
+        self.swap_channels = self.options["channels"] == "bgr"
+        _ = self.engine  # what is missing is said now
+
+    @cached_property
+    def engine(self) -> Engine:
+        engine, weights, detect, padding = (self.options[name] for name in ("engine", "weights", "detect", "padding"))
+        return build_engine(engine, weights, self.spec.weights, detect == "true", padding)
 
     def compare(self, lines: Sequence[tuple[str, float]], target: str) -> float:
         raise NotImplementedError
@@ -56,6 +65,12 @@ class _Ocr(Reward):
     def provenance(self) -> dict[str, str]:
         name, _, _ = self.engine.version.partition(" ")
         return {"engine": name, "engine_version": self.engine.version, "weights": self.engine.models.checksums()}
+
+    def self_checks(self, pictures: Path | None) -> list[Finding]:
+        try:
+            return [Finding(self.spec.key, "drawn word", "ok", read_drawn_word(self))]
+        except SetupError as error:
+            return [Finding(self.spec.key, "drawn word", "failed", str(error))]
 
     def _score_one(self, image: Image, target: str) -> Score:
         try:
@@ -85,7 +100,7 @@ class StrictOcr(_Ocr):
         return strict_similarity(join_all(lines), target)
 
 
-@cache
+@sharing(lambda engine, _: ("cpu", engine.models.size))
 def build_engine(engine: str, weights: str, folder: str | None, detect: bool, padding: str) -> Engine:
     """One engine for all rewards of this process that read in the same way."""
     if engine == "paddleocr":

@@ -15,6 +15,7 @@ from rewards.remote.address import Address, split_address
 from rewards.remote.connection import CLIENT_TOKEN, Connection, OutOfReach
 from rewards.remote.description import Description, Served, read_served
 from rewards.remote.wire import cut, encode, json_bytes, read_scores, write_prompt
+from rewards.reward import Reward
 from rewards.score import Score
 from rewards.shown import shown
 
@@ -82,12 +83,12 @@ def forget_servers() -> None:
     connect.cache_clear()
 
 
-class ServedReward:
+class ServedReward(Reward):
     """Scores by asking a server; the same scores as that reward would give here.
 
     A server that is away is waited for until the deadline (see `connection`); after it the images have failed scores.
     One that comes back with other weights or versions raises SetupError, since its scores are not to be mixed with
-    those before.
+    those before. There is nothing to verify: the server has tried its rewards when it started.
     """
 
     remote = True
@@ -95,7 +96,7 @@ class ServedReward:
     def __init__(self, spec: "RewardSpec", card: Card) -> None:
         if spec.source is None:
             raise AssertionError("a served reward has its address as source")
-        self.spec, self.card = spec, card
+        super().__init__(spec, card)
         self.address, _ = split_address(spec.source)
         served = describe_server(self.address.base)
         self.limits = served.limits
@@ -118,9 +119,6 @@ class ServedReward:
         costs = [(1, json_bytes(prompt)) for prompt in new]
         for part in cut(costs, (CHECKED_AT_ONCE, self._text_bytes)):
             self._check_some(new[part])
-
-    def verify(self) -> None:
-        """Nothing to do here: the server has tried its rewards when it started."""
 
     def score(self, images: "Sequence[Image]", prompts: Sequence[Prompt]) -> list[Score]:
         """One score per image, in order.

@@ -53,7 +53,7 @@ def score_batch(
     """
     broken, images, prompts = set_broken_aside(images, prompts)
     with undisturbed():
-        here = [key for key, reward in rewards.items() if not getattr(reward, "remote", False)]
+        here = [key for key, reward in rewards.items() if not reward.remote]
         away = [key for key in rewards if key not in here]
         begun = {key: _beside(_judge_timed, key, rewards[key], images, prompts) for key in away}
         timed = {}
@@ -131,15 +131,14 @@ def _judge(key: str, reward: Reward, images: Sequence[Image], prompts: Sequence[
             return [Score.failed(stable(f"{type(error).__name__}: {error}") + _place_of(reward, error))]
         pairs = zip(images, prompts, strict=True)
         return [score for image, prompt in pairs for score in _judge(key, reward, [image], [prompt])]
-    except (Exception, SystemExit) as error:  # a stranger's code: whatever it is, the run is to be saved
+    except (Exception, SystemExit) as error:  # anything can come of a plug-in, and the run is to be saved
         raise broke_off(key, error) from error
     return [_checked(key, reward.card, one) for one in returned]
 
 
 def _place_of(reward: Reward, error: Exception) -> str:
-    """Line of its author's file in which a stranger's reward raised; not for words chosen for the reader."""
-    file = getattr(reward, "file", None)
-    return place_in(error, file) if file and not isinstance(error, ScoringError) else ""
+    """Line of its author's file in which a plug-in raised; not for words chosen for the reader."""
+    return place_in(error, reward.file) if reward.file and not isinstance(error, ScoringError) else ""
 
 
 def _listed(key: str, returned: Any, count: int) -> list[Any]:

@@ -1,11 +1,13 @@
-"""A reward of somebody else's code, in the form of ours: whatever that code does is a sentence that names it."""
+"""A plug-in's reward in the form of ours: whatever its code does is a sentence that names it."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rewards.card import Card
 from rewards.errors import SetupError, UsageError
+from rewards.finding import Finding
 from rewards.prompt import Prompt
 from rewards.reward import Reward
 from rewards.scoring.isolation import undisturbed
@@ -14,8 +16,8 @@ from rewards.shown import stable
 from rewards.spec import RewardSpec
 
 
-class Stranger(Reward):
-    """An object of a plug-in's class; of what that class need not have, ours is taken.
+class PluginReward(Reward):
+    """An object of a plug-in's class, which need not derive from ours: of what it does not have, ours is taken.
 
     `score` is the author's own, since `batch` tells which images it fails for; `file` is where it is written.
 
@@ -26,8 +28,7 @@ class Stranger(Reward):
 
     def __init__(self, made: Callable[[RewardSpec, Card], Any], spec: RewardSpec, card: Card) -> None:
         inside = _ask(spec, made, spec, card)
-        own = getattr(inside, "card", None)  # an option may have changed its bounds
-        super().__init__(spec, own if isinstance(own, Card) else card)
+        super().__init__(spec, card)
         self.file = getattr(sys.modules[made.__module__], "__file__", None) or ""
         self.remote = bool(getattr(inside, "remote", False))
         self.score = inside.score
@@ -41,6 +42,17 @@ class Stranger(Reward):
 
     def verify(self) -> None:
         self._tell("verify", "which returns nothing, and raises SetupError where it cannot judge any image")
+
+    def forget(self) -> None:
+        self._tell("forget", "which returns nothing, and lets go of what is large")
+
+    def self_checks(self, pictures: Path | None) -> list[Finding]:
+        if not hasattr(self._inside, "self_checks"):
+            return []
+        found = _ask(self.spec, self._inside.self_checks, pictures)
+        if not isinstance(found, list) or not all(isinstance(one, Finding) for one in found):
+            raise answered_wrong(self.spec.key, "self_checks", found, "which returns a list of rewards.finding.Finding")
+        return found
 
     def provenance(self) -> dict[str, str]:
         facts = _ask(self.spec, self._inside.provenance)
@@ -66,5 +78,5 @@ def _ask(spec: RewardSpec, work: Callable[..., Any], *arguments: Any) -> Any:
         raise
     except ModuleNotFoundError as error:
         raise SetupError(f"The reward {spec.key} needs {error.name}, which is not installed here.") from error
-    except (Exception, SystemExit) as error:  # a stranger's code
+    except (Exception, SystemExit) as error:  # anything can come of a plug-in
         raise broke_off(spec.key, error) from error

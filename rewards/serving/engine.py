@@ -42,6 +42,9 @@ class Engine:
         self.workers = workers
         self.lanes = max(1, workers)
         self.descriptions = {key: describe(reward, version) for key, reward in self.rewards.items()}
+        if workers:  # which have their own; here only prompts are checked
+            for reward in self.rewards.values():
+                reward.forget()
         pooled = specs if workers else ()
         self._pools = {spec.key: ScoringPool([spec], workers, threads, deadline_s=deadline_s) for spec in pooled}
         self._here = threading.Lock()

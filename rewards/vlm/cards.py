@@ -1,6 +1,6 @@
 """Cards of the rewards that ask a vision-language model."""
 
-from rewards.card import Card, Option, WeightFile
+from rewards.card import OTHER, Card, Change, Option, WeightFile
 from rewards.clip.files import TOKENIZER_FILES
 from rewards.networks.options import NETWORK_OPTIONS
 
@@ -30,6 +30,7 @@ _UNIFIED_OPTIONS = (
     Option(
         "judge", "none", None,
         "none: the model runs here; or the address of an OpenAI-compatible server, http://HOST:PORT/v1 (dgpo[remote])",
+        changes=((OTHER, Change(files=())),),
     ),
     Option("model", "auto", None, "its name at the judge; auto: the only one there, or the judge's choice"),
     Option(
@@ -42,6 +43,7 @@ _UNIFIED_OPTIONS = (
         "protocol", "strict", ("strict", "published"),
         "published: the image squashed to 512 x 512 and 0 for a reply without a score, as the published numbers were "
         "made; strict: the image as it is, and such a reply is no score",
+        changes=(("published", Change(bounds=(0.0, 6.0))),),
     ),
     Option(
         "double_image_token", "false", ("false", "true"),
@@ -101,6 +103,7 @@ CARDS: tuple[Card, ...] = (
         "16.1 GB on disk and with dtype=bf16, in which it was trained and served; 32.1 GB with fp32. Or no weights and "
         "--reward-set unifiedreward.judge=http://HOST:PORT/v1 (key, if any, in DGPO_JUDGE_KEY).",
         entry="rewards.vlm.unifiedreward:UnifiedReward",
+        unpublished="its authors have published no reply to any picture",
         repeatability=0.25,  # one other word, and the score it writes may be several tenths off
         files=_UNIFIED_FILES,
         disk_size=16_100_000_000,

@@ -4,9 +4,11 @@ mPLUG-Owl2 is asked about the image's quality and would go on with one of five w
 2 and 1 by their probabilities among the five. The question is the same for every image, and so are its tokens.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from rewards.networks.preprocess import Way, as_jpeg, read_way, squared
 from rewards.networks.reward import NetworkReward
 from rewards.prompt import Prompt
 from rewards.score import Score
+from rewards.shared import shared
 from rewards.spec import RewardSpec
 from rewards.weights.checkpoint import list_shards, load_strictly, read_config, read_shards
 
@@ -39,13 +42,20 @@ _BATCH = 16
 class Deqa(NetworkReward):
     """The published network with the published question; scores are raw, from 1 to 5."""
 
+    large = ("_judge",)
+
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         super().__init__(spec, card)
         index, config, tokenizer, preprocessor = (self.files[name].absolute() for name in FILES)
         if index.name != INDEX:  # one file, not cut into shards
             del self.files[INDEX]
         self.files |= list_shards(index)
-        self._judge = _load(index, config, tokenizer, preprocessor, self.dtype, self.device)
+        self._sources = index, config, tokenizer, preprocessor
+        _ = self._judge  # what is wrong with the files is said now
+
+    @cached_property
+    def _judge(self) -> Judge:
+        return _load(*self._sources, self.dtype, self.device)
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         if not images:
@@ -111,7 +121,7 @@ class Judge:
         return network.read(before, image, after).float() @ self.words.T
 
 
-@cache
+@shared
 def _load(
     index: Path, config: Path, tokenizer: Path, preprocessor: Path, dtype: torch.dtype, device: torch.device
 ) -> Judge:

@@ -5,7 +5,7 @@ word may come out differently in other company.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -27,6 +27,7 @@ from rewards.errors import ScoringError, SetupError
 from rewards.images import rgb
 from rewards.networks import llava_onevision, qwen_vl
 from rewards.networks.device import exactly
+from rewards.shared import shared
 from rewards.vlm.questions import IMAGE_LINE, frame
 from rewards.vlm.reply import Reply
 from rewards.weights.checkpoint import load_strictly, read_config, read_shards
@@ -194,7 +195,7 @@ class QwenVL:
         }
 
 
-@cache
+@shared
 def share_answerer(index: Path, dtype: torch.dtype, device: torch.device) -> Answerer:
     """The one model of this folder in this process, on that device in that precision.
 

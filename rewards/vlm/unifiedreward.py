@@ -5,11 +5,14 @@ both are asked the same question and their replies are read alike.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rewards.card import Card
+from rewards.drawn_word import ask_for, draw_word
 from rewards.errors import DgpoError, ScoringError, SetupError, UsageError
+from rewards.finding import Finding
 from rewards.images import rgb
 from rewards.prompt import Prompt
 from rewards.reward import Reward
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
 INDEX = "model.safetensors.index.json"
 _THREE_SCORES = ("words", "three-scores")
 _PUBLISHED_SIDE = 512
-_PUBLISHED_BOUNDS = (0.0, 6.0)
 
 
 class Backend(Protocol):
@@ -43,18 +45,20 @@ class UnifiedReward(Reward):
         SetupError: neither weights nor a judge, or they do not work.
     """
 
+    large = ("backend",)
+
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         self.options = card.settle_options(spec.options)
         self.published = self.options["protocol"] == "published"
         if self.published and self.options["question"] in _THREE_SCORES:
             raise UsageError("protocol=published reads 'Final Score', which question=pointwise and elements ask for.")
-        if self.published:
-            card = replace(card, bounds=_PUBLISHED_BOUNDS)
         super().__init__(spec, card)
         self.remote = self.options["judge"] != "none"
-        self.backend: Backend = (
-            Local(spec, card, self.options) if self.options["judge"] == "none" else Served(spec, self.options)
-        )
+        _ = self.backend  # what is missing is said now
+
+    @cached_property
+    def backend(self) -> Backend:
+        return Served(self.spec, self.options) if self.remote else Local(self.spec, self.card, self.options)
 
     def score(self, images: "Sequence[Image]", prompts: Sequence[Prompt]) -> list[Score]:
         shown = [_squash(image) for image in images] if self.published else images
@@ -63,15 +67,22 @@ class UnifiedReward(Reward):
 
     def verify(self) -> None:
         """Show one picture of a word, and see that a score comes back."""
-        from rewards.trust.examples import WORD, draw_word
-
-        (score,) = self.score([draw_word()], [Prompt(f'a sign that says "{WORD}"')])
+        (score,) = self.score([draw_word()], [ask_for()])
         if not score.ok:
             said = f' It wrote: "{score.detail}"' if score.detail else ""
             raise SetupError(
                 f"{self.spec.key} was shown a sign and gave no score: {score.reason}.{said} Does the option question "
                 f"({self.options['question']}) belong to this model?"
             )
+
+    def self_checks(self, pictures: Path | None) -> list[Finding]:
+        """Whether a model that answers in words writes a score under a picture at all."""
+        try:
+            self.verify()
+        except SetupError as error:
+            return [Finding(self.spec.key, "reply", "failed", str(error))]
+        who = f"the model {self.provenance()['weights']}" if self.remote else "the model"
+        return [Finding(self.spec.key, "reply", "ok", f"{who} was shown a drawn sign and wrote a score")]
 
     def provenance(self) -> dict[str, str]:
         return self.backend.provenance()

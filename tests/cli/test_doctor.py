@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 from cli import doctor
 from cli.commands import app
 from rewards.errors import SetupError
+from rewards.ocr.self_check import read_drawn_word
 from rewards.parse import parse_rewards
 from rewards.registry import find_card, load
-from rewards.trust.examples import read_drawn_word
+from rewards.shared import held, let_go
 from rewards.weights.folder import cache_place
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "clip_family"
@@ -29,7 +30,7 @@ def test_a_whole_machine_is_told_so(embedded):
     assert done.exit_code == 0, done.stdout + done.stderr
     found = {line[:24].strip(): line for line in done.stdout.splitlines()}
     assert 'drew "HARBOR" and read "HARBOR"' in done.stdout
-    for what in ("python", "packages", "torch", "model tiny", "extra ocr", "reward ocr@1", "reading a word", "cv2"):
+    for what in ("python", "packages", "torch", "model tiny", "extra ocr", "reward ocr@1", "ocr at work", "cv2"):
         assert f"{what} " in done.stdout
     assert any("HF_HUB_OFFLINE" in line for line in found.values())
 
@@ -40,7 +41,7 @@ def test_missing_ocr_extra_ends_with_3_and_the_command(program, without):
     lines = [line for line in done.stdout.splitlines() if " missing " in line]
     assert any(line.startswith("extra ocr") and "pip install 'dgpo[ocr]'" in line for line in lines)
     assert any(line.startswith("reward ocr@1") for line in lines)
-    assert any(line.startswith("reading a word") for line in lines)
+    assert any(line.startswith("ocr at work") for line in lines)
     assert "extra ocr" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -85,6 +86,7 @@ def test_weights_that_were_not_fetched_are_a_hint_with_the_command(monkeypatch, 
 )
 def test_weights_that_are_here_are_tried(monkeypatch, tmp_path, content, state, words):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    let_go()
     card = find_card("imagereward")
     for file in card.files:
         place = cache_place(file)
@@ -96,6 +98,8 @@ def test_weights_that_are_here_are_tried(monkeypatch, tmp_path, content, state, 
     finding = doctor._examine_reward(card)
     assert (finding.state, finding.needed) == (state, False)
     assert words in finding.text
+    assert ("; takes 4." in finding.text) == (state == "ok")  # MB of the tiny checkpoint
+    assert held() == []
 
 
 def test_hub_out_of_reach_is_a_hint():

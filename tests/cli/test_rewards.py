@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from cli.commands import app
 from rewards.catalogue import CARDS
 from rewards.registry import find_card
-from rewards.trust.examples import HALVES
 from tests.rewards.hub import Hub
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +31,8 @@ files = (
     WeightFile("net/model.bin", "team/net", {commit!r}, "model.bin", size={size}, sha256={sha!r}),
     WeightFile("net/config.json", "team/net", {commit!r}, "config.json"),
 )
-rewards.catalogue.CARDS += (replace(dark, name="toy", licence="CC-BY-4.0", weights="two files", files=files),)
+toy = replace(dark, name="toy", licence="CC-BY-4.0", weights="two files", files=files, unpublished="none is")
+rewards.catalogue.CARDS += (toy,)
 """
 REGISTER = TOY.format(commit=COMMIT, size=len(CONTENT), sha=hashlib.sha256(CONTENT).hexdigest())
 
@@ -195,7 +195,7 @@ def test_check_ends_with_0_3_or_4(monkeypatch, tmp_path):
     lacking = run("check", "imagestats.dark", "imagereward")
     assert lacking.exit_code == 3
     assert "dgpo rewards fetch imagereward" in lacking.stdout
-    monkeypatch.setitem(HALVES, "imagestats.dark", 0.4)
+    monkeypatch.setattr("rewards.imagestats.reward.DarkShare.of_halves", 0.4)
     off = run("check", "imagestats.dark", "imagereward")
     assert off.exit_code == 4
     assert "0.5 for a picture half black and half white; by hand 0.4" in off.stdout

@@ -7,6 +7,7 @@ import gc
 import importlib.util
 import io
 import socket
+import weakref
 import zlib
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from rewards.networks.features import Features, Memory
 from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
-from rewards.registry import cards, load
+from rewards.registry import card_of, cards, load
 from rewards.score import Score
+from rewards.shared import held
 from rewards.vlm import unifiedreward
 from rewards.vlm.local import Answerer
 
@@ -175,6 +177,19 @@ def test_an_image_is_judged_with_its_own_prompt(reward, images, prompts, scores)
 
 def test_the_same_images_have_the_same_scores(reward, images, prompts, scores):
     assert reward.score(images, prompts) == scores
+
+
+def test_what_it_holds_is_let_go_and_loaded_again(reward, images, prompts, scores):
+    large = [weakref.ref(vars(reward)[name]) for name in reward.large]
+    reward.forget()
+    assert [one() for one in large] == [None] * len(large)
+    assert not large or held() == []
+    assert reward.score(images, prompts) == scores
+    assert not large or held()
+
+
+def test_its_card_is_known_without_it(reward):
+    assert reward.card == card_of(reward.spec)
 
 
 def test_values_are_within_the_bounds_of_the_card(reward, scores):

@@ -18,6 +18,7 @@ from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool, score_batch
 from rewards.prompt import Prompt
 from rewards.registry import card_of
+from rewards.reward import Reward
 from rewards.score import Score
 from rewards.scoring.reward_faults import RewardBroken
 
@@ -42,12 +43,14 @@ def broken_png(image):
     return png_file(image, share=0.5)
 
 
-class Faulty:
+class Faulty(Reward):
     """A reward that judges by the prompt's text, and fails in the way that text names."""
 
-    spec = parse_rewards(["ocr"])[0]
-    card = card_of(spec)
     file = __file__  # as rewards.scoring.plugin_reward has it
+
+    def __init__(self):
+        (spec,) = parse_rewards(["ocr"])
+        super().__init__(spec, card_of(spec))
 
     def score(self, images, prompts):
         return [self.judge(prompt.text) for prompt in prompts]
@@ -64,7 +67,7 @@ class Faulty:
 
 def judge_words(*texts):
     images = [Image.new("RGB", (2, 2))] * len(texts)
-    return score_batch({"x": Faulty()}, images, [Prompt(text) for text in texts]).scores["x"]  # type: ignore[dict-item]
+    return score_batch({"x": Faulty()}, images, [Prompt(text) for text in texts]).scores["x"]
 
 
 def test_an_exception_fails_the_guilty_image_only():
@@ -99,7 +102,7 @@ def test_an_image_that_cannot_be_decoded_fails_where_it_stands(batch):
 
 
 def test_an_empty_batch_has_no_scores():
-    scored = score_batch({"x": Faulty()}, [], [])  # type: ignore[dict-item]
+    scored = score_batch({"x": Faulty()}, [], [])
     assert scored.scores == {"x": []}
 
 
@@ -147,6 +150,7 @@ THREADS = """
 import os
 from rewards.card import Card
 from rewards.reward import Reward
+from rewards.reward import Reward
 from rewards.score import Score
 
 class Threads(Reward):
@@ -185,12 +189,11 @@ def test_a_part_of_a_pool_scores_by_some_and_refuses_what_the_pool_does_not(batc
             pool.limited_to(specs)
 
 
-class Meeting:
+class Meeting(Faulty):
     """A reward that gives its score only while another one is at work too."""
 
-    card = Faulty.card
-
     def __init__(self, barrier, remote):
+        super().__init__()
         self.barrier, self.remote = barrier, remote
 
     def score(self, images, prompts):
@@ -201,7 +204,7 @@ class Meeting:
 def test_rewards_behind_servers_wait_while_others_compute(batch):
     barrier = threading.Barrier(3, timeout=30)
     rewards = {name: Meeting(barrier, name != "here") for name in ("far", "here", "away")}
-    scored = score_batch(rewards, *batch)  # type: ignore[arg-type]
+    scored = score_batch(rewards, *batch)
     assert list(scored.scores) == list(scored.seconds) == ["far", "here", "away"]
     assert all(score.value == 1.0 for scores in scored.scores.values() for score in scores)
 

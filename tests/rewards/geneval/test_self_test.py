@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rewards.errors import SetupError
-from rewards.geneval import detector, prompts, worked_cases
+from rewards.geneval import detector, prompts, self_check
 from rewards.geneval.detection_cache import Sight
 from rewards.geneval.objects import OBJECTS
 from rewards.geneval.self_test import find_pictures, insist_on_objects, show_pictures
@@ -83,7 +83,7 @@ def test_broken_rules_have_failed(monkeypatch, tmp_path):
     def fail():
         raise SetupError("one dog")
 
-    monkeypatch.setattr(worked_cases, "work_through", fail)
+    monkeypatch.setattr(self_check, "work_through", fail)
     assert (findings()["rules"].result, findings()["rules"].words) == ("failed", "one dog")
 
 

@@ -13,7 +13,7 @@ from rewards.errors import SetupError, UsageError
 from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
-from rewards.registry import find_card, load
+from rewards.registry import card_of, load
 from rewards.trust.check import check
 from rewards.vlm.judge import Judge
 from rewards.vlm.questions import ask
@@ -252,7 +252,7 @@ def test_training_scale_and_bounds():
 def test_the_check_of_a_judge_needs_no_weights():
     with serve(Script(lambda number, body: saying("Final Score: 4"))) as url:
         spec = parse_rewards([f"unifiedreward[judge={url}]"])[0]
-        findings = check(spec, find_card("unifiedreward"))
+        findings = check(spec, card_of(spec))
     assert [(finding.what, finding.result) for finding in findings] == [
         ("reply", "ok"),
         ("published scores", "not checked"),
@@ -264,6 +264,6 @@ def test_the_check_finds_a_model_that_writes_no_scores():
     spec = parse_rewards(["unifiedreward[max_new_tokens=3]"], weights=[f"unifiedreward={FOLDERS / 'tiny_llava_qwen'}"])[
         0
     ]
-    results = {finding.what: finding.result for finding in check(spec, find_card("unifiedreward"))}
+    results = {finding.what: finding.result for finding in check(spec, card_of(spec))}
     assert results["loading"] == "ok"
     assert results["reply"] == "failed"
