@@ -22,12 +22,13 @@ from benchmarks.machines.speed import (
 from rewards.card import Card
 from rewards.clip.network import ClipTower
 from rewards.errors import ScoringError
+from rewards.reward import Reward
 from rewards.score import Score
 
 CPU = torch.device("cpu")
 
 
-class RedShare:
+class RedShare(Reward):
     """Mean of the red channel, in batches whose sizes it notes down."""
 
     card = Card(name="red", version=1, unit="share", bounds=(0, None), higher_is_better=True, summary="mean red")
