@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas
 
-    from benchmarks.harness.request import Request, evaluate
+    from benchmarks.harness.evaluate import evaluate
+    from benchmarks.harness.request import Request
     from benchmarks.reading.compare import compare
-    from benchmarks.suite import Suite, load_suite
+    from benchmarks.suite import Suite
+    from benchmarks.suites import load_suite
 
 _PLACES = {
     "Request": "harness.request",
     "Suite": "suite",
     "compare": "reading.compare",
-    "evaluate": "harness.request",
-    "load_suite": "suite",
+    "evaluate": "harness.evaluate",
+    "load_suite": "suites",
 }
 __all__ = ["Request", "Suite", "compare", "evaluate", "load_scores", "load_suite"]
 

@@ -11,7 +11,6 @@ from cli.compare import compare
 from cli.disk import check_here, explain, give_up_answer, reader_is_gone
 from cli.doctor import doctor
 from cli.eval import evaluate
-from cli.exits import INTERRUPTED, READER_GONE
 from cli.launch import say_last
 from cli.sample import sample
 from cli.score import score
@@ -19,6 +18,7 @@ from cli.serve import serve
 from cli.train import train
 from dgpo import __version__
 from rewards.errors import DgpoError, SetupError
+from rewards.exits import INTERRUPTED, READER_GONE
 
 
 class Commands(TyperGroup):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.exits import GATE_FAILED
 from cli.options import AsJson, split_setting
 from cli.screen import print_json, print_table, say, terminal_width
 from rewards.errors import UsageError
+from rewards.exits import GATE_FAILED
 from rewards.files import check_writable
 from rewards.shown import shown
 

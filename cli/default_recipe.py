@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from cli.options import DEFAULT_MODEL
-from cli.training_prompts import asks_for_objects
 from rewards.errors import UsageError
 
 OTHER_RECIPE = "ocr"
@@ -29,9 +28,9 @@ def default_recipe(model: str | None, rewards: Sequence[str] | None) -> str:
 
 
 def fitting_evaluation(model: str | None, rewards: Sequence[str] | None) -> dict[str, Any]:
-    """The default recipe evaluates on signs; a reward that judges objects only needs prompts that name some."""
+    """The default recipe evaluates on signs; a reward that can judge one suite's prompts only needs that suite."""
+    from benchmarks.suites import find_own_suite
     from rewards.parse import parse_rewards
 
-    if model not in (None, DEFAULT_MODEL) or not asks_for_objects([one.name for one in parse_rewards(rewards or [])]):
-        return {}
-    return {"evaluation.suite": "geneval"}
+    own = find_own_suite([one.name for one in parse_rewards(rewards or [])])
+    return {} if own is None or model not in (None, DEFAULT_MODEL) else {"evaluation.suite": own.name}

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 import typer
 
-from cli.exits import ENVIRONMENT
 from cli.provenance import available_cores, total_memory
 from cli.screen import print_table, say
 from rewards.card import Card
 from rewards.errors import DgpoError, load_extra
+from rewards.exits import ENVIRONMENT
 from rewards.registry import broken_plugins, cards, find_card, load
 from rewards.shared import held
 from rewards.spec import RewardSpec

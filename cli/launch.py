@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from cli.exits import BUG, ENVIRONMENT, GATE_FAILED, INTERRUPTED, READER_GONE, SOME_FAILED, WRONG_USE
 from cli.screen import leave_terminal, say
 from dgpo.processes import LOCAL_SIZE, VARIABLES, PeerLost, take_place
 from rewards.errors import UsageError
+from rewards.exits import BUG, ENVIRONMENT, GATE_FAILED, INTERRUPTED, READER_GONE, SOME_FAILED, WRONG_USE
 
 # How long the others may take to end by themselves: after one has failed, and after a signal has come again.
 GRACE_S = 6.0

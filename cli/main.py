@@ -16,7 +16,7 @@ def main() -> None:
     refuse_intruders()
     _print_any_text()
     from cli.commands import app
-    from cli.exits import INTERRUPTED
+    from rewards.exits import INTERRUPTED
 
     try:
         app(prog_name="dgpo")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.exits import ENVIRONMENT, GATE_FAILED
 from cli.options import AsJson, RewardSets, WeightFolders, group
 from cli.progress import Progress
 from cli.screen import print_json, print_table, render_table, say
 from rewards.card import Card, WeightFile
 from rewards.catalogue import BUNDLES
+from rewards.exits import ENVIRONMENT, GATE_FAILED
 from rewards.parse import parse_judges
 from rewards.registry import broken_plugins, card_of, cards
 from rewards.weights.folder import format_size, tell_stand

@@ -11,18 +11,20 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.exits import SOME_FAILED
 from cli.options import AsJson, JudgeTexts, RewardSeconds, RewardSets, WeightFolders, Workers, check_deadline
-from cli.screen import format_number, hear_rewards, print_json, print_table, say
+from cli.screen import hear_rewards, print_json, print_table, say
 from rewards.errors import UsageError
+from rewards.exits import SOME_FAILED
 from rewards.files import about, is_stream
+from rewards.numbers import format_number
 from rewards.reward import DEADLINE_S
 from rewards.shown import shown
 
 if TYPE_CHECKING:
+    from benchmarks.harness.draft import Draft
     from benchmarks.harness.listing import Entry
-    from benchmarks.harness.score import Draft, Tally
     from benchmarks.harness.store import Row
+    from benchmarks.harness.tally import Tally
     from rewards.pool import RewardFacts, ScoringPool
 
 # The answer goes there anyhow, and opening it once more would write over what stands there already.
@@ -57,8 +59,9 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score images by rewards: a row per image, prompt and reward, in the columns of scores.csv."""
+    from benchmarks.harness.draft import check_output
     from benchmarks.harness.listing import list_images
-    from benchmarks.harness.score import check_entries, check_output
+    from benchmarks.harness.score import check_entries
     from cli.threads import scoring_threads, share_cores
     from rewards.parse import parse_judges
     from rewards.pool import ScoringPool
@@ -102,7 +105,9 @@ def _score(
     silent: bool,
 ) -> tuple[Tally, list[Row]]:
     """All rows, with a progress line; in the draft as they are made, or on a stream: a pipe, a device, or stdout."""
-    from benchmarks.harness.score import Draft, Tally, score_images
+    from benchmarks.harness.draft import Draft
+    from benchmarks.harness.score import score_images
+    from benchmarks.harness.tally import Tally
     from cli.progress import Progress
 
     tally, rows = Tally([spec.key for spec in pool.specs]), []

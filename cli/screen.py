@@ -72,13 +72,6 @@ def render_table(
     return lay_out([[shown(str(cell)) for cell in line] for line in (head, *rows)], width, expendable)
 
 
-def format_number(value: float | None) -> str:
-    """Three decimals, one for large numbers, a dash for none."""
-    if value is None or math.isnan(value):
-        return "-"
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3f}"
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}

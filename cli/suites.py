@@ -13,7 +13,6 @@ from rewards.errors import UsageError, suggestion
 
 if TYPE_CHECKING:
     from benchmarks.suite import Suite
-    from rewards.prompt import Prompt
 
 app = group("Prompts to measure a model on.")
 FORMATS = ("text", "jsonl")
@@ -34,14 +33,14 @@ BUILTIN = {"signs": make_signs}
 
 def suite_names() -> list[str]:
     """What `--suite` knows by name, whatever lies in the current folder."""
-    from benchmarks.suite import GENERATED, PUBLISHED
+    from benchmarks.suites import SUITES
 
-    return [*BUILTIN, *GENERATED, *PUBLISHED]
+    return [*BUILTIN, *SUITES]
 
 
 def find_suite(name_or_path: str, data_dir: Path | None = None) -> Suite:
     """The suite of that name or file, those of this program included."""
-    from benchmarks.suite import load_suite
+    from benchmarks.suites import load_suite
 
     return load_suite(name_or_path, data_dir=data_dir, builtin=BUILTIN, announce=say)
 
@@ -51,7 +50,7 @@ def list_all(data: DataFolder = None, as_json: AsJson = False) -> None:
     """List the suites, and what the absent ones need."""
     from dataclasses import asdict
 
-    from benchmarks.suite import list_suites
+    from benchmarks.suites import list_suites
 
     entries = list_suites(data_dir=data, builtin=BUILTIN)
     if as_json:
@@ -90,7 +89,7 @@ def show(
     data: DataFolder = None,
 ) -> None:
     """Print a suite's prompts, one per line; what it is goes to stderr."""
-    from benchmarks.suite import GENERATED, draw_suite
+    from benchmarks.suites import SUITES, draw_suite
 
     if format not in FORMATS:
         raise UsageError(f'There is no format "{format}".{suggestion(format, FORMATS)}')
@@ -98,14 +97,6 @@ def show(
     say(f"{suite.name}: {len(suite.prompts)} prompts, sha256 {suite.sha256}, from {suite.source}")
     for note in suite.notes:
         say(note)
+    known = SUITES.get(name)
     for prompt in suite.prompts:
-        print(prompt.text if format == "text" else _json_line(prompt, as_published=name in GENERATED))
-
-
-def _json_line(prompt: Prompt, as_published: bool) -> str:
-    """The prompt with its spec; a generated suite prints the bytes of its published file."""
-    if not as_published:
-        return prompt.canonical
-    from rewards.geneval.prompts import to_line, to_record
-
-    return to_line(to_record(prompt))
+        print(prompt.text if format == "text" else known.published_line(prompt) if known else prompt.canonical)

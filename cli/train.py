@@ -12,7 +12,6 @@ import typer
 
 from cli.default_recipe import default_recipe, fitting_evaluation
 from cli.dry_run import describe_training
-from cli.exits import GATE_FAILED, INTERRUPTED
 from cli.launch import has_to_launch, launch, leave_with_launcher
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
 from cli.screen import hear_rewards, say
@@ -23,6 +22,7 @@ from cli.training_prompts import find_evaluation_suite, find_training_prompts
 from cli.trust import check_trust
 from dgpo.processes import find_place
 from rewards.errors import UsageError
+from rewards.exits import GATE_FAILED, INTERRUPTED
 from rewards.files import check_writable
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from cli.launch import signals_to_heed
 from cli.progress import Progress
-from cli.screen import format_number, leave_terminal
+from cli.screen import leave_terminal
 from dgpo.supervision.hooks import Hook, Moment
+from rewards.numbers import format_number
 
 if TYPE_CHECKING:
     from dgpo.config import Config

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from benchmarks.known_suite import KnownSuite, TrainingPrompts
 from benchmarks.prompt_files import TRAINING, PromptFile, describe_source, get_file, would_fetch
-from benchmarks.suite import PUBLISHED
+from benchmarks.suites import SUITES, find_own_suite
 from cli.options import DEFAULT_MODEL
 from cli.screen import say
 from cli.suites import find_suite, suite_names
@@ -26,33 +24,10 @@ if TYPE_CHECKING:
 SAMPLED = 6
 # As many as the list that the published model was trained on.
 STREAMED = 50_000
-GENEVAL = ("geneval", "geneval-official")
-
-
-@dataclass(frozen=True)
-class TrainingPrompts:
-    """The prompts, how they were made (for run.json), and those that the sample grids show."""
-
-    prompts: list[Prompt]
-    facts: Mapping[str, Any]
-    samples: list[Prompt]
-
-    def describe(self) -> str:
-        """How many, from where, and one of them."""
-        facts = ", ".join(f"{name} {value}" for name, value in self.facts.items() if name not in ("source", "count"))
-        return (
-            f"{len(self.prompts)} prompts from {self.facts['source']}{f' ({facts})' if facts else ''}, for instance: "
-            f"{self.prompts[0].text}"
-        )
-
-
-def asks_for_objects(names: Sequence[str]) -> bool:
-    """Whether one of these rewards judges GenEval's prompts only."""
-    return bool(set(GENEVAL) & set(names))
 
 
 def find_training_prompts(config: Config, rewards: RewardChoice) -> TrainingPrompts:
-    """Those that were named; else GenEval's stream, the embedded model's own, or the reward's published list.
+    """Those that were named; else those of the suite that a reward needs, the embedded model's, or the reward's list.
 
     Raises:
         UsageError: there is nothing to train on.
@@ -62,8 +37,10 @@ def find_training_prompts(config: Config, rewards: RewardChoice) -> TrainingProm
         return _recorded(config)
     if config.prompts is not None:
         return _read_named(config.prompts, data_folder(config))
-    if _streams(rewards):
-        return _stream_geneval(config.seed)
+    own = _own_suite(rewards)
+    streamed = own.training_prompts(config.seed, STREAMED) if own is not None else None
+    if streamed is not None:
+        return streamed
     if config.model == DEFAULT_MODEL:
         return _sign_words()
     file = _published_list(rewards)
@@ -87,7 +64,7 @@ def file_for_training(config: Config, rewards: RewardChoice) -> PromptFile | Non
         return None
     if config.prompts is not None:
         return _file_of_suite(config.prompts)
-    return None if _streams(rewards) or config.model == DEFAULT_MODEL else _published_list(rewards)
+    return None if _own_suite(rewards) or config.model == DEFAULT_MODEL else _published_list(rewards)
 
 
 def file_for_evaluation(config: Config) -> PromptFile | None:
@@ -108,12 +85,12 @@ def data_folder(config: Config) -> Path | None:
 
 
 def _file_of_suite(name: str | None) -> PromptFile | None:
-    published = PUBLISHED.get(name or "")
-    return published.file if published else None
+    known = SUITES.get(name or "")
+    return known.file if known else None
 
 
-def _streams(rewards: RewardChoice) -> bool:
-    return asks_for_objects([spec.name for spec in rewards.trained])
+def _own_suite(rewards: RewardChoice) -> KnownSuite | None:
+    return find_own_suite([spec.name for spec in rewards.trained])
 
 
 def _recorded(config: Config) -> TrainingPrompts:
@@ -136,22 +113,6 @@ def _read_named(name: str, data: Path | None) -> TrainingPrompts:
     return _listed(list(suite.prompts), suite.source)
 
 
-def _stream_geneval(seed: int) -> TrainingPrompts:
-    """The first so many of GenEval's training stream; the grids show one test prompt of each task."""
-    from rewards.geneval.prompts import official_prompts, training_stream
-
-    prompts = list(islice(training_stream(seed), STREAMED))
-    one_a_task = {prompt.spec["tag"]: prompt for prompt in reversed(official_prompts())}
-    facts = {
-        "source": "GenEval's training stream (rewards.geneval.prompts)",
-        "count": len(prompts),
-        "seed": seed,
-        "distinct": len(set(prompts)),
-        "without": "the 553 test prompts",
-    }
-    return TrainingPrompts(prompts, facts, list(reversed(one_a_task.values())))
-
-
 def _sign_words() -> TrainingPrompts:
     from dgpo.models.tiny.words import held_out_words, sign_prompts, training_words
 
@@ -168,7 +129,7 @@ def _published_list(rewards: RewardChoice) -> PromptFile:
             return TRAINING[spec.name]
     raise UsageError(
         "Say which prompts to train on, with --prompts FILE or SUITE; lists are known for the rewards "
-        f"{', '.join(sorted((*TRAINING, 'geneval')))} only."
+        f"{', '.join(sorted({*TRAINING, *(name for name, known in SUITES.items() if known.own_rewards)}))} only."
     )
 
 

@@ -20,10 +20,10 @@ from safetensors import safe_open
 from dgpo.checkpoint import checkpoints
 from dgpo.metrics import read_lines
 from rewards.errors import DgpoError, UsageError
+from rewards.exits import DONE, GATE_FAILED
 from rewards.files import sha256, sha256_of
 
 SHOWN = 20
-GATE_FAILED = 4
 # What differs between two runs of one program: how long things took, and where the folder lies.
 TIMINGS = frozenset({"seconds"})
 PLACES = frozenset({"run", "image", "seconds"})
@@ -132,7 +132,7 @@ def main(arguments: list[str]) -> int:
         print(f"and {len(differences) - SHOWN} more")
     if not differences:
         print(f"equal in {len(read_quantities(asked.a))} quantities")
-    return GATE_FAILED if differences and asked.assert_equal else 0
+    return GATE_FAILED if differences and asked.assert_equal else DONE
 
 
 if __name__ == "__main__":

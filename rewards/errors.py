@@ -6,23 +6,25 @@ import warnings
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 
+from rewards.exits import ENVIRONMENT, WRONG_USE
+
 
 class DgpoError(Exception):
     """Something a person can mend; its message is printed without a traceback."""
 
-    exit_code = 2
+    exit_code = WRONG_USE
 
 
 class UsageError(DgpoError):
     """Wrong use: an unknown name, an impossible option, a file that does not hold what it should."""
 
-    exit_code = 2
+    exit_code = WRONG_USE
 
 
 class SetupError(DgpoError):
     """The environment lacks something: an extra, weights, an engine that starts; or too much failed to go on."""
 
-    exit_code = 3
+    exit_code = ENVIRONMENT
 
 
 class WeightsMissing(SetupError):

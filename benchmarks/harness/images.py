@@ -16,12 +16,12 @@ from typing import Protocol
 
 from PIL import Image
 
-from benchmarks.harness.geneval_layout import has_samples, list_samples, sample_path
 from benchmarks.harness.metadata import PromptsByText, find_metadata, read_metadata
+from benchmarks.harness.prompt_folders import has_samples, list_samples, sample_path
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.files import replace_file
-from rewards.images import read_image
+from rewards.images import ImageFile, read_image
 from rewards.prompt import Prompt
 
 IMAGES_FOLDER = "images"
@@ -51,14 +51,11 @@ Draw = Callable[[Sequence[Cell]], Sequence[Image.Image | str]]
 
 @dataclass(frozen=True)
 class Picture:
-    """The image file of one cell: its name in scores.csv and its content, or the `problem` that there is none."""
+    """The image of one cell: its name in scores.csv, and what its file holds."""
 
     cell: Cell
-    file: str
-    sha256: str = ""
-    image: Image.Image | None = None
-    problem: str = ""
-    missing: bool = False
+    name: str
+    file: ImageFile
 
 
 class ImageSource(Protocol):
@@ -95,33 +92,33 @@ class DrawnImages:
         path = self.folder / cell.file_name
         if not path.exists():
             return None
-        picture = _read_picture(cell, path, f"{IMAGES_FOLDER}/{cell.file_name}")
-        if picture.problem:
-            self.note(f"{path}: {picture.problem}; it is drawn again.")
+        picture = Picture(cell, f"{IMAGES_FOLDER}/{cell.file_name}", read_image(path))
+        if picture.file.problem:
+            self.note(f"{path}: {picture.file.problem}; it is drawn again.")
             return None
-        if scored_sha and picture.sha256 not in scored_sha:
+        if scored_sha and picture.file.sha256 not in scored_sha:
             self.note(f"{path} is not the image that was scored (its SHA-256 changed); it is drawn again.")
-        return picture if picture.sha256 in scored_sha else None
+        return picture if picture.file.sha256 in scored_sha else None
 
     def _written(self, cell: Cell, image: Image.Image | str) -> Picture:
         path = self.folder / cell.file_name
-        file = f"{IMAGES_FOLDER}/{cell.file_name}"
+        name = f"{IMAGES_FOLDER}/{cell.file_name}"
         if isinstance(image, str):
             path.unlink(missing_ok=True)
-            return Picture(cell, file, problem=f"the model made no image: {image}")
+            return Picture(cell, name, ImageFile("", None, f"the model made no image: {image}"))
         self.folder.mkdir(parents=True, exist_ok=True)
         data = io.BytesIO()
         image.save(data, format="PNG")
         replace_file(path, data.getvalue())
-        return _read_picture(cell, path, file)
+        return Picture(cell, name, read_image(path))
 
 
 class FoundImages:
     """Images of a folder made elsewhere, in one of three layouts.
 
     Named PROMPTID_SEED.png; or listed in metadata.csv or metadata.jsonl (file_name,prompt[,seed]), where the images of
-    one prompt are numbered from 0 in the order of its rows if it has no seeds; or, as GenEval's own program writes
-    them, in one folder a prompt, see `samples`.
+    one prompt are numbered from 0 in the order of its rows if it has no seeds; or in one folder a prompt, see
+    `prompt_folders`.
     """
 
     def __init__(self, folder: Path, suite: Suite, note: Callable[[str], None] = lambda _: None) -> None:
@@ -156,7 +153,7 @@ class FoundImages:
 
     def _found(self, cell: Cell) -> Picture:
         path = self.paths.get(cell.key) or self._place(cell)
-        return _read_picture(cell, path, os.path.realpath(path))
+        return Picture(cell, os.path.realpath(path), read_image(path))
 
     def _place(self, cell: Cell) -> Path:
         """Where the image of a cell would have been found."""
@@ -215,8 +212,3 @@ class FoundImages:
 def cells_of(suite: Suite, seeds: Iterable[int]) -> list[list[Cell]]:
     """The cells of a suite, one list a seed: more seeds later add lists and change none."""
     return [[Cell(prompt, seed) for prompt in suite.prompts] for seed in seeds]
-
-
-def _read_picture(cell: Cell, path: Path, file: str) -> Picture:
-    found = read_image(path)
-    return Picture(cell, file, found.sha256, found.image, found.problem, found.missing)

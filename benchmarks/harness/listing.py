@@ -2,8 +2,8 @@
 
 A folder stands for its metadata.csv (or metadata.jsonl, see `metadata`) where it has one, else for the image files in
 it (not in its subfolders), by name. A file may stand in several rows. A prompt comes from there, or from a file's name
-(PROMPTID_SEED, looked up in a prompt file), or is one text for all. What a prompt's spec holds (GenEval's objects, say)
-is in the prompt file, where rows find it by their text.
+(PROMPTID_SEED, looked up in a prompt file), or is one text for all. What a prompt's spec holds (objects to be counted,
+say) is in the prompt file, where rows find it by their text.
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ hardware, `model`, `sampler`, `precision`, command line) stands beside them unde
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.drawing import precision_of, settings_of
+from benchmarks.harness.request import Request
 from benchmarks.harness.store import check_folder
-from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.files import write_json
 from rewards.pool import RewardFacts
@@ -24,27 +24,19 @@ DRAWN_BY = ("sampler", "precision")
 CONTENTS = {"weights": "model", "base_contents": "base model"}
 
 
-def describe_run(
-    suite: Suite,
-    *,
-    run_name: str,
-    seeds: Sequence[int],
-    images: Path | None,
-    trained_on: Collection[str] | None,
-    rewards: Mapping[str, RewardFacts],
-    provenance: Mapping[str, Any],
-) -> Record:
+def describe_run(request: Request, rewards: Mapping[str, RewardFacts]) -> Record:
     """The record of one evaluation that is about to start, as plain JSON values."""
+    suite, images, trained_on = request.suite, request.images, request.trained_on
     record = {
-        **provenance,
-        "run": run_name,
+        **request.facts,
+        "run": request.run_name,
         "suite": {
             "name": suite.name,
             "sha256": suite.sha256,
             "source": suite.source,
             "prompts": len(suite.prompts),
         },
-        "seeds": list(seeds),
+        "seeds": list(request.seeds),
         "images": DRAWN if images is None else str(images.resolve()),
         "trained_on": None if trained_on is None else sorted(trained_on),
         "rewards": {key: describe_reward(reward) for key, reward in rewards.items()},

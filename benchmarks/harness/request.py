@@ -1,23 +1,18 @@
-"""An evaluation as one value and one call: `benchmarks.evaluate(Request(...))`."""
+"""An evaluation as one value, for `benchmarks.evaluate(Request(...))`."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import evaluate as harness
-from benchmarks.harness.evaluate import BLOCK
-from benchmarks.harness.images import Draw
-from benchmarks.harness.shares import Peers
-from benchmarks.harness.summary import Summary
+from benchmarks.harness.images import Cell, Draw, cells_of
 from benchmarks.suite import Suite
-from rewards.pool import ScoringPool
 from rewards.spec import RewardSpec
 
-log = logging.getLogger(__name__)
+# Images that are drawn at once, by one process, and judged at once, by one worker.
+BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -47,51 +42,12 @@ class Request:
     block: int = BLOCK
     """Images drawn at once, by one process, and judged at once, by one worker."""
 
+    @property
+    def total(self) -> int:
+        """How many images it asks for."""
+        return len(self.suite.prompts) * len(self.seeds)
 
-def evaluate(
-    request: Request,
-    *,
-    pool: ScoringPool | None = None,
-    peers: Peers | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-    on_note: Callable[[str], None] = log.warning,
-) -> Summary | None:
-    """Measure, and write the results folder.
 
-    Args:
-        pool: an open pool made with the request's specs; without one, one with a worker is opened.
-        peers: the processes that do this together; each makes this call with the same request.
-        on_progress: gets (done, total) in images.
-        on_note: gets a sentence whenever something was mended; the summary repeats them all.
-
-    Returns:
-        The summary on the main process, None on its peers.
-
-    Raises:
-        UsageError: before anything is drawn, where the request is impossible or the folder is another run's.
-    """
-    if pool is None:
-        with ScoringPool(request.specs, workers=1) as own:
-            return evaluate(request, pool=own, peers=peers, on_progress=on_progress, on_note=on_note)
-    work = {
-        "seeds": request.seeds,
-        "specs": request.specs,
-        "folder": request.folder,
-        "draw": request.draw,
-        "images": request.images,
-        "pool": pool,
-        "block": request.block,
-    }
-    if peers is not None and peers.rank > 0:
-        harness.assist(request.suite, **work, peers=peers)
-        return None
-    return harness.evaluate(
-        request.suite,
-        **work,
-        run_name=request.run_name,
-        trained_on=request.trained_on,
-        provenance=request.facts,
-        peers=peers,
-        on_progress=on_progress,
-        on_note=on_note,
-    )
+def blocks_of(suite: Suite, seeds: Sequence[int], size: int = BLOCK) -> list[list[Cell]]:
+    """The cells of a suite in blocks, none of which has two seeds."""
+    return [cells[start : start + size] for cells in cells_of(suite, seeds) for start in range(0, len(cells), size)]

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-from benchmarks.harness.images import Picture
+from dataclasses import dataclass
+
 from benchmarks.harness.store import FAILED, MISSING, OK, Row
-from benchmarks.suite import Suite
+from rewards.images import ImageFile
+from rewards.prompt import Prompt
 from rewards.score import Score
 
 
-class RowMaker:
-    """Makes the rows of one run over one suite."""
+@dataclass(frozen=True)
+class Subject:
+    """One image under one prompt (None where it has none), as its rows name it."""
 
-    def __init__(self, suite: Suite, run_name: str) -> None:
-        self.suite, self.suite_sha, self.run_name = suite.name, suite.sha256, run_name
+    run: str
+    prompt: Prompt | None
+    seed: int
+    name: str
+    """That of the image."""
+    file: ImageFile
+    wanted: tuple[str, ...]
+    """The keys of the rewards by which it lacks a score."""
+    suite: str = ""
+    suite_sha: str = ""
 
-    def scored(self, picture: Picture, reward: str, score: Score, seconds: float) -> Row:
+    def scored(self, reward: str, score: Score, seconds: float) -> Row:
         if score.value is not None:
-            return self._row(picture, reward, OK, score.detail, score.value, seconds)
+            return self._row(reward, OK, score.detail, score.value, seconds)
         reason = f"{score.reason} ({score.detail})" if score.detail else score.reason
-        return self._row(picture, reward, FAILED, reason, None, seconds)
+        return self._row(reward, FAILED, reason, None, seconds)
 
-    def without_image(self, picture: Picture, reward: str) -> Row:
-        return self._row(picture, reward, MISSING if picture.missing else FAILED, picture.problem, None, None)
+    def without_image(self, reward: str) -> Row:
+        return self._row(reward, MISSING if self.file.missing else FAILED, self.file.problem, None, None)
 
-    def _row(
-        self, picture: Picture, reward: str, status: str, detail: str, score: float | None, seconds: float | None
-    ) -> Row:
+    def _row(self, reward: str, status: str, detail: str, score: float | None, seconds: float | None) -> Row:
         return Row(
-            run=self.run_name,
+            run=self.run,
             suite=self.suite,
             suite_sha=self.suite_sha,
-            prompt_id=picture.cell.prompt.id,
-            prompt=picture.cell.prompt.text,
-            seed=picture.cell.seed,
-            image=picture.file,
-            image_sha=picture.sha256,
+            prompt_id="" if self.prompt is None else self.prompt.id,
+            prompt="" if self.prompt is None else self.prompt.text,
+            seed=self.seed,
+            image=self.name,
+            image_sha=self.file.sha256,
             reward=reward,
             score=score,
             status=status,

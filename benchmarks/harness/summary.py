@@ -7,14 +7,14 @@ import io
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.record import domain_of
 from benchmarks.harness.store import MISSING, OK, Row
-from benchmarks.reading.geneval_results import GenEvalResult
 from benchmarks.reading.stats import NO_INTERVAL, estimate
+from benchmarks.suite_table import Written
 from rewards.files import replace_file
 
 SUMMARY_FILE = "summary.csv"
@@ -50,8 +50,8 @@ class Summary:
 
     `images` and `failed` count the images that were asked for, and those of them without a score of every reward;
     `failed` above what is allowed is exit code 5. `reasons` counts why, score by score; `failures` says it in lines
-    for a person; `notes` what else there is to know: redrawn images, a reward without any score. `geneval` holds
-    GenEval's table, once for each variant of the official verdict.
+    for a person; `notes` what else there is to know: redrawn images, a reward without any score. `tables` holds
+    what the suite's own table says, by its name.
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class Summary:
     reasons: Mapping[str, int]
     failures: tuple[str, ...]
     notes: tuple[str, ...]
-    geneval: tuple[GenEvalResult, ...] = ()
+    tables: Mapping[str, Written] = field(default_factory=dict)
 
 
 def summarise(
@@ -115,7 +115,7 @@ def tell_failures(rows: Iterable[Row]) -> tuple[str, ...]:
 def write_summary(folder: Path, table: Sequence[SummaryRow]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(SummaryRow)])
+    writer.writerow([column.name for column in fields(SummaryRow)])
     writer.writerows(["" if value is None else value for value in astuple(row)] for row in table)
     replace_file(folder / SUMMARY_FILE, text.getvalue().encode("utf-8"))
 

@@ -31,7 +31,10 @@ from PIL import Image
 
 from benchmarks.machines.attacks import Attack, list_attacks
 from benchmarks.machines.random_checkpoints import write_checkpoint
+from benchmarks.reading.markdown import render_markdown
 from rewards.errors import DgpoError, SetupError
+from rewards.exits import GATE_FAILED
+from rewards.numbers import NONE
 from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
@@ -40,7 +43,6 @@ from rewards.remote.client import ServedReward, connect, forget_servers
 from rewards.remote.connection import Connection
 from rewards.spec import RewardSpec
 
-GATE = 4
 REQUEST_SECONDS = 3
 HELD_MB = 128
 LARGEST_MB = HELD_MB + 64
@@ -113,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(error.exit_code) from error
     print(render_loads(loads, specs, chosen.clients, chosen.images), render_outcomes(outcomes), sep="\n\n")
     if not (all(one.right for one in loads.values()) and all(one.good for one in outcomes)):
-        raise SystemExit(GATE)
+        raise SystemExit(GATE_FAILED)
 
 
 def draw_pictures(specs: Sequence[RewardSpec], count: int, seed: int) -> list[Picture]:
@@ -228,35 +230,29 @@ def attack(
 
 
 def render_loads(loads: Mapping[int, Load], specs: Sequence[RewardSpec], clients: int, images: int) -> str:
-    lines = [
-        f"{clients} clients, {images} images a call, {', '.join(spec.key for spec in specs)}; {os.cpu_count()} cores.",
-        "",
-        "| queue | calls | images | images/s | p50 s | p95 s | images per batch | 429 | failed | largest difference |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     for queue, load_ in loads.items():
         cuts = statistics.quantiles(load_.seconds, n=20)
-        lines.append(
-            f"| {queue} | {len(load_.seconds)} | {load_.images} | {load_.images / load_.elapsed:.0f} | {cuts[9]:.3f} | "
-            f"{cuts[18]:.3f} | {load_.counts['batch']:.1f} | {load_.counts['busy']:.0f} | {load_.failed} | "
-            f"{load_.difference:.1e} of the spread |"
-        )
-    return "\n".join(lines)
+        speed, batch = f"{load_.images / load_.elapsed:.0f}", f"{load_.counts['batch']:.1f}"
+        counts = len(load_.seconds), load_.images, speed, f"{cuts[9]:.3f}", f"{cuts[18]:.3f}", batch
+        busy, difference = f"{load_.counts['busy']:.0f}", f"{load_.difference:.1e} of the spread"
+        lines.append((queue, *counts, busy, load_.failed, difference))
+    names = "calls", "images", "images/s", "p50 s", "p95 s", "images per batch", "429", "failed", "largest difference"
+    keys = ", ".join(spec.key for spec in specs)
+    title = f"{clients} clients, {images} images a call, {keys}; {os.cpu_count()} cores."
+    return f"{title}\n\n{render_markdown(('queue', *names), lines)}".rstrip()
 
 
 def render_outcomes(outcomes: Sequence[Outcome]) -> str:
-    lines = [
-        "| attack | answered | s | MB before | after | peak | right after |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     for one in outcomes:
         statuses = ", ".join(
             f"{status} x{times}" if times > 1 else str(status) for status, times in one.statuses.items()
         )
-        memory = " | ".join(f"{value:.0f}" for value in one.memory)
-        right = "yes" if one.right_after else "NO"
-        lines.append(f"| {one.name} | {statuses or '-'} | {one.seconds:.2f} | {memory} | {right} |")
-    return "\n".join(lines)
+        memory = [f"{value:.0f}" for value in one.memory]
+        lines.append((one.name, statuses or NONE, f"{one.seconds:.2f}", *memory, "yes" if one.right_after else "NO"))
+    head = "attack", "answered", "s", "MB before", "after", "peak", "right after"
+    return render_markdown(head, lines).rstrip()
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -30,6 +30,7 @@ from PIL.Image import Image
 
 from benchmarks.machines.plain_scorers import PLAIN, Judge
 from benchmarks.machines.random_checkpoints import Size, write_checkpoint
+from benchmarks.reading.markdown import render_markdown
 from rewards.errors import DgpoError
 from rewards.networks.device import exactly, pick_device
 from rewards.parse import parse_rewards
@@ -154,19 +155,15 @@ def draw_pairs(folder: Path, count: int, per_image: int, seed: int) -> Pairs:
 
 def format_table(timings: Mapping[str, Timing], count: int) -> str:
     """Images per second by the best round of each way; noise is how much longer the worst took, for each way."""
-    rows = [
-        "| reward | one by one, images/s | ours, images/s | ratio | noise | largest difference |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
+    lines = []
     for title, timing in timings.items():
         plain, ours = min(timing.plain_s), min(timing.ours_s)
         spreads = (max(seconds) / min(seconds) - 1 for seconds in (timing.plain_s, timing.ours_s))
         noise = " / ".join(f"{spread:.0%}" for spread in spreads) if len(timing.ours_s) > 1 else "unknown"
-        rows.append(
-            f"| {title} | {count / plain:.3g} | {count / ours:.3g} | {plain / ours:.2f} | {noise} "
-            f"| {timing.difference:.0e} |"
-        )
-    return "\n".join(rows)
+        rates = f"{count / plain:.3g}", f"{count / ours:.3g}", f"{plain / ours:.2f}"
+        lines.append((title, *rates, noise, f"{timing.difference:.0e}"))
+    head = "reward", "one by one, images/s", "ours, images/s", "ratio", "noise", "largest difference"
+    return render_markdown(head, lines).rstrip()
 
 
 def _time_once(

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness.drawing import drawn_otherwise, precision_of
 from benchmarks.harness.record import domain_of
-from benchmarks.reading.markdown import plain
+from benchmarks.reading.markdown import render_markdown
 from benchmarks.reading.power import detectable_difference, smallest_p
 from benchmarks.reading.results import Results, read_results, shared_rewards
 from benchmarks.reading.stats import FEW_SENTENCE, NO_INTERVAL, Difference, caveat, compare_pairs, holm
 from rewards.errors import UsageError, suggestion
 from rewards.files import replace_file
+from rewards.numbers import format_interval, format_number
 
 if TYPE_CHECKING:
     import pandas
@@ -82,10 +83,10 @@ def comparison_cells(table: pandas.DataFrame) -> tuple[list[str], list[list[str]
             str(row["run"]),
             str(row["reward"]),
             str(row["domain"]),
-            _number(row["base_mean"]),
-            _number(row["run_mean"]),
+            format_number(row["base_mean"]),
+            format_number(row["run_mean"]),
             _tell_delta(row),
-            "<0.001" if row["p_holm"] < 0.001 else _number(row["p_holm"]),
+            "<0.001" if row["p_holm"] < 0.001 else format_number(row["p_holm"]),
             "-" if math.isnan(row["win_rate"]) else f"{row['win_rate']:.0%}",
             str(row["verdict"]),
         ]
@@ -97,12 +98,7 @@ def comparison_cells(table: pandas.DataFrame) -> tuple[list[str], list[list[str]
 def render_comparison(table: pandas.DataFrame) -> str:
     """The table as Markdown."""
     head, body = comparison_cells(table)
-    body = [[*map(plain, row[:NAMES]), *row[NAMES:]] for row in body]
-    widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
-    lines = [head, ["-" * width for width in widths], *body]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
+    return render_markdown(head, body, words=NAMES, padded=True).rstrip()
 
 
 def judge(difference: Difference, p_holm: float, higher_is_better: bool | None, margin: float | None = None) -> str:
@@ -237,14 +233,6 @@ def _resolve_margins(margins: Mapping[str, float], base: Results, rewards: set[s
 
 def _tell_delta(row: Mapping[str, Any]) -> str:
     """The difference with its interval, and with what has to stand beside that."""
-    words = _number(row["delta"], "+")
-    if not math.isnan(row["ci_low"]):
-        words += f" [{_number(row['ci_low'], '+')}, {_number(row['ci_high'], '+')}]"
+    words = format_interval(row["delta"], row["ci_low"], row["ci_high"], "+")
     beside = caveat(row["interval"], row["prompts"])
     return f"{words} ({beside})" if beside else words
-
-
-def _number(value: float, sign: str = "") -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:{sign}.1f}" if abs(value) >= 100 else f"{value:{sign}.3f}"

@@ -18,6 +18,7 @@ from benchmarks.reading.results import Results, read_results, shared_rewards
 from rewards.errors import UsageError, suggestion
 from rewards.files import replace_file
 from rewards.images import read_image
+from rewards.numbers import format_number
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -99,7 +100,7 @@ def _load_tile(run: Results, row: Row) -> Image.Image:
 def _score_text(row: Row) -> str:
     if row.score is None:
         return f"no score: {row.detail}"
-    return f"{row.score:.3f}  {row.detail}".replace("\n", " ").rstrip()
+    return f"{format_number(row.score)}  {row.detail}".replace("\n", " ").rstrip()
 
 
 def _paste_sheet(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.reading.compare import NO_DIFFERENCE, SIGNIFICANCE, judge
+from benchmarks.reading.markdown import render_markdown
 from benchmarks.reading.power import detectable_difference
 from benchmarks.reading.stats import Difference, Floats, compare_pairs, holm, mean_interval
 
@@ -122,24 +123,32 @@ def _verdicts(found: Sequence[Difference]) -> list[str]:
     return [judge(one, p, True) for one, p in zip(found, adjusted, strict=True)]
 
 
-def _lines(prompts: Sequence[int], trials: int) -> Iterator[str]:
+def _tables(prompts: Sequence[int], trials: int) -> Iterator[str]:
     random = np.random.default_rng(0)
-    yield "coverage of the 95 % interval (share of trials that have one)"
-    yield f"| prompts | {' | '.join(DESIGNS)} |"
+    lines: list[tuple[object, ...]] = []
     for count in prompts:
         cells = [
             coverage(draw, count, trials, random, paired=name.startswith("paired")) for name, draw in DESIGNS.items()
         ]
-        shown = (f"{held:.1%}" + (f" ({had:.0%})" if had < 1 else "") for held, had in cells)
-        yield f"| {count} | {' | '.join(shown)} |"
-    yield f"equal models, {REWARDS} rewards: any verdict | p < 0.05 | interval excludes 0"
-    for count in prompts:
-        yield f"| {count} | {' | '.join(f'{share:.1%}' for share in equal_models(count, trials, random))} |"
+        lines.append((count, *(f"{held:.1%}" + (f" ({had:.0%})" if had < 1 else "") for held, had in cells)))
+    yield "coverage of the 95 % interval (share of trials that have one)\n"
+    yield render_markdown(("prompts", *DESIGNS), lines)
+    lines = [(count, *(f"{share:.1%}" for share in equal_models(count, trials, random))) for count in prompts]
+    yield f"equal models, {REWARDS} rewards: how often there is a verdict\n"
+    yield render_markdown(("prompts", "any verdict", "p < 0.05", "interval excludes 0"), lines)
     kinds = [(design, rewards) for design in GAINS for rewards in (1, REWARDS)]
-    yield f"`better` where the power line promises 80 %: {' | '.join(f'{d}, {r} rewards' for d, r in kinds)}"
-    for count in prompts:
-        found = [power(design, count, rewards, trials, random) for design, rewards in kinds]
-        yield f"| {count} | {' | '.join('none promised' if one is None else f'{one:.1%}' for one in found)} |"
+    lines = [
+        (
+            count,
+            *(
+                "none promised" if one is None else f"{one:.1%}"
+                for one in (power(design, count, rewards, trials, random) for design, rewards in kinds)
+            ),
+        )
+        for count in prompts
+    ]
+    yield "how often it says `better` where the power line promises 80 %\n"
+    yield render_markdown(("prompts", *(f"{design}, {rewards} rewards" for design, rewards in kinds)), lines)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -147,8 +156,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, nargs="+", default=[5, 10, 20, 50, 200])
     parser.add_argument("--trials", type=int, default=1000)
     given = parser.parse_args(words)
-    for line in _lines(given.prompts, given.trials):
-        print(line, flush=True)
+    for part in _tables(given.prompts, given.trials):
+        print(part, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Bounds used here are ours, named below and told in the findings; they sort what 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from benchmarks.reading.results import Results, read_results, tell_engine
 from benchmarks.reading.stats import Difference, compare_pairs, holm
 from benchmarks.reading.training_run import find_training_run
 from rewards.errors import UsageError
+from rewards.numbers import format_interval, format_number
 
 FINE, LOOK, BAD, UNKNOWN = "fine", "look", "bad", "unknown"
 VERDICTS = (FINE, LOOK, BAD, UNKNOWN)
@@ -111,7 +111,7 @@ def find_over_optimisation(
             line["run"],
             line["reward"],
             line["domain"],
-            _interval(line["delta"], line["ci_low"], line["ci_high"]),
+            format_interval(line["delta"], line["ci_low"], line["ci_high"], "+"),
             line["verdict"],
         )
         for line in sorted(lines, key=lambda line: line["domain"])
@@ -258,7 +258,7 @@ def judge_figure(name: str, found: Difference, moved: bool) -> tuple[str, str]:
     person to see. bad: more than half of all pairs of images have become near-identical, or diversity fell below half
     of the base's.
     """
-    change = f"from {found.base_mean:.3f} to {found.run_mean:.3f}"
+    change = f"from {format_number(found.base_mean)} to {format_number(found.run_mean)}"
     if not moved:
         return FINE, f"went {change}, no more than chance may do"
     collapsed = {
@@ -310,7 +310,7 @@ def _compare_figure(
         verdict, clause = judge_figure(name, found, beyond_chance)
         verdicts.append(verdict)
         clauses.append(f"{run.name}: it {clause}.")
-        change = _interval(found.delta, found.ci_low, found.ci_high)
+        change = format_interval(found.delta, found.ci_low, found.ci_high, "+")
         rows.append((run.name, _mean(of_run), change, str(found.prompts)))
     return Finding(title, _worst(verdicts), " ".join(clauses), head, tuple(rows))
 
@@ -327,10 +327,4 @@ def _names(keys: Sequence[str]) -> str:
 
 
 def _mean(values: Mapping[str, float]) -> str:
-    return f"{sum(values.values()) / len(values):.3f}" if values else "-"
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:+.3f}" if math.isnan(low) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return format_number(sum(values.values()) / len(values) if values else None)

@@ -1,8 +1,8 @@
 """The prompts of a results folder as they are read back: those that it keeps, and of older folders what can be known.
 
 Folders of before version 2 of run.json keep texts only, in scores.csv. Specs of theirs are looked up where the suite
-came from, as far as that is here: GenEval's are drawn again, and a .jsonl file is read if it is still there. Evaluating
-into such a folder once more, by the same command, gives it its prompts.jsonl.
+came from, as far as that is here: those of a suite that is drawn are drawn again, and a .jsonl file is read if it is
+still there. Evaluating into such a folder once more, by the same command, gives it its prompts.jsonl.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.store import Row
-from benchmarks.suite import GENERATED, draw_suite
+from benchmarks.suites import SUITES
 from rewards.errors import DgpoError, UsageError
 from rewards.kept_prompts import PROMPTS_FILE, read_kept_prompts
 from rewards.prompt import Prompt, read_prompts
@@ -40,11 +40,11 @@ def prompts_of(folder: Path, record: Mapping[str, Any], rows: Iterable[Row]) -> 
 
 
 def _look_up(suite: Mapping[str, Any]) -> Iterable[Prompt]:
-    drawn = [name for name in GENERATED if suite["name"].startswith(name)]
+    known = next((one for name, one in SUITES.items() if one.drawn and suite["name"].startswith(name)), None)
     path = Path(suite["source"])
     try:
-        if drawn:
-            return draw_suite(drawn[0]).prompts
+        if known is not None:
+            return known.load().prompts
         return read_prompts(path) if path.suffix == ".jsonl" and path.is_file() else []
     except (DgpoError, OSError):
         return []

@@ -42,7 +42,15 @@ TASK_METRICS: Mapping[str, Mapping[str, float]] = {
     "Flow-GRPO, PickScore": {"pickscore": 23.31},
     "DGPO, PickScore": {"pickscore": 23.89},
 }
-DRAWBENCH_COLUMNS = ("aesthetic", "deqa", "imagereward", "pickscore", "unifiedreward")
+# The table's columns: tasks by their suites, then rewards on DrawBench's images, each with its head.
+TASKS: Mapping[str, str] = {"geneval": "GenEval", "ocr": "OCR", "pickscore": "PickScore (task)"}
+DRAWBENCH_COLUMNS: Mapping[str, str] = {
+    "aesthetic": "Aesthetic",
+    "deqa": "DeQA",
+    "imagereward": "ImageReward",
+    "pickscore": "PickScore",
+    "unifiedreward": "UnifiedReward",
+}
 DRAWBENCH: Mapping[str, tuple[float, ...]] = {
     "SD3.5-M": (5.39, 4.07, 0.87, 22.34, 3.33),
     "Flow-GRPO, GenEval": (5.25, 4.01, 1.03, 22.37, 3.51),

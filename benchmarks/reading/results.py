@@ -52,6 +52,11 @@ class Results:
             found.setdefault(self.card(key)["name"], set()).add(key)
         return found
 
+    def variant(self, reward: str) -> str | None:
+        """The key that stands for a reward: the one without options where there are several."""
+        keys = self.variants.get(reward)
+        return min(keys, key=lambda key: (len(key), key)) if keys else None
+
 
 def read_results(folders: Sequence[Path]) -> list[Results]:
     """The folders with their scores; runs of the same name are told apart by their folders."""

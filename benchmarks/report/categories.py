@@ -1,6 +1,6 @@
 """To which category each prompt of a suite belongs, where the suite says so.
 
-A prompt's `tag` (GenEval's tasks: counting, position...) or `category` is part of its spec.
+A prompt's `tag` (its task: counting, position...) or `category` is part of its spec.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from benchmarks.harness.summary import SummaryRow, summarise
 from benchmarks.reading import stats
 from benchmarks.reading.findings import Finding
 from benchmarks.reading.results import Results
+from rewards.numbers import format_number
 
 if TYPE_CHECKING:
     import pandas
@@ -158,7 +159,7 @@ def number(value: float | None, sign: str = "", places: int = 3) -> str:
     """
     if value is None or math.isnan(value):
         return NONE
-    text = f"{value:{sign}.1f}" if abs(value) >= 100 else f"{value:{sign}.{places}f}"
+    text = format_number(value, sign, places)
     return f"{0:.{places}f}" if float(text) == 0 else text.replace("-", MINUS)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.harness.record import describe_run, write_record
+from benchmarks.harness.request import Request
 from benchmarks.harness.store import FAILED, OK, Row, ScoreStore
 from benchmarks.suite import Suite
 from rewards.card import Card
@@ -74,18 +75,10 @@ def write_results(tmp_path: Path, suite: Suite) -> WriteResults:
             reward, _, version = key.partition("@")
             judges[key] = judge(reward, int(version), (direction or {}).get(reward, True), engine)
         cells = sorted({cell for cells in scores.values() for cell in cells})
-        write_record(
-            path,
-            describe_run(
-                of,
-                run_name=name,
-                seeds=sorted({seed for _, seed in cells}),
-                images=None,
-                trained_on=trained_on,
-                rewards=judges,
-                provenance={"model": name, "sampler": {"steps": 10, "dtype": "fp32"}, **provenance},
-            ),
-        )
+        facts = {"model": name, "sampler": {"steps": 10, "dtype": "fp32"}, **provenance}
+        seeds = sorted({seed for _, seed in cells})
+        request = Request(of, (), path, name, seeds=seeds, trained_on=trained_on, facts=facts)
+        write_record(path, describe_run(request, judges))
         ScoreStore(path).append(
             _make_row(of, number, seed, reward, score, run=name)
             for reward, cells in scores.items()

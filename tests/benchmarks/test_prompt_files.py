@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import prompt_files
 from benchmarks.prompt_files import PromptFile, find_file, get_file
-from benchmarks.suite import load_suite
+from benchmarks.suites import load_suite
 from rewards.errors import SetupError, UsageError
 from tests.rewards.hub import Hub, Served
 

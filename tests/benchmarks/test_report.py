@@ -19,7 +19,7 @@ from benchmarks.report.curves import read_curves, thin
 from benchmarks.report.document import to_json
 from benchmarks.report.tables import comparison_table, decimals, number
 from benchmarks.report.thumbnails import LADDER, Job, plan, shrink, shrink_all
-from benchmarks.suite import draw_suite
+from benchmarks.suites import draw_suite
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
 from tests.benchmarks.pages import NASTY, make_pictures, make_suite, write_run

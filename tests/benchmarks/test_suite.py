@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from benchmarks.suite import PUBLISHED, Suite, draw_suite, list_suites, load_suite
+from benchmarks.prompt_files import DRAWBENCH
+from benchmarks.suite import Suite
+from benchmarks.suites import draw_suite, list_suites, load_suite
 from rewards.errors import SetupError, UsageError
 from rewards.geneval import prompts
 from rewards.prompt import Prompt
@@ -61,14 +63,14 @@ def test_a_changed_file_is_refused(data_dir, tmp_path):
     (tmp_path / "drawbench_test.txt").write_bytes(text + b"\n")
     with pytest.raises(UsageError, match="is not the published file: its SHA-256") as error:
         load_suite("drawbench", data_dir=tmp_path)
-    assert PUBLISHED["drawbench"].file.sha256 in str(error.value)
+    assert DRAWBENCH.sha256 in str(error.value)
 
 
 def test_an_absent_file_says_where_it_comes_from_and_where_to_put_it(tmp_path, no_cache):
     with pytest.raises(SetupError, match=r"drawbench_test\.txt is not in the cache, and .*HF_HUB_OFFLINE") as error:
         load_suite("drawbench")
-    assert PUBLISHED["drawbench"].file.url in str(error.value)
-    assert PUBLISHED["drawbench"].file.sha256 in str(error.value)
+    assert DRAWBENCH.url in str(error.value)
+    assert DRAWBENCH.sha256 in str(error.value)
     assert "--data or DGPO_DATA_DIR" in str(error.value)
     with pytest.raises(SetupError, match=f"in the cache nor in {tmp_path}"):
         load_suite("drawbench", data_dir=tmp_path)

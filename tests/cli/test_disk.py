@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from benchmarks.harness.store import load_scores
 from cli.commands import app
 from cli.disk import explain
-from cli.exits import READER_GONE
+from rewards.exits import READER_GONE
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--set", "training.dtype=fp32", "--set", "sampling.steps=2"]

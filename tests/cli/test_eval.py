@@ -15,9 +15,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
+from benchmarks.suite import first_prompts
 from cli.commands import app
-from cli.eval import evaluate_policy, first_prompts
 from cli.suites import find_suite
+from cli.training_evaluation import evaluate_policy
 from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt, read_prompts

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.suite import first_prompts
 from cli.commands import app
-from cli.eval import choose_rewards, first_prompts
+from cli.eval import choose_rewards
 from cli.suites import find_suite
 from rewards.geneval.prompts import to_line, to_record
 

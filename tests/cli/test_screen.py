@@ -4,7 +4,8 @@ import json
 import math
 from pathlib import Path
 
-from cli.screen import format_number, print_json, print_table, render_table, say
+from cli.screen import print_json, print_table, render_table, say
+from rewards.numbers import format_number
 
 
 def test_table_columns_are_as_wide_as_their_widest_cell():

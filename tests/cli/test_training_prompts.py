@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from benchmarks.suites import SUITES, find_own_suite
 from cli import training_prompts
-from cli.training_prompts import asks_for_objects, find_training_prompts
+from cli.training_prompts import find_training_prompts
 from dgpo.config import load_config
 from dgpo.models.tiny.words import held_out_words, sign_prompts, training_words
 from dgpo.reward_choice import choose_rewards
@@ -63,8 +64,8 @@ def test_grids_show_a_test_prompt_of_each_task():
 def test_a_mix_with_geneval_has_its_prompts_too():
     config = load_config("tiny", {"rewards": ["imagestats.edges=0.2", "geneval=0.8"]})
     assert "stream" in find(config, None).facts["source"]
-    assert asks_for_objects(["ocr", "geneval"])
-    assert not asks_for_objects(["ocr", "pickscore"])
+    assert find_own_suite(["ocr", "geneval"]) is SUITES["geneval"]
+    assert find_own_suite(["ocr", "pickscore"]) is None
 
 
 def test_the_embedded_model_spells_training_words_and_shows_held_out_ones():

@@ -15,6 +15,7 @@ from PIL import Image
 
 from benchmarks.harness.evaluate import evaluate
 from benchmarks.harness.record import read_record
+from benchmarks.harness.request import Request
 from benchmarks.harness.store import read_rows
 from rewards import registry
 from rewards.card import Card
@@ -52,16 +53,13 @@ class Run:
         with ScoringPool(specs, workers=0) as pool:
             submit = pool.submit
             pool.submit = lambda images, prompts, keys: self._count(images, keys) or submit(images, prompts, keys)
-            settings = {
-                "draw": self._draw,
-                "run_name": "tiny",
-                "trained_on": None,
-                "provenance": {"model": "tiny", "sampler": {"steps": 10}},
-                "block": 2,
-                "on_note": lambda sentence: None,
-                **changes,
-            }
-            return evaluate(self.suite, seeds=seeds, specs=specs, folder=self.folder, pool=pool, **settings)
+            heard = {name: changes.pop(name, lambda *words: None) for name in ("on_note", "on_progress")}
+            settings = {"facts": {"model": "tiny", "sampler": {"steps": 10}}, "block": 2, **changes}
+            source = {"draw": settings.pop("draw", self._draw), "run_name": settings.pop("run_name", "tiny")}
+            request = Request(self.suite, specs, self.folder, seeds=seeds, **source, **settings)
+            summary = evaluate(request, pool=pool, **heard)
+            assert summary is not None
+            return summary
 
     def _draw(self, cells):
         self.drawn += len(cells)
@@ -127,9 +125,7 @@ def test_the_prompts_are_there_before_the_first_image(run, suite):
 
 
 def test_run_json_says_what_made_the_scores(run, suite):
-    run(
-        ["imagestats.dark"], trained_on=["ocr@1"], provenance={"model": "tiny", "sampler": None, "packages": {"a": "1"}}
-    )
+    run(["imagestats.dark"], trained_on=["ocr@1"], facts={"model": "tiny", "sampler": None, "packages": {"a": "1"}})
     found = record(run.folder)
     assert found["suite"] == {"name": "small", "sha256": suite.sha256, "source": "by hand", "prompts": 3}
     assert (found["seeds"], found["trained_on"], found["packages"], found["finished"]) == (
@@ -242,18 +238,18 @@ def drawn_in(dtype):
 
 
 def test_another_precision_is_refused_with_how_to_go_on(run):
-    run(provenance=drawn_in("fp32"))
+    run(facts=drawn_in("fp32"))
     before = content(run.folder)
     with pytest.raises(UsageError, match=r"its images are drawn in fp32, and this run's in bf16.*--dtype fp32"):
-        run(provenance=drawn_in("bf16"))
+        run(facts=drawn_in("bf16"))
     assert run.drawn == 0
     assert content(run.folder) == before
 
 
 def test_a_precision_that_was_not_recorded_is_not_made_up(run):
     """An older folder is amended; in what its images were drawn stays unknown."""
-    run(provenance={"model": "tiny", "sampler": {"steps": 10}})
-    run(["imagestats.edges"], provenance=drawn_in("bf16"))
+    run(facts={"model": "tiny", "sampler": {"steps": 10}})
+    run(["imagestats.edges"], facts=drawn_in("bf16"))
     assert run.drawn == 0
     record = read_record(run.folder)
     assert record["sampler"] == {"steps": 10}
@@ -263,8 +259,8 @@ def test_a_precision_that_was_not_recorded_is_not_made_up(run):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"provenance": {"model": "other", "sampler": {"steps": 10}}}, "its model is tiny, and this run's is other"),
-        ({"provenance": {"model": "tiny", "sampler": {"steps": 20}}}, r'sampler is {"steps": 10}, .* {"steps": 20}'),
+        ({"facts": {"model": "other", "sampler": {"steps": 10}}}, "its model is tiny, and this run's is other"),
+        ({"facts": {"model": "tiny", "sampler": {"steps": 20}}}, r'sampler is {"steps": 10}, .* {"steps": 20}'),
         ({"run_name": "tiny@300"}, "its name is tiny, and this run's is tiny@300"),
     ],
 )  # fmt: skip
@@ -434,7 +430,7 @@ def test_every_unfit_prompt_is_named_before_anything_is_drawn(run, suite):
 
 def test_drawbench_with_the_ocr_reward_is_refused_at_once(run, data_dir):
     pytest.importorskip("rapidocr")
-    from benchmarks.suite import load_suite
+    from benchmarks.suites import load_suite
 
     run.suite = load_suite("drawbench", data_dir=data_dir)
     with pytest.raises(UsageError, match=r"ocr@1 cannot judge \d+ of 200 prompts"):
@@ -444,8 +440,8 @@ def test_drawbench_with_the_ocr_reward_is_refused_at_once(run, data_dir):
 
 def test_every_prompt_of_the_ocr_suite_can_be_judged(data_dir):
     pytest.importorskip("rapidocr")
-    from benchmarks.harness.evaluate import check_prompts
-    from benchmarks.suite import load_suite
+    from benchmarks.harness.requirements import check_prompts
+    from benchmarks.suites import load_suite
 
     suite = load_suite("ocr", data_dir=data_dir)
     with ScoringPool(parse_rewards(suite.default_rewards), workers=0) as pool:
@@ -483,10 +479,12 @@ def test_a_block_is_drawn_while_the_one_before_is_scored(suite, tmp_path):
 
     specs = parse_rewards(["imagestats.dark"])
     with SlowPool(specs, workers=0) as pool:
-        evaluate(
-            suite, seeds=[0], specs=specs, folder=tmp_path / "r", run_name="t", trained_on=None, pool=pool,
-            draw=lambda cells: events.append("draw") or paint(cells), provenance={}, block=1,
-        )  # fmt: skip
+
+        def draw(cells):
+            events.append("draw")
+            return paint(cells)
+
+        evaluate(Request(suite, specs, tmp_path / "r", "t", draw=draw, block=1), pool=pool)
     assert events == [
         "draw", "submit", "draw", "submit", "collect", "draw", "submit", "collect", "collect",
     ]  # fmt: skip
@@ -496,10 +494,7 @@ def test_worker_processes_give_the_same_scores(run, suite, tmp_path):
     run()
     specs = parse_rewards(["imagestats"])
     with ScoringPool(specs, workers=1) as pool:
-        evaluate(
-            suite, seeds=[0, 1], specs=specs, folder=tmp_path / "workers", draw=paint, run_name="tiny", trained_on=None,
-            pool=pool, provenance={},
-        )  # fmt: skip
+        evaluate(Request(suite, specs, tmp_path / "workers", "tiny", seeds=[0, 1], draw=paint), pool=pool)
     assert content(tmp_path / "workers") == content(run.folder)
 
 

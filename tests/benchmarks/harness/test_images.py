@@ -49,49 +49,49 @@ def test_names_and_order_of_cells(suite):
 def test_what_is_scored_is_the_file(tmp_path, cells, painter):
     pictures = DrawnImages(tmp_path, painter, print).fetch(cells, {})
     for cell, picture in zip(cells, pictures, strict=True):
-        path = tmp_path / picture.file
+        path = tmp_path / picture.name
         assert path == tmp_path / "images" / cell.file_name
-        assert picture.image is not None
-        assert np.array_equal(np.asarray(picture.image), np.asarray(paint(cell)))
+        assert picture.file.image is not None
+        assert np.array_equal(np.asarray(picture.file.image), np.asarray(paint(cell)))
         assert np.array_equal(np.asarray(Image.open(path)), np.asarray(paint(cell)))
 
 
 def scored(pictures):
-    return {picture.cell.key: {picture.sha256} for picture in pictures}
+    return {picture.cell.key: {picture.file.sha256} for picture in pictures}
 
 
 def test_scored_images_on_disk_are_not_drawn_again(tmp_path, cells, painter):
     first = DrawnImages(tmp_path, painter, print).fetch(cells, {})
     again = DrawnImages(tmp_path, painter, print).fetch(cells, scored(first))
     assert painter.asked == cells
-    assert [picture.sha256 for picture in again] == [picture.sha256 for picture in first]
+    assert [picture.file.sha256 for picture in again] == [picture.file.sha256 for picture in first]
 
 
 def test_a_block_is_drawn_as_a_whole_and_only_what_lacks_is_written(tmp_path, cells, painter):
     first = DrawnImages(tmp_path, painter, print).fetch(cells, {})
-    (tmp_path / first[2].file).unlink()
-    kept = tmp_path / first[0].file
+    (tmp_path / first[2].name).unlink()
+    kept = tmp_path / first[0].name
     before = kept.stat().st_mtime_ns
     painter.asked.clear()
     again = DrawnImages(tmp_path, painter, print).fetch(cells, scored(first))
     assert painter.asked == cells
     assert kept.stat().st_mtime_ns == before
-    assert [picture.sha256 for picture in again] == [picture.sha256 for picture in first]
+    assert [picture.file.sha256 for picture in again] == [picture.file.sha256 for picture in first]
 
 
 def test_an_image_for_which_no_score_vouches_is_drawn_again(tmp_path, cells, painter):
     (tmp_path / "images").mkdir()
     paint(cells[1]).save(tmp_path / "images" / cells[0].file_name)
     pictures = DrawnImages(tmp_path, painter, print).fetch(cells, {})
-    assert pictures[0].image is not None
-    assert np.array_equal(np.asarray(pictures[0].image), np.asarray(paint(cells[0])))
+    assert pictures[0].file.image is not None
+    assert np.array_equal(np.asarray(pictures[0].file.image), np.asarray(paint(cells[0])))
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "empty", "text"])
 def test_a_damaged_image_is_drawn_again_and_said(tmp_path, cells, painter, damage):
     notes = []
     before = DrawnImages(tmp_path, painter, notes.append).fetch(cells, {})
-    path = tmp_path / before[1].file
+    path = tmp_path / before[1].name
     data = path.read_bytes()
     middle = len(data) // 2
     path.write_bytes(
@@ -106,7 +106,7 @@ def test_a_damaged_image_is_drawn_again_and_said(tmp_path, cells, painter, damag
     after = DrawnImages(tmp_path, painter, notes.append).fetch(cells, scored(before))
     assert painter.asked == cells
     assert path.read_bytes() == data
-    assert [picture.sha256 for picture in after] == [picture.sha256 for picture in before]
+    assert [picture.file.sha256 for picture in after] == [picture.file.sha256 for picture in before]
     assert len(notes) == 1
     assert str(path) in notes[0]
     assert "drawn again" in notes[0]
@@ -120,16 +120,16 @@ def test_an_image_swapped_after_scoring_is_drawn_again(tmp_path, cells, painter)
     painter.asked.clear()
     pictures = source.fetch(cells, before)
     assert painter.asked == cells
-    assert {pictures[0].sha256} == before[cells[0].key]
+    assert {pictures[0].file.sha256} == before[cells[0].key]
     assert "SHA-256 changed" in notes[0]
 
 
 def test_a_generation_that_failed_has_no_image(tmp_path, cells):
     pictures = DrawnImages(tmp_path, lambda asked: ["it is not finite", *map(paint, asked[1:])], print).fetch(cells, {})
-    assert pictures[0].image is None
-    assert pictures[0].problem == "the model made no image: it is not finite"
-    assert not pictures[0].missing
-    assert not (tmp_path / pictures[0].file).exists()
+    assert pictures[0].file.image is None
+    assert pictures[0].file.problem == "the model made no image: it is not finite"
+    assert not pictures[0].file.missing
+    assert not (tmp_path / pictures[0].name).exists()
 
 
 def test_a_model_that_gives_too_few_images_is_a_bug(tmp_path, cells):
@@ -145,8 +145,8 @@ def test_named_images_of_others(tmp_path, suite, cells):
     found = FoundImages(tmp_path, suite, notes.append)
     assert found.seeds == [0, 7]
     pictures = found.fetch(cells, {})
-    assert [picture.missing for picture in pictures] == [False, False, True]
-    assert cells[2].file_name in pictures[2].problem
+    assert [picture.file.missing for picture in pictures] == [False, False, True]
+    assert cells[2].file_name in pictures[2].file.problem
     assert notes == [f"{tmp_path}: 1 images belong to no prompt of the suite small and are not scored."]
 
 
@@ -219,9 +219,9 @@ def test_the_official_layout_is_matched_by_record_and_number(tmp_path, records):
 def test_missing_samples_are_said_where_they_should_be(tmp_path, records):
     write_samples(tmp_path / "00007", RECORDS[2], "00000.png")
     pictures = FoundImages(tmp_path, records).fetch([cell for block in cells_of(records, [0, 1]) for cell in block], {})
-    assert [picture.missing for picture in pictures] == [True, True, False, True, True, True]
-    assert pictures[5].problem == f"there is no image {tmp_path / '00007/samples/00001.png'}"
-    assert records.prompts[0].id in pictures[0].problem
+    assert [picture.file.missing for picture in pictures] == [True, True, False, True, True, True]
+    assert pictures[5].file.problem == f"there is no image {tmp_path / '00007/samples/00001.png'}"
+    assert records.prompts[0].id in pictures[0].file.problem
 
 
 def test_strangers_of_the_official_layout_are_counted(tmp_path, records):

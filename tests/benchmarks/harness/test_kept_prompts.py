@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from benchmarks.suite import draw_suite, load_suite
+from benchmarks.suites import draw_suite, load_suite
 from rewards.errors import UsageError
 from rewards.kept_prompts import keep_prompts, read_kept_prompts
 from rewards.prompt import Prompt

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.harness.evaluate import assist, evaluate
+from benchmarks.harness.evaluate import evaluate
+from benchmarks.harness.request import Request
 from benchmarks.harness.shares import Alone, deal, hold, hold_together
 from benchmarks.harness.store import ScoreStore, read_rows
 from benchmarks.suite import Suite
@@ -24,7 +25,6 @@ SPECS = parse_rewards(["imagestats"])
 PROMPTS = tuple(Prompt(f"thing {number}") for number in range(11))
 SUITE = Suite("eleven", PROMPTS, "by hand")
 SETTINGS = {"seeds": [0, 1], "specs": SPECS, "block": 2}
-OF_MAIN = {"run_name": "t", "trained_on": None, "provenance": {}, "on_note": lambda sentence: None}
 
 
 class Died(Exception):
@@ -85,12 +85,10 @@ def run_processes(folder, size, *, draw=None, suite=SUITE, **changes):
 
         peers = Threads(board, rank, size)
         source = {} if "images" in changes else {"draw": draw_some}
-        settings = {**SETTINGS, **source, "folder": folder, "peers": peers, **changes}
+        request = Request(suite, folder=folder, run_name="t", **{**SETTINGS, **source, **changes})
         try:
-            with ScoringPool(settings["specs"], workers=0) as pool:
-                if rank:
-                    return assist(suite, pool=pool, **settings)
-                return evaluate(suite, pool=pool, **settings, **OF_MAIN)
+            with ScoringPool(request.specs, workers=0) as pool:
+                return evaluate(request, pool=pool, peers=peers, on_note=lambda sentence: None)
         except BaseException:
             board.over = True
             raise

@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 from PIL import Image, features
 
+from benchmarks.harness.draft import Draft, key_of
 from benchmarks.harness.listing import Entry, list_images
-from benchmarks.harness.score import FILES, Draft, Tally, check_entries, key_of, score_images
+from benchmarks.harness.score import FILES, check_entries, score_images
 from benchmarks.harness.store import COLUMNS, load_scores
+from benchmarks.harness.tally import Tally
 from rewards.errors import UsageError
 from rewards.images import image_endings
 from rewards.parse import parse_rewards

@@ -68,7 +68,7 @@ def test_the_command_prints_a_table():
     assert "tiny random weights, 3 PNG files of 512x512, prompts per image: 2; fp32 on the CPU" in heading
     assert blank == ""
     assert names.startswith("| reward | one by one, images/s | ours, images/s | ratio |")
-    assert rule.startswith("|---|")
+    assert rule.startswith("| --- | ---: |")
     assert row.startswith("| imagereward | ")
     assert "measuring imagereward" in result.stderr
 

@@ -8,11 +8,12 @@ import pytest
 
 from benchmarks.harness.evaluate import evaluate
 from benchmarks.harness.record import read_record, write_record
+from benchmarks.harness.request import Request
 from benchmarks.harness.store import read_rows
 from benchmarks.reading.compare import compare
 from benchmarks.reading.results import read_results
 from benchmarks.report import write_report
-from benchmarks.suite import load_suite
+from benchmarks.suites import load_suite
 from rewards.kept_prompts import read_kept_prompts
 from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
@@ -50,18 +51,9 @@ def test_the_same_command_goes_on_with_it_and_gives_it_what_it_lacks(old):
         raise AssertionError("its images are there")
 
     with ScoringPool(specs, workers=0) as pool:
-        evaluate(
-            suite,
-            seeds=[0],
-            specs=specs,
-            folder=old,
-            draw=draw,
-            run_name=before["run"],
-            trained_on=None,
-            pool=pool,
-            provenance={name: before[name] for name in ("model", "sampler", "precision")},
-            on_note=lambda sentence: None,
-        )
+        facts = {name: before[name] for name in ("model", "sampler", "precision")}
+        request = Request(suite, specs, old, before["run"], draw=draw, facts=facts)
+        evaluate(request, pool=pool, on_note=lambda sentence: None)
     assert json.loads((old / "run.json").read_text())["schema"] == 2
     assert read_kept_prompts(old) == list(suite.prompts)
     scores = {row.key: row.score for row in read_rows(old)}

@@ -4,11 +4,12 @@ import re
 
 import pytest
 
+from benchmarks.geneval.accuracy import PAPER_TABLE, TASKS
 from benchmarks.reading import published
 from benchmarks.reading.compare import compare, render_comparison
-from benchmarks.reading.geneval import PAPER_TABLE, TASKS
 from benchmarks.reading.paper_tables import make_table, render_latex, render_markdown, write_table
-from benchmarks.suite import Suite, load_suite
+from benchmarks.suite import Suite
+from benchmarks.suites import load_suite
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
 

@@ -5,7 +5,8 @@ import pytest
 from benchmarks.reading.findings import find_overlap
 from benchmarks.reading.prompts import prompts_of
 from benchmarks.reading.results import read_results
-from benchmarks.suite import Suite, draw_suite, load_suite
+from benchmarks.suite import Suite
+from benchmarks.suites import draw_suite, load_suite
 from rewards.errors import UsageError
 from rewards.kept_prompts import keep_prompts
 from rewards.prompt import Prompt

@@ -1,4 +1,4 @@
-"""Images laid out as GenEval's own program writes them: one folder a prompt, with the prompt's record beside them.
+"""Images laid out in one folder a prompt, with the prompt's record beside them, as GenEval's own program writes them.
 
     00000/metadata.jsonl         one record: {"tag": ..., "include": [...], "prompt": ...}
     00000/samples/0000.png       the images, numbered; the number is the seed

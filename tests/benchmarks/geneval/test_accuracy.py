@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reading.geneval import (
+from benchmarks.geneval.accuracy import (
     PAPER_TABLE,
     TASKS,
     Judged,

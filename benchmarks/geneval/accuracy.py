@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from benchmarks.reading import published
-from benchmarks.reading.markdown import plain
+from benchmarks.reading.markdown import render_markdown
+from rewards.numbers import NONE, format_digits
 
 TASKS = {
     "single_object": "Single object",
@@ -134,10 +135,7 @@ def render_summary(summary: GenEvalSummary) -> str:
 def render_table(rows: Sequence[TableRow], published: Sequence[TableRow] | None = None) -> str:
     """Markdown: the published rows (the paper's Table 1 if none are given), then `rows`, each marked as what it is."""
     head = ["Model", "Source", "Images", "Failed", "Overall", *TASKS.values()]
-    body = [_cells(row, ".2f", empty="-") for row in _all_rows(rows, published)]
-    body = [list(map(plain, cells)) for cells in body]
-    rule = ["---", "---", *["---:"] * (len(head) - 2)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, rule, *body])
+    return render_markdown(head, [_cells(row, 2, none=NONE) for row in _all_rows(rows, published)], words=2)
 
 
 def table_csv(rows: Sequence[TableRow], published: Sequence[TableRow] | None = None) -> str:
@@ -146,7 +144,7 @@ def table_csv(rows: Sequence[TableRow], published: Sequence[TableRow] | None = N
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["model", "source", "images", "failed", "overall", *TASKS, "overall_ci_low", "overall_ci_high"])
     for row in _all_rows(rows, published):
-        writer.writerow(_cells(row, ".5f") + [_number(one, ".5f", "") for one in row.interval or (None, None)])
+        writer.writerow(_cells(row, 5) + [format_digits(one, 5, "") for one in row.interval or (None, None)])
     return text.getvalue()
 
 
@@ -154,16 +152,12 @@ def _all_rows(rows: Sequence[TableRow], published: Sequence[TableRow] | None) ->
     return [*(PAPER_TABLE if published is None else published), *rows]
 
 
-def _cells(row: TableRow, digits: str, empty: str = "") -> list[str]:
+def _cells(row: TableRow, places: int, none: str = "") -> list[str]:
     """Published numbers keep the two digits they were published with."""
-    digits = ".2f" if row.source == PUBLISHED else digits
+    places = 2 if row.source == PUBLISHED else places
     numbers = [row.overall, *(row.tasks.get(tag) for tag in TASKS)]
-    counts = [empty if count is None else str(count) for count in (row.images, row.failed)]
-    return [row.model, row.source, *counts, *(_number(one, digits, empty) for one in numbers)]
-
-
-def _number(number: float | None, digits: str, empty: str) -> str:
-    return empty if number is None else format(number, digits)
+    counts = [none if count is None else str(count) for count in (row.images, row.failed)]
+    return [row.model, row.source, *counts, *(format_digits(one, places, none) for one in numbers)]
 
 
 PAPER_TABLE = tuple(

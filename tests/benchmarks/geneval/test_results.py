@@ -1,17 +1,17 @@
 """GenEval's table from rows of scores, by hand: tasks, failures, intervals, and the files it is written to."""
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks.geneval.accuracy import TASKS
+from benchmarks.geneval.results import OFFICIAL, table_row, tabulate, tags_of, tell_overall
 from benchmarks.harness.store import FAILED, OK, Row, ScoreStore, load_scores
-from benchmarks.reading.geneval import TASKS
-from benchmarks.reading.geneval_results import OFFICIAL, table_row, tabulate, tags_of, tell_overall, write_geneval
 from benchmarks.reading.student import student_quantile
-from benchmarks.suite import Suite, load_suite
+from benchmarks.suite import Suite
+from benchmarks.suites import load_suite
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
 
@@ -149,33 +149,6 @@ def test_the_official_programs_overall_is_reproduced():
     said = (GOLDEN / "summary_stdout.txt").read_text(encoding="utf-8").split()[-1]
     assert f"{result.overall:.5f}" == said
     assert known(result.ci_low) < known(result.overall) < known(result.ci_high)
-
-
-def test_files_hold_the_row_beside_the_published_ones(tmp_path):
-    (result,) = write_geneval(tmp_path, make_rows(SUITE, VERDICTS), SUITE.prompts, "mine", [KEY])
-    with (tmp_path / "geneval.csv").open(newline="") as file:
-        *published, mine = csv.DictReader(file)
-    assert len(published) == 17
-    assert (mine["model"], mine["source"], mine["images"], mine["failed"]) == ("mine", "measured", "23", "1")
-    assert mine["overall"] == "0.56944"
-    assert float(mine["overall_ci_low"]) == pytest.approx(result.ci_low, abs=1e-5)
-    text = (tmp_path / "geneval.md").read_text()
-    assert "| mine | measured | 23 | 1 | 0.57 | 1.00 | 0.75 | 0.50 | 0.50 | 0.00 | 0.67 |" in text
-    assert "| color_attr | 2 | 3 | 1 | 2 | 0.66667 |" in text
-    assert tell_overall(result) in text
-
-
-def test_two_variants_of_the_verdict_are_two_rows(tmp_path):
-    other = f"{KEY}[detector=mmdet]"
-    rows = [*make_rows(SUITE, VERDICTS), *make_rows(SUITE, ["1"] * 12, other)]
-    assert [one.reward for one in write_geneval(tmp_path, rows, SUITE.prompts, "mine", [KEY, other])] == [KEY, other]
-    names = [line.split(",")[0] for line in (tmp_path / "geneval.csv").read_text().splitlines()[-2:]]
-    assert names == [f"mine ({KEY})", f"mine ({other})"]
-
-
-def test_without_a_verdict_nothing_is_written(tmp_path):
-    assert write_geneval(tmp_path, [], SUITE.prompts, "mine", []) == ()
-    assert not list(tmp_path.iterdir())
 
 
 def test_every_official_prompt_has_its_task():

@@ -1,4 +1,4 @@
-"""GenEval's table of one evaluation, from its scores alone: geneval.csv and geneval.md of a results folder.
+"""GenEval's numbers of one evaluation, from its scores alone.
 
 Images that could not be judged are in no accuracy; they are counted a task. Intervals take the prompt as the unit of
 chance and the six tasks as fixed.
@@ -9,21 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.store import OK, Row
-from benchmarks.reading.geneval import MEASURED, TASKS, Judged, TableRow, render_table, summarise_geneval, table_csv
-from benchmarks.reading.markdown import plain
+from benchmarks.geneval.accuracy import MEASURED, TASKS, Judged, TableRow, summarise_geneval
+from benchmarks.harness.store import OK
 from benchmarks.reading.stats import FEW, estimate_strata
 from rewards.errors import UsageError
-from rewards.files import replace_file
+from rewards.numbers import format_number, in_brackets
 from rewards.prompt import Prompt
 
 OFFICIAL = "geneval-official"
-CSV_FILE, MARKDOWN_FILE = "geneval.csv", "geneval.md"
 
 
 @dataclass(frozen=True)
@@ -99,18 +96,6 @@ def tabulate(rows: Iterable[Any], tag_of: Mapping[str, str], reward: str) -> Gen
     return GenEvalResult(reward, tasks, summary.overall, *uncertainty)
 
 
-def write_geneval(
-    folder: Path, rows: Sequence[Row], prompts: Sequence[Prompt], run_name: str, rewards: Iterable[str]
-) -> tuple[GenEvalResult, ...]:
-    """The results of these variants of the verdict; with any, geneval.csv and geneval.md are written."""
-    results = tuple(tabulate(rows, tags_of(prompts), reward) for reward in rewards)
-    if results:
-        lines = [table_row(f"{run_name} ({one.reward})" if len(results) > 1 else run_name, one) for one in results]
-        replace_file(folder / CSV_FILE, table_csv(lines).encode())
-        replace_file(folder / MARKDOWN_FILE, _render(run_name, lines, results).encode())
-    return results
-
-
 def table_row(model: str, result: GenEvalResult) -> TableRow:
     """The model's line of a paper's table; its overall is left open unless all six tasks were judged."""
     interval = None
@@ -130,10 +115,10 @@ position, color_attr.'
     start = f"GenEval overall by {result.reward}: "
     if result.overall is not None:
         known = result.ci_low is not None and result.ci_high is not None
-        interval = f" [{result.ci_low:.3f}, {result.ci_high:.3f}]" if known else ""
+        overall = in_brackets(f"{result.overall:.5f}", *map(format_number, (result.ci_low, result.ci_high)))
         if known and result.fewest < FEW:
-            interval += f" (tasks of as few as {result.fewest} prompts)"
-        text = f"{start}{result.overall:.5f}{interval}, the unweighted mean of the six tasks."
+            overall += f" (tasks of as few as {result.fewest} prompts)"
+        text = f"{start}{overall}, the unweighted mean of the six tasks."
     else:
         absent = [tag for tag in TASKS if tag not in result.tasks or not result.tasks[tag].images]
         why = f"no image was judged of {', '.join(absent)}" if absent else "there are tasks besides the six"
@@ -162,18 +147,3 @@ def _by_prompt(judged: Sequence[Judged]) -> np.ndarray:
     images_P = np.bincount(index)
     accuracy = correct_N.mean()
     return accuracy + (np.bincount(index, weights=correct_N) - accuracy * images_P) / images_P.mean()
-
-
-def _render(run_name: str, lines: Sequence[TableRow], results: Sequence[GenEvalResult]) -> str:
-    parts = [f"# GenEval: {plain(run_name)}\n", render_table(lines)]
-    for result in results:
-        parts += [tell_overall(result) + "\n", _render_tasks(result)]
-    return "\n".join(parts)
-
-
-def _render_tasks(result: GenEvalResult) -> str:
-    lines = [["Task", "Prompts", "Images", "Failed", "Correct", "Accuracy"], ["---", *["---:"] * 5]]
-    for tag, task in result.tasks.items():
-        accuracy = "-" if task.accuracy is None else f"{task.accuracy:.5f}"
-        lines.append([tag, *map(str, (task.prompts, task.images, task.failed, task.correct)), accuracy])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
