@@ -11,9 +11,9 @@ import typer
 from cli.options import AsJson, split_setting
 from cli.screen import print_json, print_table, say, terminal_width
 from rewards.errors import UsageError
+from rewards.escape import escape_controls
 from rewards.exits import GATE_FAILED
 from rewards.files import check_writable
-from rewards.shown import shown
 
 if TYPE_CHECKING:
     import pandas
@@ -121,11 +121,11 @@ def _show(found: pandas.DataFrame, findings: list[str]) -> None:
     from benchmarks.reading.compare import comparison_cells, render_comparison
 
     if terminal_width() is None:
-        print(shown(render_comparison(found)))
+        print(escape_controls(render_comparison(found)))
     else:
         print_table(*comparison_cells(found), expendable=EXPENDABLE)
     notes = [WORDS, *found.attrs["notes"], *found.attrs["power"]]
-    print(shown("\n".join(["", *notes, "", *findings])))
+    print(escape_controls("\n".join(["", *notes, "", *findings])))
 
 
 def _write_table(folders: list[Path], path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.screen import print_json, print_table, say
+from rewards.escape import escape_controls
 from rewards.numbers import format_interval
-from rewards.shown import shown
 
 if TYPE_CHECKING:
     from benchmarks.harness.summary import Summary
@@ -52,12 +52,12 @@ def show_summary(summary: Summary, suite: Suite, *, as_json: bool) -> None:
     if any(caveat(row.interval, row.prompts) for row in summary.rows):
         print(FEW_SENTENCE)
     for line in summary.failures:
-        print(shown(line))
+        print(escape_controls(line))
     for table in (table for written in summary.tables.values() for table in written.shown):
         print()
         print_table(table.head, table.lines)
         for sentence in table.under:
-            print(shown(sentence))
+            print(escape_controls(sentence))
     print(f"results: {summary.folder}")
 
 

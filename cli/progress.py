@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from rewards.escape import escape_controls
 from rewards.secrets import hide_secrets
-from rewards.shown import shown
 
 if TYPE_CHECKING:
     import rich.progress
@@ -67,7 +67,7 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """A sentence that stays, above the bar."""
-        sentence = shown(hide_secrets(sentence))
+        sentence = escape_controls(hide_secrets(sentence))
         if self._bar is not None:
             self._bar.console.print(f"dgpo: {sentence}", markup=False, highlight=False, soft_wrap=True)
         else:

@@ -14,11 +14,11 @@ import typer
 from cli.options import AsJson, JudgeTexts, RewardSeconds, RewardSets, WeightFolders, Workers, check_deadline
 from cli.screen import hear_rewards, print_json, print_table, say
 from rewards.errors import UsageError
+from rewards.escape import escape_controls
 from rewards.exits import SOME_FAILED
 from rewards.files import about, is_stream
 from rewards.numbers import format_number
 from rewards.reward import DEADLINE_S
-from rewards.shown import shown
 
 if TYPE_CHECKING:
     from benchmarks.harness.draft import Draft
@@ -149,7 +149,7 @@ def _write_rows(batches: Iterator[list[Row]], stream: IO[str]) -> Iterator[list[
     header = True
     for batch in batches:
         text = format_rows(batch, header=header).decode()
-        stream.write(shown(text) if stream.isatty() else text)  # file names and details may steer a terminal
+        stream.write(escape_controls(text) if stream.isatty() else text)  # file names and details may steer a terminal
         stream.flush()
         header = False
         yield batch
@@ -169,7 +169,7 @@ def _show(tally: Tally, rewards: Mapping[str, RewardFacts], rows: Sequence[Row],
     ]
     print_table(("reward", "unit", "mean", "scored", "failed"), means)
     for line in tell_failures(rows):
-        print(shown(line))
+        print(escape_controls(line))
     print(f"scores: {output}")
 
 

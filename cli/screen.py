@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cli.layout import lay_out
+from rewards.escape import escape_controls
 from rewards.secrets import hide_secrets
-from rewards.shown import shown
 
 
 def say(sentence: str) -> None:
     """A sentence beside the answer, or why there is none."""
-    print(f"dgpo: {shown(hide_secrets(sentence))}", file=sys.stderr, flush=True)
+    print(f"dgpo: {escape_controls(hide_secrets(sentence))}", file=sys.stderr, flush=True)
 
 
 class _Saying(logging.Handler):
@@ -69,7 +69,7 @@ def render_table(
     a     1
     long  20
     """
-    return lay_out([[shown(str(cell)) for cell in line] for line in (head, *rows)], width, expendable)
+    return lay_out([[escape_controls(str(cell)) for cell in line] for line in (head, *rows)], width, expendable)
 
 
 def _plain(value: Any) -> Any:

@@ -1,10 +1,7 @@
-"""`dgpo train`: read what is wanted, put the parts together, train."""
+"""`dgpo train`: what is wanted, in one config; on one process or many."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,21 +12,16 @@ from cli.dry_run import describe_training
 from cli.launch import has_to_launch, launch, leave_with_launcher
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
 from cli.screen import hear_rewards, say
-from cli.training_checks import check_processes, check_settings, check_training
-from cli.training_evaluation import make_evaluation
-from cli.training_progress import TrainingProgress, ask_to_stop
-from cli.training_prompts import find_evaluation_suite, find_training_prompts
+from cli.training import run_training
+from cli.training_checks import check_processes, check_settings
 from cli.trust import check_trust
 from dgpo.processes import find_place
 from rewards.errors import UsageError
-from rewards.exits import GATE_FAILED, INTERRUPTED
 from rewards.files import check_writable
 
 if TYPE_CHECKING:
     from dgpo.config import Config
     from dgpo.reward_choice import RewardChoice
-
-EXIT_CODES = {"finished": 0, "interrupted": INTERRUPTED, "guarded": GATE_FAILED}
 
 
 def train(
@@ -125,7 +117,7 @@ def train(
 
         say("training the embedded model `tiny`; --model takes a diffusers folder or hub id of the SD3 family")
         say(notice())
-    code = _train(config, rewards, folder, trusted, fresh=fresh)
+    code = run_training(config, rewards, folder, trusted, fresh=fresh)
     if code:
         raise typer.Exit(code)
 
@@ -147,52 +139,6 @@ def _tell_turned_round(rewards: RewardChoice) -> None:
     for spec in rewards.trained:
         if spec.train_weight < 0:
             say(f"{spec.key} has the weight {spec.train_weight:g}, so it is trained against: lower scores are better")
-
-
-def _train(config: Config, rewards: RewardChoice, folder: Path, trusted: Sequence[str], *, fresh: bool) -> int:
-    """Train, with progress on the screen and Ctrl-C heard; returns the exit code."""
-    from cli.provenance import provenance
-    from cli.threads import share_cores
-    from dgpo.parallel import Ranks
-    from dgpo.session import open_pool
-    from dgpo.session import train as train_in
-
-    threads = share_cores(config.workers)
-    training, suite = find_training_prompts(config, rewards), find_evaluation_suite(config)
-    with ExitStack() as stack:
-        pool = stack.enter_context(open_pool(config, rewards, measuring=suite is not None))
-        check_training(config, rewards, pool, folder, training, suite, fresh=fresh)
-        ranks = Ranks(on_note=say)
-        if ranks.main:
-            if trusted:
-                say(f"--trust-run: {', '.join(trusted)} will be used, though only the recipe names it")
-            pool.verify()
-        progress = stack.enter_context(TrainingProgress(config, speaks=ranks.main))
-        outcome = train_in(
-            config,
-            folder,
-            prompts=training.prompts,
-            sample_prompts=training.samples,
-            rewards=rewards,
-            evaluation=make_evaluation(config, rewards, suite, progress.say),
-            hooks=[progress],
-            pool=pool,
-            facts={
-                **provenance(sys.argv),
-                "threads": threads,
-                "prompts": dict(training.facts),
-                "trusted": list(trusted),
-            },
-            on_step=progress.show,
-            on_note=progress.say,
-            stop_asked=ask_to_stop(progress.say),
-            fresh=fresh,
-            ranks=ranks,
-        )
-        progress.say(outcome.sentence)
-    if ranks.main and outcome.kind == "finished":
-        print(folder)
-    return EXIT_CODES[outcome.kind]
 
 
 def _run_name(config: Config, rewards: RewardChoice) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from dgpo.advantage import dead_groups, spread
+from dgpo.config import Config
 from dgpo.parallel import Ranks
+from dgpo.source import Drawn
 from rewards.errors import DgpoError, SetupError
 from rewards.pool import Scored
 from rewards.score import Score
@@ -52,6 +54,37 @@ def collect_scores(
         parts[:, image] = torch.tensor(values, dtype=torch.float64)
         failures += [reasons] if reasons else []
     return parts.view(-1, groups, group_size), failures
+
+
+class CannotGoOn(Exception):
+    """There are no scores to learn from; it says what went wrong, and how that is mended."""
+
+    def __init__(self, sentence: str, mending: str) -> None:
+        super().__init__(sentence)
+        self.sentence, self.mending = sentence, mending
+
+
+def collect_drawn(
+    drawn: Drawn, config: Config, specs: Sequence[RewardSpec], ranks: Ranks, iteration: int
+) -> tuple[torch.Tensor, list[str]]:
+    """`collect_scores` of what was drawn in an iteration.
+
+    Raises:
+        CannotGoOn: on every rank, when no more can be scored, or more than `max_failed` scores are missing.
+    """
+    batch, sizes = drawn.batch, {"groups": config.groups, "group_size": config.group_size}
+    numbers = batch.image_B[batch.drawn_B]
+    try:
+        parts_RKG, failures = collect_scores(drawn.scored, numbers, specs, ranks, unmade=batch.failed, **sizes)
+    except SetupError as error:
+        raise CannotGoOn(f"Iteration {iteration}: {error}", "mend the cause") from error
+    if len(failures) > config.max_failed:
+        raise CannotGoOn(
+            f"{len(failures)} of {config.images} images could not be scored in iteration {iteration}, and max_failed "
+            f"is {config.max_failed}. The first reason: {failures[0]}.",
+            "mend the cause (or allow more with --max-failed)",
+        )
+    return parts_RKG, failures
 
 
 def describe_scores(scores_KG: torch.Tensor, learned_KG: torch.Tensor) -> dict[str, Any]:

@@ -48,6 +48,17 @@ class State:
                 f"average first moves at iteration {self.averages.evaluation_every} (averages.evaluation_every)"
             )
 
+    def tell_not_finite(self, updates_before: int) -> str:
+        """Why the run stops at a gradient that is not finite, and where it stands then."""
+        stands = "is saved at the iteration before"
+        if self.progress.updates > updates_before:
+            stands = "stands at its last checkpoint"
+        return (
+            f"The gradient of iteration {self.progress.step + 1} is not finite, so no step was taken with it. The run "
+            f"{stands}, and the same command would meet it again: give another --output with a lower "
+            "optimizer.learning_rate, or with training.dtype fp32."
+        )
+
     def restore(self) -> None:
         """The last whole checkpoint, if there is one; metrics of later iterations are forgotten."""
         path, notes = self.run.last_checkpoint() if self.ranks.main else (None, [])

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-import torch
-
 from dgpo.advantage import mix_rewards
 from dgpo.algorithms.algorithm import Algorithm
 from dgpo.checkpoint import Progress
@@ -18,8 +16,8 @@ from dgpo.parallel import Ranks
 from dgpo.plan import passes_per_image
 from dgpo.policy import Policy
 from dgpo.run import Run
-from dgpo.scores import collect_scores, describe_parts, describe_scores
-from dgpo.source import Drawn, Source
+from dgpo.scores import CannotGoOn, collect_drawn, describe_parts, describe_scores
+from dgpo.source import Source
 from dgpo.state import State
 from dgpo.supervision.hooks import Hook, Moment, Scores, due
 from rewards.errors import SetupError
@@ -93,7 +91,10 @@ class Trainer:
         clock, passes, updates = [time.perf_counter()], self.policy.passes.copy(), self.progress.updates
         drawn = self.source.draw(step)
         clock.append(time.perf_counter())
-        parts_RKG, failures = self._collect(drawn)
+        try:
+            parts_RKG, failures = collect_drawn(drawn, self.config, self.specs, self.ranks, step + 1)
+        except CannotGoOn as error:
+            self.stop(error.sentence, error.mending)
         clock.append(time.perf_counter())
         scales, weights = [card_of(spec).train_scale for spec in self.specs], [one.train_weight for one in self.specs]
         scores_KG, learned_KG = mix_rewards(parts_RKG, scales, weights, self.config.advantage)
@@ -104,7 +105,9 @@ class Trainer:
         try:
             learned = self.algorithm.learn(drawn.batch.scored(learned_KG), step, self._update)
         except NotFinite:
-            self._stop_for_gradient(updates)
+            if self.progress.updates == updates:  # else the state is the end of no iteration
+                self.save(check=False)
+            raise SetupError(self.state.tell_not_finite(updates)) from None
         self.state.end_iteration()
         clock.append(time.perf_counter())
         metrics = {
@@ -121,25 +124,6 @@ class Trainer:
             self.run.record(metrics)
             self.on_step(metrics)
 
-    def _collect(self, drawn: Drawn) -> tuple[torch.Tensor, list[str]]:
-        """All ranks' scores [R, K, G] and why some are missing; too many of those stop the run."""
-        config, batch, iteration = self.config, drawn.batch, self.progress.step + 1
-        sizes = {"groups": config.groups, "group_size": config.group_size}
-        try:
-            numbers = batch.image_B[batch.drawn_B]
-            parts_RKG, failures = collect_scores(
-                drawn.scored, numbers, self.specs, self.ranks, unmade=batch.failed, **sizes
-            )
-        except SetupError as error:
-            self.stop(f"Iteration {iteration}: {error}", "mend the cause")
-        if len(failures) > config.max_failed:
-            self.stop(
-                f"{len(failures)} of {config.images} images could not be scored in iteration {iteration}, and "
-                f"max_failed is {config.max_failed}. The first reason: {failures[0]}.",
-                "mend the cause (or allow more with --max-failed)",
-            )
-        return parts_RKG, failures
-
     def _update(self) -> None:
         self.algorithm.updated(self.state.update())
 
@@ -154,18 +138,6 @@ class Trainer:
         if not saved:
             self.save(check=False)
         raise SetupError(f"{sentence} The run is saved; {mending} and give the same command to go on.")
-
-    def _stop_for_gradient(self, updates_before: int) -> NoReturn:
-        """Save, unless an update of this very iteration has been made: such a state is the end of no iteration."""
-        stands = "stands at its last checkpoint"
-        if self.progress.updates == updates_before:
-            self.save(check=False)
-            stands = "is saved at the iteration before"
-        raise SetupError(
-            f"The gradient of iteration {self.progress.step + 1} is not finite, so no step was taken with it. The run "
-            f"{stands}, and the same command would meet it again: give another --output with a lower "
-            "optimizer.learning_rate, or with training.dtype fp32."
-        )
 
     def note(self, *sentences: str) -> None:
         """Tell the user."""

@@ -12,7 +12,7 @@ from rewards.networks.features import content_key
 MEMORY_BYTES = 256 * 2**20
 
 
-class Sight:
+class DetectionCache:
     """A detector and what it found last.
 
     Args:

@@ -1,7 +1,7 @@
 """GenEval as a reward: find the objects, tell their colours, and judge them by the published rules.
 
 Two cards share this: `geneval` is the graded mark that is trained on, `geneval-official` the verdict that tables count.
-An image is looked at once, whichever of the two asks; see `account` for what both say of it beside their value.
+An image is looked at once, whichever of the two asks; see `detail` for what both say of it beside their value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from rewards.card import Card
 from rewards.clip.network import Activation, share_tower
 from rewards.errors import SetupError
 from rewards.finding import Finding
-from rewards.geneval.account import write_account
 from rewards.geneval.clauses import Request, read_request
 from rewards.geneval.colours import Colours, find_tokens, share_colours
 from rewards.geneval.crops import crop_object
-from rewards.geneval.detection_cache import Sight
+from rewards.geneval.detail import write_detail
+from rewards.geneval.detection_cache import DetectionCache
 from rewards.geneval.detections import THRESHOLD, Found, keep_objects
 from rewards.geneval.rules import judge
 from rewards.geneval.self_check import check_detector, check_rules
@@ -46,13 +46,13 @@ class GenEval(NetworkReward):
         SetupError: weights or a library are missing, or files are broken or do not belong together.
     """
 
-    large = ("sight", "colours")
+    large = ("detector", "colours")
     engine = "transformers"  # colours always, and objects unless detector=mmdet
 
     def __init__(self, spec: RewardSpec, card: Card) -> None:
         super().__init__(spec, card)
         self.rules = self.options.get("rules", "official")
-        _ = self.sight, self.colours  # what is missing is said now
+        _ = self.detector, self.colours  # what is missing is said now
 
     def check(self, prompt: Prompt) -> None:
         read_request(prompt)
@@ -61,18 +61,18 @@ class GenEval(NetworkReward):
         """Raise SetupError where the detector finds nothing in the pictures that the option trial names."""
         trial = self.options["trial"]
         if trial != NONE:
-            insist_on_objects(self.spec.name, self.sight, None if trial == DRAWN else Path(trial))
+            insist_on_objects(self.spec.name, self.detector, None if trial == DRAWN else Path(trial))
 
     @classmethod
     def rule_checks(cls, key: str) -> list[Finding]:
         return check_rules(key)
 
     def self_checks(self, pictures: Path | None) -> list[Finding]:
-        return [check_detector(self.spec.key, self.sight, pictures)]
+        return [check_detector(self.spec.key, self.detector, pictures)]
 
     def score(self, images: Sequence[Image], prompts: Sequence[Prompt]) -> list[Score]:
         requests = [read_request(prompt) for prompt in prompts]
-        raws = self.sight.look(images)
+        raws = self.detector.look(images)
         detected = [keep_objects(raw, request.tag) for raw, request in zip(raws, requests, strict=True)]
         seen = self._tell_colours(images, requests, detected)
         return [self._judge(request, objects, seen) for request, objects in zip(requests, detected, strict=True)]
@@ -98,11 +98,11 @@ class GenEval(NetworkReward):
 
     def _judge(self, request: Request, detected: Detected, seen: Mapping[tuple[int, str], str]) -> Score:
         verdict = judge(request, detected, lambda found, name: [seen[id(one), name] for one in found], self.rules)
-        detail = write_account(request, verdict, detected, lambda one, name: seen.get((id(one), name)))
+        detail = write_detail(request, verdict, detected, lambda one, name: seen.get((id(one), name)))
         return Score(verdict.score, detail)
 
     @cached_property
-    def sight(self) -> Sight:
+    def detector(self) -> DetectionCache:
         checkpoint, beside = self.files[self.card.files[0].path], self.files.get("arch.json")
         swap = self.options["channels"] == "swapped"
         if self.options["detector"] == "native":
@@ -146,17 +146,17 @@ def coloured_objects(request: Request, detected: Detected) -> list[tuple[str, Se
 @shared
 def _share_native(
     checkpoint: Path, architecture: Path | None, dtype: torch.dtype, device: torch.device, swap: bool
-) -> Sight:
+) -> DetectionCache:
     from rewards.geneval.detector import Mask2FormerDetector
 
     detector = Mask2FormerDetector(
         checkpoint, architecture, dtype=dtype, device=device, swap_channels=swap, above=THRESHOLD
     )
-    return Sight(detector.detect)
+    return DetectionCache(detector.detect)
 
 
 @shared
-def _share_mmdet(checkpoint: Path, config: Path, device: str, swap: bool) -> Sight:
+def _share_mmdet(checkpoint: Path, config: Path, device: str, swap: bool) -> DetectionCache:
     from rewards.geneval.mmdet import MmdetDetector
 
-    return Sight(MmdetDetector(checkpoint, config, device=device, swap_channels=swap).detect)
+    return DetectionCache(MmdetDetector(checkpoint, config, device=device, swap_channels=swap).detect)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rewards.errors import SetupError
 from rewards.finding import Finding
-from rewards.geneval.detection_cache import Sight
+from rewards.geneval.detection_cache import DetectionCache
 from rewards.geneval.prompts import METADATA_SHA256, official_prompts
 from rewards.geneval.self_test import DRAWING, find_pictures, show_pictures
 from rewards.geneval.worked_cases import work_through
@@ -16,7 +16,7 @@ def check_rules(key: str) -> list[Finding]:
     return [_attempt(key, "rules", work_through), _attempt(key, "prompts", _draw_prompts)]
 
 
-def check_detector(key: str, sight: Sight, folder: Path | None) -> Finding:
+def check_detector(key: str, detector: DetectionCache, folder: Path | None) -> Finding:
     """Whether the detector sees anything; that it sees what is there cannot be shown here.
 
     Args:
@@ -26,7 +26,7 @@ def check_detector(key: str, sight: Sight, folder: Path | None) -> Finding:
         pictures = find_pictures(folder)
     except SetupError as error:
         return Finding(key, "detector", "lacking", str(error))
-    seen = dict(show_pictures(sight, pictures))
+    seen = dict(show_pictures(detector, pictures))
     count = sum(map(bool, seen.values()))
     words = f"it finds something in {count} of {len(seen)} pictures"
     if folder is None:

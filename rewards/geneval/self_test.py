@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from rewards.errors import SetupError
-from rewards.geneval.detection_cache import Sight
+from rewards.geneval.detection_cache import DetectionCache
 from rewards.geneval.detections import THRESHOLD, keep_objects
 from rewards.geneval.drawings import draw_objects
 
@@ -34,14 +34,16 @@ def find_pictures(folder: Path | None) -> dict[str, Image.Image]:
     return {path.name: _read(path) for path in paths}
 
 
-def show_pictures(sight: Sight, pictures: Mapping[str, Image.Image]) -> Iterator[tuple[str, dict[str, float]]]:
+def show_pictures(
+    detector: DetectionCache, pictures: Mapping[str, Image.Image]
+) -> Iterator[tuple[str, dict[str, float]]]:
     """The name of each picture, and the classes found in it with their best scores; one picture after another."""
     for name, image in pictures.items():
-        found = keep_objects(sight.look([image])[0], tag="")
+        found = keep_objects(detector.look([image])[0], tag="")
         yield name, {what: kept[0].score for what, kept in found.items()}
 
 
-def insist_on_objects(name: str, sight: Sight, folder: Path | None) -> None:
+def insist_on_objects(name: str, detector: DetectionCache, folder: Path | None) -> None:
     """Show pictures until something is found.
 
     Args:
@@ -51,7 +53,7 @@ def insist_on_objects(name: str, sight: Sight, folder: Path | None) -> None:
         SetupError: nothing is found in any; says how to mend it, and how to go on all the same.
     """
     pictures = find_pictures(folder)
-    if not any(found for _, found in show_pictures(sight, pictures)):
+    if not any(found for _, found in show_pictures(detector, pictures)):
         raise SetupError(_refuse(name, ", ".join(pictures), drawn=folder is None))
 
 

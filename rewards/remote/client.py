@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rewards.card import Card
 from rewards.catalogue import BUNDLES
 from rewards.errors import ScoringError, SetupError, UsageError, suggestion
+from rewards.escape import escape_controls
 from rewards.prompt import Prompt
 from rewards.remote.address import Address, split_address
 from rewards.remote.connection import CLIENT_TOKEN, Connection, OutOfReach
@@ -17,7 +18,6 @@ from rewards.remote.description import Description, Served, read_served
 from rewards.remote.wire import cut, encode, json_bytes, read_scores, write_prompt
 from rewards.reward import Reward
 from rewards.score import Score
-from rewards.shown import shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -223,7 +223,7 @@ def _refuse_status(base: str, response: Any) -> None:
     if response.status_code == 200:
         return
     try:
-        said = shown(str(response.json()["error"])[:1000])
+        said = escape_controls(str(response.json()["error"])[:1000])
     except (ValueError, KeyError, TypeError):
         said = response.text[:200]
     if response.status_code in (401, 403):

@@ -9,9 +9,9 @@ import time
 from typing import Any
 
 from rewards.errors import UsageError, load_extra
+from rewards.escape import escape_controls
 from rewards.remote.replies import Bounds, Reply, Unbounded
 from rewards.secrets import read_secret
-from rewards.shown import shown
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,11 @@ class Connection:
         except self._library.TransportError as error:
             if time.monotonic() >= bounds.end:
                 return None, str(bounds.too_slow()), 0.0
-            return None, shown(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__), 0.0
+            return (
+                None,
+                escape_controls(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__),
+                0.0,
+            )
         except Unbounded as error:
             return None, str(error), 0.0
         reply = Reply(response.status_code, response.headers, bytes(bounds.pieces))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.shown import shown
+from rewards.escape import escape_controls
 
 MOST_BYTES = 2**24
 
@@ -26,7 +26,7 @@ class Reply:
     @property
     def text(self) -> str:
         """For people to read."""
-        return shown(self.content.decode("utf-8", "replace"))
+        return escape_controls(self.content.decode("utf-8", "replace"))
 
     def json(self) -> Any:
         """ValueError where it is none, or nested beyond reason."""

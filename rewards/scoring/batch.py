@@ -13,13 +13,13 @@ from PIL.Image import Image
 
 from rewards.card import Card
 from rewards.errors import ScoringError, SetupError, UsageError
+from rewards.escape import without_addresses
 from rewards.images import DAMAGE
 from rewards.prompt import Prompt
 from rewards.reward import Reward
 from rewards.score import Score
 from rewards.scoring.isolation import undisturbed
 from rewards.scoring.reward_faults import broke_off, place_in, returned_wrong
-from rewards.shown import stable
 
 # What libraries raise when one input is beyond them. Anything else (a TypeError, say) is a mistake in the reward.
 _ENGINE_FAILURES = (ScoringError, RuntimeError, OSError, ValueError, ArithmeticError, MemoryError)
@@ -78,7 +78,7 @@ def set_broken_aside(
         try:
             image.load()
         except DAMAGE as error:
-            broken[position] = stable(f"the image cannot be decoded: {error}")
+            broken[position] = without_addresses(f"the image cannot be decoded: {error}")
     sound = [position for position in range(len(images)) if position not in broken]
     return broken, [images[position] for position in sound], [prompts[position] for position in sound]
 
@@ -128,7 +128,7 @@ def _judge(key: str, reward: Reward, images: Sequence[Image], prompts: Sequence[
         raise
     except _ENGINE_FAILURES as error:
         if len(images) == 1:
-            return [Score.failed(stable(f"{type(error).__name__}: {error}") + _place_of(reward, error))]
+            return [Score.failed(without_addresses(f"{type(error).__name__}: {error}") + _place_of(reward, error))]
         pairs = zip(images, prompts, strict=True)
         return [score for image, prompt in pairs for score in _judge(key, reward, [image], [prompt])]
     except (Exception, SystemExit) as error:  # anything can come of a plug-in, and the run is to be saved
@@ -162,7 +162,7 @@ def _checked(key: str, card: Card, one: Any) -> Score:
         score = score.checked()
     except (TypeError, ValueError):
         raise returned_wrong(key, f"{value!r:.80} ({type(value).__name__}) for an image") from None
-    score = replace(score, detail=str(score.detail), reason=stable(score.reason))
+    score = replace(score, detail=str(score.detail), reason=without_addresses(score.reason))
     return score if score.value is None or _within(card, score.value) else _out_of_bounds(card, score)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from rewards.card import Card
 from rewards.errors import SetupError, UsageError
+from rewards.escape import without_addresses
 from rewards.finding import Finding
 from rewards.prompt import Prompt
 from rewards.reward import Reward
 from rewards.scoring.isolation import undisturbed
 from rewards.scoring.reward_faults import answered_wrong, broke_off
-from rewards.shown import stable
 from rewards.spec import RewardSpec
 
 
@@ -59,7 +59,7 @@ class PluginReward(Reward):
         if not isinstance(facts, Mapping) or not all(isinstance(text, str) for pair in facts.items() for text in pair):
             rule = 'which returns text by text, as in: return {"engine": "mine", "engine_version": "1"}'
             raise answered_wrong(self.spec.key, "provenance", facts, rule)
-        return {name: stable(fact) for name, fact in facts.items()}
+        return {name: without_addresses(fact) for name, fact in facts.items()}
 
     def _tell(self, method: str, rule: str, *what: Any) -> None:
         """Call a method that has nothing to answer, where there is one."""

@@ -1,6 +1,6 @@
 """A process that scores batches and answers questions, one after another, and what its owner hears of it.
 
-It builds every reward once, has its own threads, prints to stderr, is deaf to Ctrl-C (its owner decides what that
+It builds every reward once, has its own threads, prints to stderr, ignores Ctrl-C (its owner decides what that
 means), and is gone when its owner is. It may hang, or die of an image; `Worker.ask` then raises `WorkerLost`.
 """
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from rewards.errors import ScoringError, SetupError, UsageError, load_extra
+from rewards.escape import escape_controls
 from rewards.images import rgb
 from rewards.remote import replies
 from rewards.remote.address import names_server
 from rewards.secrets import read_secret, without_secrets
-from rewards.shown import shown
 from rewards.vlm.questions import IMAGE_LINE, SYSTEM
 from rewards.vlm.reply import Reply
 
@@ -289,7 +289,7 @@ def _list_models(answer: replies.Reply) -> list[str]:
 
 
 def _describe(error: Exception) -> str:
-    return shown(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    return escape_controls(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
 def _excerpt(text: str) -> str:

@@ -99,7 +99,7 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(
     def never(*words, **more):
         raise AssertionError("a model, a reward or a table was made for nothing")
 
-    for work in ("cli.sample.load_choice", "cli.eval.choose_rewards", "cli.score._score", "cli.train._train"):
+    for work in ("cli.sample.load_choice", "cli.eval.choose_rewards", "cli.score._score", "cli.train.run_training"):
         monkeypatch.setattr(work, never)
     monkeypatch.setattr("benchmarks.reading.compare.compare", never)
     monkeypatch.chdir(tmp_path)

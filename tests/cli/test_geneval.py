@@ -116,10 +116,10 @@ def test_going_on_makes_only_what_is_missing_and_json_holds_the_table(
     (output / "run.json").write_text(json.dumps({**record, "images": str(folder)}))
     shutil.copy(GOLDEN / "detector/tall.png", folder / "00002/samples/0000.png")
     looked = []
-    from rewards.geneval.detection_cache import Sight
+    from rewards.geneval.detection_cache import DetectionCache
 
-    look = Sight.look
-    monkeypatch.setattr(Sight, "look", lambda self, asked: looked.append(len(asked)) or look(self, asked))
+    look = DetectionCache.look
+    monkeypatch.setattr(DetectionCache, "look", lambda self, asked: looked.append(len(asked)) or look(self, asked))
     done = evaluate(call, suite_file, folder, output, "--json")
     assert done.exit_code == 0, done.output
     assert looked == [1, 1]  # the new image, by two rewards

@@ -17,7 +17,7 @@ from PIL import Image
 
 from rewards.errors import SetupError
 from rewards.geneval import detector
-from rewards.geneval.detection_cache import Sight
+from rewards.geneval.detection_cache import DetectionCache
 from rewards.networks.features import Features, Memory
 from rewards.parse import parse_rewards
 from rewards.pool import score_batch
@@ -80,12 +80,12 @@ def no_memory():
     """Every score is made anew: features that were kept would hide what these tests look for."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Memory, "keep", lambda *_: None)
-        patch.setattr(Sight, "_remember", lambda *_: None)
+        patch.setattr(DetectionCache, "_remember", lambda *_: None)
         yield
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short_sight():
+def coarse_detector():
     """GenEval's detector sees every image with a side of 160 pixels instead of 800, in a twentieth of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detector, "SHORT_SIDE", 160)
@@ -268,8 +268,8 @@ def test_a_failing_engine_is_a_failed_score(reward, images, prompts, monkeypatch
     def fail(*_args, **_kwargs):
         raise RuntimeError("out of memory")
 
-    if hasattr(reward, "sight"):
-        monkeypatch.setattr(Sight, "look", fail)
+    if hasattr(reward, "detector"):
+        monkeypatch.setattr(DetectionCache, "look", fail)
     elif hasattr(getattr(reward, "engine", None), "_engine"):
         monkeypatch.setattr(reward.engine, "_engine", fail)
     elif hasattr(reward, "backend"):

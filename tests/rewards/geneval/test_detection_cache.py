@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from rewards.geneval.detection_cache import Sight
+from rewards.geneval.detection_cache import DetectionCache
 
 
 class Eye:
@@ -27,25 +27,25 @@ def values(raws):
 
 def test_an_image_is_looked_at_once_and_answers_keep_the_order():
     eye = Eye()
-    sight = Sight(eye)
-    assert values(sight.look([grey(5), grey(3), grey(5)])) == [5, 3, 5]
-    assert values(sight.look([grey(3), grey(7), grey(5)])) == [3, 7, 5]
+    detector = DetectionCache(eye)
+    assert values(detector.look([grey(5), grey(3), grey(5)])) == [5, 3, 5]
+    assert values(detector.look([grey(3), grey(7), grey(5)])) == [3, 7, 5]
     assert eye.shown == [5, 3, 7]
-    assert sight.look([]) == []
+    assert detector.look([]) == []
 
 
 def test_the_least_recently_seen_is_forgotten_first():
     eye = Eye()
     each = 5 * 4 + 8 * 8
-    sight = Sight(eye, memory=2 * each)
+    detector = DetectionCache(eye, memory=2 * each)
     for value in (1, 2, 1, 3):
-        sight.look([grey(value)])
-    sight.look([grey(1)])
+        detector.look([grey(value)])
+    detector.look([grey(1)])
     assert eye.shown == [1, 2, 3]
-    sight.look([grey(2)])
+    detector.look([grey(2)])
     assert eye.shown == [1, 2, 3, 2]
 
 
 def test_a_call_larger_than_the_memory_is_answered_in_full():
-    sight = Sight(Eye(), memory=1)
-    assert values(sight.look([grey(value) for value in range(9)])) == list(range(9))
+    detector = DetectionCache(Eye(), memory=1)
+    assert values(detector.look([grey(value) for value in range(9)])) == list(range(9))

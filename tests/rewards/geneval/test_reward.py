@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 from rewards.errors import SetupError, UsageError
 from rewards.geneval import detector
-from rewards.geneval.account import read_account
 from rewards.geneval.clauses import read_request
 from rewards.geneval.crops import crop_object
-from rewards.geneval.detection_cache import Sight
+from rewards.geneval.detail import read_detail
+from rewards.geneval.detection_cache import DetectionCache
 from rewards.geneval.detections import keep_objects
 from rewards.geneval.objects import OBJECTS
 from rewards.geneval.rules import judge
@@ -78,7 +78,7 @@ def test_scores_from_the_png_are_those_of_the_recorded_detections(name, options,
             rules = "graded" if card == "geneval" else "official"
             wanted = judge(request, keep_objects(raw, request.tag), classify, rules)
             assert score.value == pytest.approx(wanted.score, abs=1e-12)
-            account = read_account(score.detail)
+            account = read_detail(score.detail)
             assert (account.correct, account.strict, account.task) == (wanted.correct, wanted.strict, request.tag)
             assert wanted.reason.replace("\n", "; ") in score.detail
         assert len({score.value for score in scores}) > 1
@@ -93,7 +93,7 @@ def test_all_recorded_cases_in_one_call(card):
         return [min(PALETTE, key=lambda colour: ((mean - PALETTE[colour]) ** 2).sum()) for mean in means]
 
     reward = load(spec_of(card))
-    reward.sight = SimpleNamespace(look=lambda images: [raw_of(case) for case in CASES])
+    reward.detector = SimpleNamespace(look=lambda images: [raw_of(case) for case in CASES])
     reward.colours = SimpleNamespace(classify=nearest)
     prompts = [
         Prompt(case["metadata"]["prompt"], {k: v for k, v in case["metadata"].items() if k != "prompt"})
@@ -102,7 +102,7 @@ def test_all_recorded_cases_in_one_call(card):
     scores = reward.score([paint(case["image"]) for case in CASES], prompts)
     for case, score in zip(CASES, scores, strict=True):
         official, graded = case["expected"]["official"], case["expected"]["reward"]
-        account = read_account(score.detail)
+        account = read_detail(score.detail)
         assert (account.correct, account.strict) == (official["correct"], graded["strict_correct"])
         wanted, reason = (
             (graded["score"], graded["reason"]) if card == "geneval" else (official["correct"], official["reason"])
@@ -117,17 +117,17 @@ def small(monkeypatch):
     """The real path on smaller pictures, in a tenth of the time; nothing seen before is remembered."""
     monkeypatch.setattr(detector, "SHORT_SIDE", 160)
     monkeypatch.setattr(detector, "LONG_SIDE", 266)
-    monkeypatch.setattr(Sight, "_remember", lambda *_: None)
+    monkeypatch.setattr(DetectionCache, "_remember", lambda *_: None)
 
 
 def test_both_cards_look_at_an_image_once(monkeypatch):
     monkeypatch.setattr(detector, "SHORT_SIDE", 96)
     first, second = load(spec_of("geneval")), load(spec_of("geneval-official"))
-    assert first.sight is second.sight
+    assert first.detector is second.detector
     assert first.colours is second.colours
     seen = []
-    detect = first.sight._detect
-    monkeypatch.setattr(first.sight, "_detect", lambda images: (seen.append(len(images)), detect(images))[1])
+    detect = first.detector._detect
+    monkeypatch.setattr(first.detector, "_detect", lambda images: (seen.append(len(images)), detect(images))[1])
     image = Image.new("RGB", (64, 64), (200, 30, 31))
     first.score([image, image.copy()], [PROMPT, PROMPT])
     second.score([image], [PROMPT])
@@ -136,9 +136,9 @@ def test_both_cards_look_at_an_image_once(monkeypatch):
 
 def test_other_options_share_nothing_they_should_not():
     one, swapped, gelu = (load(spec_of(f"geneval{o}")) for o in ("", "[channels=swapped]", "[activation=gelu]"))
-    assert one.sight is not swapped.sight
+    assert one.detector is not swapped.detector
     assert one.colours is swapped.colours
-    assert one.sight is gelu.sight
+    assert one.detector is gelu.detector
     assert one.colours is not gelu.colours
     aesthetic = parse_rewards(["aesthetic"], weights=[f"aesthetic={GOLDEN.parent / 'clip_family' / 'aesthetic'}"])[0]
     assert load(aesthetic).tower is one.colours.tower
@@ -175,7 +175,7 @@ def test_half_precision_reaches_the_backbone_and_the_tower(small):
     (score,) = reward.score([image], [Prompt("a red bicycle", request)])
     assert score.ok
     assert reward.colours.tower.dtype == torch.bfloat16
-    raw, whole = (load(spec_of(text)).sight.look([image])[0] for text in ("geneval[dtype=bf16]", "geneval"))
+    raw, whole = (load(spec_of(text)).detector.look([image])[0] for text in ("geneval[dtype=bf16]", "geneval"))
     assert any(not np.array_equal(one, other) for (one, _), (other, _) in zip(raw, whole, strict=True))
 
 

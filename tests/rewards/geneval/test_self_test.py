@@ -8,7 +8,7 @@ from PIL import Image
 
 from rewards.errors import SetupError
 from rewards.geneval import detector, prompts, self_check
-from rewards.geneval.detection_cache import Sight
+from rewards.geneval.detection_cache import DetectionCache
 from rewards.geneval.objects import OBJECTS
 from rewards.geneval.self_test import find_pictures, insist_on_objects, show_pictures
 from rewards.parse import parse_rewards
@@ -27,7 +27,7 @@ def eye(scores, shown=None):
             shown.extend(images)
         return [[(rows(next(rest) if name == "clock" else None), None) for name in OBJECTS] for _ in images]
 
-    return Sight(detect)
+    return DetectionCache(detect)
 
 
 def rows(score):
@@ -61,7 +61,7 @@ def test_the_first_picture_with_something_in_it_ends_the_trial():
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(detector, "SHORT_SIDE", 160)
-    monkeypatch.setattr(Sight, "_remember", lambda *_: None)
+    monkeypatch.setattr(DetectionCache, "_remember", lambda *_: None)
 
 
 def findings(weights=(), pictures=None):
@@ -106,7 +106,7 @@ def test_ones_own_photographs_are_shown_instead(small, tmp_path):
 
 
 def test_a_detector_that_sees_nothing_has_failed(small, monkeypatch):
-    monkeypatch.setattr(Sight, "look", lambda _, images: [[(rows(None), None)] * len(OBJECTS) for _ in images])
+    monkeypatch.setattr(DetectionCache, "look", lambda _, images: [[(rows(None), None)] * len(OBJECTS) for _ in images])
     found = findings([f"geneval={WEIGHTS}"])["detector"]
     assert found.result == "failed"
     assert "it finds something in 0 of 5 pictures, and what is drawn in 0; " in found.words

@@ -8,19 +8,19 @@ _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-def shown(text: str) -> str:
+def escape_controls(text: str) -> str:
     """The text with what would act on a terminal, in place of being read, written out.
 
-    >>> shown("red: \\x1b[31mok")
+    >>> escape_controls("red: \\x1b[31mok")
     'red: \\\\x1b[31mok'
     """
     return _ODD.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def stable(text: str) -> str:
+def without_addresses(text: str) -> str:
     """The same, without addresses in memory: an equal cause gives an equal text on every day.
 
-    >>> stable("cannot identify image file <_io.BytesIO object at 0x7f12ab>")
+    >>> without_addresses("cannot identify image file <_io.BytesIO object at 0x7f12ab>")
     'cannot identify image file <_io.BytesIO object>'
     """
-    return _ADDRESS.sub("", shown(text))
+    return _ADDRESS.sub("", escape_controls(text))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rewards.geneval.account import Account, read_account, write_account
 from rewards.geneval.clauses import read_request
+from rewards.geneval.detail import Detail, read_detail, write_detail
 from rewards.geneval.detections import Found
 from rewards.geneval.rules import Verdict
 from rewards.prompt import Prompt
@@ -18,22 +18,22 @@ def one(score):
 def test_asked_objects_come_first_with_the_colours_that_were_looked_at():
     detected = {"dog": [one(0.98)], "cup": [one(0.97), one(0.4)], "tie": [one(0.99)]}
     seen = {id(detected["cup"][0]): "red"}
-    line = write_account(REQUEST, Verdict(True, 1.0, False, "", ()), detected, lambda it, _: seen.get(id(it)))
+    line = write_detail(REQUEST, Verdict(True, 1.0, False, "", ()), detected, lambda it, _: seen.get(id(it)))
     assert line == "correct=yes strict=no task=color_attr | found red cup 0.97, cup 0.40, tie 0.99, dog 0.98"
-    assert read_account(line) == Account(correct=True, strict=False, task="color_attr")
+    assert read_detail(line) == Detail(correct=True, strict=False, task="color_attr")
 
 
 def test_reasons_are_on_the_line_and_long_lists_are_cut():
     detected = {"cup": [one(0.9)] * 16}
     verdict = Verdict(False, 0.0, False, "one\ntwo", ())
-    line = write_account(REQUEST, verdict, detected, lambda *_: None)
+    line = write_detail(REQUEST, verdict, detected, lambda *_: None)
     assert line.startswith("correct=no strict=no task=color_attr | one; two | found cup 0.90, ")
     assert line.endswith("cup 0.90 and 6 more")
     assert line.count("cup 0.90") == 10
-    assert write_account(REQUEST, verdict, {}, lambda *_: None).endswith(" | found nothing")
+    assert write_detail(REQUEST, verdict, {}, lambda *_: None).endswith(" | found nothing")
     assert "\n" not in line
 
 
 @pytest.mark.parametrize("text", ["", "HELLO", "correct=maybe strict=no task=x", "strict=no task=x correct=yes"])
-def test_other_text_is_no_account(text):
-    assert read_account(text) is None
+def test_other_text_is_no_detail(text):
+    assert read_detail(text) is None

@@ -4,7 +4,7 @@ The line is a score's `detail`, for instance
 
     correct=no strict=no task=color_attr | expected red cup>=1, found 0 red; and 1 blue | found blue cup 0.97, dog 0.91
 
-Its first part is for programs (`read_account`): the official verdict, the training reward's strict one, and the task.
+Its first part is for programs (`read_detail`): the official verdict, the training reward's strict one, and the task.
 Then the reason of a score that is not full, if there is one, and the objects that counted, best first within a class;
 a colour stands where it was looked at.
 """
@@ -23,7 +23,7 @@ _WORDS = {True: "yes", False: "no"}
 
 
 @dataclass(frozen=True)
-class Account:
+class Detail:
     """The verdicts by the official rules and by the strict ones, and the prompt's task."""
 
     correct: bool
@@ -31,7 +31,7 @@ class Account:
     task: str
 
 
-def write_account(
+def write_detail(
     request: Request,
     verdict: Verdict,
     detected: Mapping[str, Sequence[Found]],
@@ -49,14 +49,14 @@ def write_account(
     return " | ".join(parts)
 
 
-def read_account(detail: str) -> Account | None:
-    """The verdicts in a line of `write_account`; None for any other text.
+def read_detail(detail: str) -> Detail | None:
+    """The verdicts in a line of `write_detail`; None for any other text.
 
-    >>> read_account("correct=yes strict=no task=counting | found dog 0.97, dog 0.93")
-    Account(correct=True, strict=False, task='counting')
+    >>> read_detail("correct=yes strict=no task=counting | found dog 0.97, dog 0.93")
+    Detail(correct=True, strict=False, task='counting')
     """
     match = _HEAD.fullmatch(detail)
-    return Account(match[1] == "yes", match[2] == "yes", match[3]) if match else None
+    return Detail(match[1] == "yes", match[2] == "yes", match[3]) if match else None
 
 
 def _list_objects(
