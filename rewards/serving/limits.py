@@ -23,7 +23,7 @@ class Limits:
     image_side: int = IMAGE_SIDE
     request_bytes: int = 64 * 2**20
     request_pixels: int = 2**26
-    request_seconds: int = 60
+    request_seconds: float = 60
     json_bytes: int = 2**20
     prompt_characters: int = 10_000
     queue_images: int = 1024

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -42,13 +43,19 @@ def page(folder):
     return path.read_text(encoding="utf-8")
 
 
+def part_of(page: str, pattern: str) -> str:
+    found = re.search(pattern, page, re.DOTALL)
+    assert found is not None, pattern
+    return found[1]
+
+
 def data_of(page):
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    return json.loads(part_of(page, r'<script type="application/json" id="data">(.*?)</script>'))
 
 
 def thumbnails_of(page):
     """The small pictures, as the page's script finds them: by (run, cell)."""
-    text = re.search(r'<script type="text/plain" id="thumbnails">(.*?)</script>', page, re.DOTALL)[1]
+    text = part_of(page, r'<script type="text/plain" id="thumbnails">(.*?)</script>')
     places = data_of(page)["thumbnails"]["places"]
     found, start = {}, 0
     for run, cell, length in zip(*(places[offset::3] for offset in range(3)), strict=True):
@@ -60,7 +67,7 @@ def thumbnails_of(page):
 
 def test_nothing_is_asked_from_a_network(page):
     assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", page)
-    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    policy = part_of(page, r'Content-Security-Policy" content="([^"]*)"')
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy
     assert "http" not in policy
@@ -265,7 +272,7 @@ def test_a_damaged_line_costs_a_curve_no_other(tmp_path):
 
 def test_long_curves_are_thinned_without_losing_their_mean():
     points = [[step, float(step), step % 2] for step in range(1, 5001)]
-    thinned = thin(points)
+    thinned: Any = thin(points)
     assert len(thinned) <= 600
     assert sum(point[2] for point in thinned) / len(thinned) == pytest.approx(0.5, abs=0.02)
 

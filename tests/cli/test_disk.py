@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -163,10 +164,12 @@ def test_an_error_of_another_kind_is_a_bug():
     assert (
         explain(BrokenPipeError(errno.EPIPE, "Broken pipe", "pipe.csv")) == "pipe.csv: whoever reads from it has gone."
     )
-    assert explain(OSError(errno.ENOSPC, "full")).startswith("a file, or the standard output: there is no space left")
+    assert str(explain(OSError(errno.ENOSPC, "full"))).startswith(
+        "a file, or the standard output: there is no space left"
+    )
 
 
-def start(*words, folder, stdout):
+def start(*words, folder, stdout) -> Any:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from cli.main import main; main()"
     program = [sys.executable, "-P", "-c", code, *map(str, words)]
     return subprocess.Popen(program, cwd=folder, stdout=stdout, stderr=subprocess.PIPE, text=True)

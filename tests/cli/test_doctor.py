@@ -91,6 +91,7 @@ def test_weights_that_are_here_are_tried(monkeypatch, tmp_path, content, state, 
     card = find_card("imagereward")
     for file in card.files:
         place = cache_place(file)
+        assert place is not None
         place.parent.mkdir(parents=True, exist_ok=True)
         if content is None or file.path != "ImageReward.pt":
             place.symlink_to(GOLDEN / "imagereward" / file.path)

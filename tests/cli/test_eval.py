@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def drawing(run, model_folder, prompt_file):
     return lambda *more: run(*words, *more)
 
 
-def write_signs(folder: Path, prompts: dict[str, str]) -> Path:
+def write_signs(folder: Path, prompts: Mapping[str, str]) -> Path:
     """An images folder whose pictures say, for each prompt, the given word."""
     folder.mkdir()
     for text, word in prompts.items():
@@ -155,7 +156,8 @@ def test_prompts_that_were_trained_on_are_told(run, run_folder, prompt_file, tmp
 
 
 def test_images_of_a_folder_are_read_by_the_ocr_engine_in_a_worker(run, prompt_file, tmp_path):
-    words = dict(zip(prompt_file.read_text().splitlines(), ("cat", "dog", "xyz"), strict=True))
+    texts: list[str] = prompt_file.read_text().splitlines()
+    words = dict(zip(texts, ("cat", "dog", "xyz"), strict=True))
     done = run(
         "--suite", prompt_file, "--images", write_signs(tmp_path / "signs", words), "--reward", "ocr", "--output", "out"
     )

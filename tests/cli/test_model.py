@@ -14,7 +14,7 @@ from cli.commands import app
 from cli.model import choose_model, load_choice, pick_device
 from dgpo.checkpoint import Progress, save_checkpoint
 from dgpo.load import load_trained
-from dgpo.precision import examine, settle
+from dgpo.precision import Wanted, examine, settle
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
 from tests.dgpo.unet import save_unet
@@ -177,7 +177,7 @@ def test_run_is_drawn_from_in_its_own_precision_or_as_asked(run_folder, step, tr
     model = load_choice(choice)
     assert model.sampler["dtype"] == trained_in
     assert str(model.precision).startswith(f"{trained_in} (as {run_folder} was trained")
-    other = {"fp32": "bf16", "bf16": "fp32"}[trained_in]
+    other: Wanted = "bf16" if trained_in == "fp32" else "fp32"
     assert load_choice(choice, dtype=other).sampler["dtype"] == other
 
 

@@ -35,7 +35,7 @@ class Serving:
         self.texts = [line.partition("'")[2].rstrip("'") for line in lines]
         self.base = self.texts[0].rpartition("/")[0]
         self.port = int(self.base.rpartition(":")[2])
-        threading.Thread(target=lambda: self.log.extend(process.stderr), daemon=True).start()
+        threading.Thread(target=self.log.extend, args=(process.stderr,), daemon=True).start()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,8 +42,8 @@ class Length(Conditioning):
 
 class Points(Model):
     path, defaults, lora_targets = RectifiedFlow(), Sampling(sampler="euler", steps=3, guidance=1.0), ("inner", "outer")
-    precisions = {"transformer": "fp32"}  # noqa: RUF012
-    device = torch.device("cpu")
+    precisions: Any = {"transformer": "fp32"}  # noqa: RUF012
+    device: Any = torch.device("cpu")
 
     def __init__(self):
         torch.manual_seed(3)

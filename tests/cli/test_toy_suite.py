@@ -1,6 +1,7 @@
 """The suite seam holds: a suite with a table of its own, written here, is measured by the real program."""
 
 import json
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -19,7 +20,7 @@ class Sides(SuiteTable):
     """How much brighter day is than night."""
 
     name = "sides"
-    published = PublishedTable("Sides", "by hand", ("Contrast",), (("perfect", ("1.00",)),), lambda run: row(run))
+    published: Any = PublishedTable("Sides", "by hand", ("Contrast",), (("perfect", ("1.00",)),), lambda run: row(run))
 
     def write(self, folder, rows, prompts, record):
         contrast = measure(rows)
@@ -39,7 +40,8 @@ def row(run):
 
 
 class Toy(KnownSuite):
-    source, table = "here", Sides()
+    source: Any = "here"
+    table: Any = Sides()
 
     def load(self, data_dir=None, announce=print):
         return self.check(Suite(self.name, PROMPTS, self.source, self.default_rewards, table=self.table))

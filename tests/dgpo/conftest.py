@@ -54,7 +54,9 @@ def make_policy(model_folder: Path, loaded: dict[str, SD3]) -> Callable[..., tup
         config = small_config(model_folder, changes)
         dtype = weights_dtype(config.training)
         if dtype not in loaded:
-            loaded[dtype] = load_model(config.model, dtype=dtype, device=torch.device("cpu"), text_length=0)
+            read = load_model(config.model, dtype=dtype, device=torch.device("cpu"), text_length=0)
+            assert isinstance(read, SD3)
+            loaded[dtype] = read
         model = SD3(copy.deepcopy(loaded[dtype].pipeline), text_length=0)
         return Policy(model, config.training, seed=config.seed, trainable=trainable), config
 

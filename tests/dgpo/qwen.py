@@ -1,6 +1,7 @@
 """A small Qwen-Image with random weights, whose texts are read by the tiny Qwen2.5-VL of the golden files."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -16,7 +17,7 @@ READER = Path(__file__).parents[1] / "golden" / "vlm" / "unifiedreward" / "tiny_
 
 def save_qwen(folder: Path) -> Path:
     torch.manual_seed(0)
-    text = Qwen2_5_VLForConditionalGeneration.from_pretrained(READER, dtype=torch.float32)
+    text: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(READER, dtype=torch.float32)
     autoencoder = AutoencoderKLQwenImage(
         base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.0] * 4, latents_std=[1.0] * 4
     )

@@ -125,7 +125,7 @@ def test_damage_is_found(saved, tmp_path):
 def test_lost_manifest_is_damage(tmp_path, text):
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
-    assert "its manifest" in damage(tmp_path)
+    assert "its manifest" in str(damage(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/dev/null", "/etc/passwd", "x" * 3000, "a\0b"])

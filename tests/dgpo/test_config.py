@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from dgpo.config import RECIPES, Config, check_config, find_recipe, load_config, recipe_names, setting_names
@@ -70,7 +72,8 @@ def test_overrides_and_sets_change_a_recipe(recipe):
     )
     assert (config.model, config.steps, config.sampling.steps, config.sampling.height) == ("somewhere", 3, 7, 32)
     assert config.optimizer.learning_rate == 1e-4
-    assert config.dgpo.clip is None
+    settings: Any = config.learning
+    assert settings.clip is None
     assert config.groups == Config().groups
 
 
@@ -195,8 +198,9 @@ def test_settings_by_the_names_of_an_earlier_version_are_read_and_told(recipe):
     recipe.write_text("\n".join(old))
     notes = []
     config = load_config(recipe, {}, ["times.min_sigma=0.3", "objective.beta=7"], notes.append)
-    assert (config.dgpo.kl, config.dgpo.clip, config.dgpo.times, config.dgpo.old_decay) == (0.5, None, 2, 0.1)
-    assert (config.dgpo.min_sigma, config.dgpo.beta, config.averages.evaluation_every) == (0.3, 7, 3)
+    settings: Any = config.learning
+    assert (settings.kl, settings.clip, settings.times, settings.old_decay) == (0.5, None, 2, 0.1)
+    assert (settings.min_sigma, settings.beta, config.averages.evaluation_every) == (0.3, 7, 3)
     assert "the setting objective.kl is called dgpo.kl now" in notes
     assert len(notes) == len(set(notes)) == 6
     recipe.write_text("objective: {kl: -1}\n")

@@ -18,7 +18,7 @@ def test_a_model_is_what_is_read_of_it_wherever_it_lies(model_folder, tmp_path):
     data[-1] ^= 1
     weights.write_bytes(bytes(data))  # as long as it was
     assert model_contents(str(moved)) != first
-    assert model_contents("tiny").startswith("contents:")
+    assert str(model_contents("tiny")).startswith("contents:")
 
 
 def test_without_a_usable_index_everything_counts(tmp_path):

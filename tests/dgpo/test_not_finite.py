@@ -8,6 +8,7 @@ from PIL import Image
 
 from dgpo import rollout
 from dgpo.load import load_policy
+from dgpo.models.sd3 import SD3
 from dgpo.models.tiny.tokenizer import build_tokenizer
 from dgpo.sample import draw_images
 from dgpo.supervision.samples import draw_grid
@@ -56,6 +57,7 @@ def test_a_decoder_without_colours_makes_no_image(model_folder, tmp_path, number
 def test_half_precision_that_overflows_is_told_by_name(model_folder):
     """70,000 is beyond the largest number of fp16, 65,504, and an ordinary one of fp32, where it is white."""
     policy, _ = policy_of(model_folder)
+    assert isinstance(policy.model, SD3)
     vae, latents = policy.model.pipeline.vae, torch.zeros(1, 8, 8, 16)
     vae.decoder.conv_out.bias.data.fill_(70_000.0)
     (white,) = policy.model.decode(latents)

@@ -1,5 +1,7 @@
 # Annotations in diffusers and transformers are narrower than what their functions take and give.
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
@@ -238,7 +240,7 @@ def test_saved_lora_loads_into_plain_diffusers(make_policy, model_folder, tmp_pa
     (base,) = draw_images(policy, [(PROMPTS[0], 3)], sampling, who="reference")
 
     without_t5 = {"text_encoder_3": None, "tokenizer_3": None}
-    pipeline = StableDiffusion3Pipeline.from_pretrained(model_folder, dtype=torch.float32, **without_t5)
+    pipeline: Any = StableDiffusion3Pipeline.from_pretrained(model_folder, dtype=torch.float32, **without_t5)
     pipeline.load_lora_weights(tmp_path)
     pipeline.set_progress_bar_config(disable=True)
     noise = seeded_noise((8, 8, 16), "image", PROMPTS[0].id, 3)[None]

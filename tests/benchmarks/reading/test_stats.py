@@ -262,6 +262,7 @@ def test_the_power_line_keeps_its_word():
     generator = np.random.default_rng(17)
     prompts, spread = 200, 0.38
     truth = detectable_difference(spread / math.sqrt(prompts), prompts, 1, 0.05)
+    assert truth is not None
     found = Simulated(truth + generator.normal(0, spread, size=(2000, prompts))).p_T < 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.03)
 

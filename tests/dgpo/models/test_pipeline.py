@@ -255,7 +255,9 @@ def test_a_size_left_to_the_pipeline_is_recorded_as_it_is_drawn(unet_folder):
         drawer = TextToImage.from_folder(unet_folder, {"steps": 1, **settings}, dtype=torch.float32, device=CPU)
         assert "check_inputs" not in vars(drawer.pipeline)
         assert (drawer.sampler["width"], drawer.sampler["height"]) == size
-        assert drawer.draw(CELLS[:1])[0].size == size
+        (image,) = drawer.draw(CELLS[:1])
+        assert isinstance(image, Image.Image)
+        assert image.size == size
 
 
 def test_a_size_that_the_pipeline_refuses_is_wrong_use(unet_folder):

@@ -1,5 +1,7 @@
 # Annotations in diffusers and transformers are narrower than what their functions take and give.
 
+from typing import Any
+
 import torch
 
 from dgpo.models.tiny import network
@@ -16,7 +18,7 @@ def test_every_block_starts_as_the_identity_and_the_velocity_as_zero():
 
 
 def test_canvas_and_latents_fit_together():
-    autoencoder = network.build_autoencoder()
+    autoencoder: Any = network.build_autoencoder()
     with torch.no_grad():
         latent = autoencoder.encode(torch.zeros(1, 3, 32, 64)).latent_dist.mode()
         assert latent.shape == (1, network.LATENT_CHANNELS, 8, 16)

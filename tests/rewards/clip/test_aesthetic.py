@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ IMAGES = [Image.open(FAMILY / "images" / name) for name in GOLDEN["images"]]
 PROMPTS = [Prompt("")] * 8
 
 
-def build(text="aesthetic", folder=FOLDER):
+def build(text="aesthetic", folder=FOLDER) -> Any:
     return load(parse_rewards([text], weights=[f"aesthetic={folder}"])[0])
 
 
@@ -93,7 +94,9 @@ def test_half_precision_keeps_the_head_whole(reward):
 
 def test_a_tower_is_shared_with_clipscore_and_sees_each_image_once(reward):
     """Same files, same way of preparing: one network object, one forward pass for both rewards."""
-    other = load(parse_rewards(["clipscore[definition=hf-cosine]"], weights=[f"clipscore={FAMILY / 'clipscore'}"])[0])
+    other: Any = load(
+        parse_rewards(["clipscore[definition=hf-cosine]"], weights=[f"clipscore={FAMILY / 'clipscore'}"])[0]
+    )
     assert other.tower is reward.tower
     assert build("aesthetic[dtype=bf16]").tower is not reward.tower
     reward.tower.features[reward.way].forget()

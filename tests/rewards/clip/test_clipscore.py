@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ IMAGES = [Image.open(FOLDER.parent / "images" / name) for name in GOLDEN["images
 PROMPTS = [Prompt(text) for text in json.loads((FOLDER.parent / "prompts.json").read_text())]
 
 
-def build(definition="cosine", folder=FOLDER, **options):
+def build(definition="cosine", folder=FOLDER, **options) -> Any:
     settings = ",".join(f"{name}={value}" for name, value in {"definition": definition, **options}.items())
     return load(parse_rewards([f"clipscore[{settings}]"], weights=[f"clipscore={folder}"])[0])
 
@@ -119,7 +120,7 @@ def test_an_option_that_would_change_nothing_is_refused(definition):
 @pytest.mark.parametrize("definition", ["cosine", "dgpo"])
 def test_alone_scores_are_the_same(definition):
     reward = build(definition)
-    together = [score.value for score in reward.score(IMAGES, PROMPTS)]
+    together: Any = [score.value for score in reward.score(IMAGES, PROMPTS)]
     alone = []
     for image, prompt in zip(IMAGES, PROMPTS, strict=True):
         reward.tower.features[reward.way].forget()

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ TOLERANCE = 1e-5
 RGBA = 3
 
 
-def build(folder=FOLDER, options=""):
+def build(folder=FOLDER, options="") -> Any:
     return load(parse_rewards([f"hpsv2{options}"], weights=[f"hpsv2={folder}"])[0])
 
 
@@ -188,7 +189,7 @@ def test_an_empty_image_fails_alone(reward, images, prompts):
 
 
 def test_other_dimensions_load_too(tmp_path, images, prompts):
-    scores = values_of(build(write_checkpoint("hpsv2", tmp_path)).score(images, prompts))
+    scores: Any = values_of(build(write_checkpoint("hpsv2", tmp_path)).score(images, prompts))
     assert len({round(score, 4) for score in scores}) == 8
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -158,7 +159,8 @@ def test_a_hub_folder_that_has_the_wanted_activation_is_the_same_tower_and_anoth
     assert share("clipscore/clip", "quickgelu") is published
     plain = share("clipscore/clip", "gelu")
     assert plain is not published
-    assert plain.network.config.vision_config.hidden_act == plain.network.config.text_config.hidden_act == "gelu"
+    config: Any = plain.network.config
+    assert config.vision_config.hidden_act == config.text_config.hidden_act == "gelu"
     with pytest.raises(SetupError, match=r"config.json is of a network with the activation gelu"):
         share("pickscore/model", "quickgelu")
     assert share("pickscore/model", "gelu") is share("pickscore/model")

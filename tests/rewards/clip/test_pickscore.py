@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ IMAGES = [Image.open(FOLDER.parent / "images" / name) for name in GOLDEN["images
 PROMPTS = [Prompt(text) for text in json.loads((FOLDER.parent / "prompts.json").read_text())]
 
 
-def build(text="pickscore", folder=FOLDER):
+def build(text="pickscore", folder=FOLDER) -> Any:
     return load(parse_rewards([text], weights=[f"pickscore={folder}"])[0])
 
 

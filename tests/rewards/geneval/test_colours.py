@@ -1,5 +1,7 @@
 """Colours against open_clip's own network, tokenizer and transform, put together as clip_benchmark does it."""
 
+from typing import Any
+
 import open_clip
 import pytest
 import torch
@@ -7,7 +9,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 
-from rewards.clip.network import share_tower
+from rewards.clip.network import Activation, share_tower
 from rewards.geneval.colours import TEMPLATES, Colours, describe_colours, find_tokens, share_colours
 from rewards.geneval.objects import COLOURS
 
@@ -19,12 +21,12 @@ SHAPES = [(40, 40), (90, 31), (20, 77), (28, 28), (300, 200), (5, 9)]
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(5)
-    sizes = {
+    sizes: dict[str, Any] = {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 28, "layers": 2, "width": 64, "patch_size": 7},
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2},
     }
-    network = open_clip.CLIP(**sizes, quick_gelu=True).eval()
+    network: Any = open_clip.CLIP(**sizes, quick_gelu=True).eval()
     for parameter in network.parameters():
         if parameter.dim() > 1:  # biases stay 0, so that all depends on what is seen
             torch.nn.init.normal_(parameter, std=0.3)
@@ -47,14 +49,14 @@ def crops():
     return [Image.fromarray(one.numpy()).resize(size) for one, size in zip(noise, SHAPES, strict=True)]
 
 
-def colours_of(path, activation="quickgelu"):
+def colours_of(path, activation: Activation = "quickgelu"):
     tower = share_tower(path, None, CPU, torch.float32, activation)
     return Colours(tower, find_tokens([path], tower, hub=False))
 
 
 def reference_logits(network, crop, name):
     """One crop: a classifier column a colour from the mean of three unit vectors, and 100 times its product."""
-    transform = image_transform_v2(PreprocessCfg(size=28), is_train=False)
+    transform: Any = image_transform_v2(PreprocessCfg(size=28), is_train=False)
     tokenizer = open_clip.tokenizer.SimpleTokenizer()
     with torch.no_grad():
         columns = []

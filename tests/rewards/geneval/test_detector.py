@@ -106,6 +106,7 @@ def test_the_form_of_what_is_returned():
     assert sum(len(rows) for rows, _ in raw) == 100
     for rows, masks in raw:
         assert rows.dtype == np.float32
+        assert masks is not None
         assert masks.dtype == bool
         assert masks.shape == (len(rows), 427, 640)
 
@@ -211,6 +212,6 @@ def test_padding_is_grey_and_right_and_below():
 
 
 def test_equal_files_share_one_network():
-    options = torch.float32, torch.device("cpu")
-    assert detector().network is load_network(*(path.resolve() for path in TINY), *options)
+    weights, sizes = (path.resolve() for path in TINY)
+    assert detector().network is load_network(weights, sizes, torch.float32, torch.device("cpu"))
     assert Mask2FormerDetector(*TINY, above=0.3).network is detector().network

@@ -1,5 +1,7 @@
 """Each picture is what its name says as far as pixels tell, and always the same."""
 
+from typing import Any
+
 from rewards.geneval.drawings import SIZE, draw_objects
 from rewards.geneval.objects import OBJECTS
 
@@ -15,7 +17,7 @@ def test_pictures_are_of_things_the_detector_knows():
 
 
 def test_the_stop_sign_is_red_the_ball_and_the_fruit_orange_and_the_dial_white():
-    pictures = draw_objects()
+    pictures: Any = draw_objects()
     red, green, blue = pictures["stop sign"].getpixel((256, 120))
     assert red > 150 > 60 > max(green, blue)
     for name in ("sports ball", "orange"):

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,8 @@ class Instances(dict):
 
 def test_lists_of_2x():
     (rows, masks), (none, no_masks) = read_lists(([ROWS, ROWS[:0]], [list(MASKS), []]), (4, 6))
+    assert masks is not None
+    assert no_masks is not None
     assert rows.dtype == np.float32
     assert np.array_equal(rows, ROWS)
     assert np.array_equal(masks, MASKS)
@@ -40,7 +43,7 @@ def test_boxes_alone_of_2x():
 def test_instances_of_3x(make):
     labels = np.array([2, 0])
     instances = Instances(bboxes=make(ROWS[:, :4]), scores=make(ROWS[:, 4]), labels=make(labels), masks=make(MASKS))
-    raw = read_instances(instances, 3)
+    raw: Any = read_instances(instances, 3)
     assert [len(rows) for rows, _ in raw] == [1, 0, 1]
     assert np.array_equal(raw[2][0], ROWS[:1])
     assert np.array_equal(raw[2][1], MASKS[:1])

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from rewards import registry
 from rewards.errors import SetupError, UsageError
 from rewards.geneval import detector
 from rewards.geneval.clauses import read_request
@@ -22,13 +24,17 @@ from rewards.geneval.objects import OBJECTS
 from rewards.geneval.rules import judge
 from rewards.parse import parse_rewards
 from rewards.prompt import Prompt
-from rewards.registry import build, load
+from rewards.registry import build
 from rewards.scoring.questions import verify
 from tests.rewards.geneval.test_rules import CASES, PALETTE, paint, raw_of
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "geneval"
 WEIGHTS = GOLDEN / "geneval"
 PROMPT = Prompt("a bench", {"tag": "single_object", "include": [{"class": "bench", "count": 1}]})
+
+
+def load(spec) -> Any:
+    return registry.load(spec)
 
 
 def spec_of(text, folder=WEIGHTS):
@@ -78,7 +84,7 @@ def test_scores_from_the_png_are_those_of_the_recorded_detections(name, options,
             rules = "graded" if card == "geneval" else "official"
             wanted = judge(request, keep_objects(raw, request.tag), classify, rules)
             assert score.value == pytest.approx(wanted.score, abs=1e-12)
-            account = read_detail(score.detail)
+            account: Any = read_detail(score.detail)
             assert (account.correct, account.strict, account.task) == (wanted.correct, wanted.strict, request.tag)
             assert wanted.reason.replace("\n", "; ") in score.detail
         assert len({score.value for score in scores}) > 1
@@ -102,7 +108,7 @@ def test_all_recorded_cases_in_one_call(card):
     scores = reward.score([paint(case["image"]) for case in CASES], prompts)
     for case, score in zip(CASES, scores, strict=True):
         official, graded = case["expected"]["official"], case["expected"]["reward"]
-        account = read_detail(score.detail)
+        account: Any = read_detail(score.detail)
         assert (account.correct, account.strict) == (official["correct"], graded["strict_correct"])
         wanted, reason = (
             (graded["score"], graded["reason"]) if card == "geneval" else (official["correct"], official["reason"])
@@ -279,5 +285,5 @@ def test_mmdet_needs_its_config_and_itself(tmp_path):
 def test_the_published_files_are_named_as_published():
     (published,) = [file for file in load(spec_of("geneval")).card.files if file.path.endswith(".pth")]
     assert published.url.endswith(f"/{published.path}")
-    assert published.sha256 in published.path
+    assert str(published.sha256) in published.path
     assert json.loads((WEIGHTS / "arch.json").read_text())["classes"] == 80

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ TOLERANCE = 1e-4
 LONG = " ".join(f"word{i}" for i in range(200))
 
 
-def build(folder=FOLDER, options=""):
+def build(folder=FOLDER, options="") -> Any:
     return load(parse_rewards([f"imagereward{options}"], weights=[f"imagereward={folder}"])[0])
 
 
@@ -198,7 +199,7 @@ def test_an_empty_image_fails_alone(reward, images, prompts):
 def test_other_dimensions_load_too(tmp_path, images, prompts):
     reward = build(write_checkpoint("imagereward", tmp_path))
     assert reward._judge.features.prepare(images[0]).shape == (3, 160, 160)
-    scores = values_of(reward.score(images, prompts))
+    scores: Any = values_of(reward.score(images, prompts))
     assert len({round(score, 4) for score in scores}) == 8
 
 

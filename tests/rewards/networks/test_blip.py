@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -135,14 +136,16 @@ def test_attention_is_the_softmax_of_scaled_products():
 def test_heads_are_consecutive_slices_of_the_width():
     draw = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 5, 6, generator=draw) for _ in range(3))
-    slices = [attend(*(x[..., at : at + 2] for x in (query, key, value)), 1) for at in (0, 2, 4)]
+    parts = [[x[..., at : at + 2] for x in (query, key, value)] for at in (0, 2, 4)]
+    slices = [attend(query, key, value, 1) for query, key, value in parts]
     torch.testing.assert_close(attend(query, key, value, 3), torch.cat(slices, dim=-1))
 
 
 def test_the_head_is_its_layers_and_nothing_between(shape):
     head = RewardHead(shape)
     x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
-    first, last = head.layers["0"], head.layers["2"]
+    layers: Any = head.layers
+    first, last = layers["0"], layers["2"]
     expected = (x @ first.weight.T + first.bias) @ last.weight.T + last.bias
     torch.testing.assert_close(head(x), expected)
 

@@ -1,5 +1,7 @@
 """Names of devices, and inference that nothing around it can make less precise."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,7 +9,8 @@ from rewards.errors import SetupError, UsageError
 from rewards.networks.device import exactly, pick_device
 
 CPU = torch.device("cpu")
-PRODUCTS = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
+BACKENDS: Any = torch.backends
+PRODUCTS = (BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, BACKENDS.mkldnn.matmul)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def some_state(rows=640, depth=26):
 
 def test_sizes_are_those_of_the_tensors():
     """config.json says nothing of the tower, and its vocab_size is not always that of the file."""
-    config = describe({**CONFIG, "vocab_size": 152064}, some_state(rows=151647), FOLDER / "config.json")
+    config: Any = describe({**CONFIG, "vocab_size": 152064}, some_state(rows=151647), FOLDER / "config.json")
     tower, text = config.vision_config, config.text_config
     assert (tower.num_hidden_layers, tower.num_attention_heads, tower.intermediate_size) == (26, 16, 4304)
     assert text.vocab_size == 151647

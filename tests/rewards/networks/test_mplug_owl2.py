@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ def test_only_what_computes_is_moved():
 
 
 def test_text_and_image_have_a_copy_each():
-    layer = Multiway(lambda: torch.nn.Linear(1, 1, bias=False))
+    layer: Any = Multiway(lambda: torch.nn.Linear(1, 1, bias=False))
     for copy, weight in zip(layer.multiway, (2.0, 3.0), strict=True):
         copy.weight.data.fill_(weight)
     assert layer(torch.ones(1, 5, 1), slice(1, 3)).flatten().tolist() == [2, 3, 3, 2, 2]

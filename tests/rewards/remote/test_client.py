@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -63,7 +64,7 @@ def width(tmp_path):
     return f"{tmp_path / 'width.py'}:Width"
 
 
-def served(base, name="width", **rest):
+def served(base, name="width", **rest) -> Any:
     return load(parse_rewards([f"{base}/{name}"], **rest)[0])
 
 

@@ -66,6 +66,7 @@ def server():
 def slow(tmp_path):
     (tmp_path / "slow.py").write_text(SLOW)
     specs = parse_rewards([f"{tmp_path / 'slow.py'}:Slow"])
+    assert specs[0].source is not None
     kind, _ = load_source(specs[0].source, ())
     yield specs, kind
     kind.go.set()

@@ -2,6 +2,7 @@
 
 import importlib
 import socket
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def reward(request):
     with serving([contract.spec_of(request.param)]) as server:
         OPEN.add(server.address)
         (spec,) = parse_rewards([f"{server.base}/{request.param.partition('[')[0]}"])
-        served = load(spec)
+        served: Any = load(spec)
         served.server = server
         yield served
         OPEN.clear()

@@ -74,7 +74,9 @@ MIXED_UP = {
     "images shifted": lambda images, prompts: honest([*images[1:], images[0]], prompts),
     "scores sorted": lambda images, prompts: sorted(honest(images, prompts)),
     "first prompt for all": lambda images, prompts: honest(images, [prompts[0]] * len(prompts)),
-    "relative to the batch": lambda images, prompts: list(honest(images, prompts) - np.mean(honest(images, prompts))),
+    "relative to the batch": lambda images, prompts: list(
+        np.subtract(honest(images, prompts), np.mean(honest(images, prompts)))
+    ),
 }
 
 

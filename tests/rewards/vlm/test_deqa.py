@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ TOLERANCE = 1e-4
 LLAMA = os.environ.get("DGPO_LLAMA_TOKENIZER", "")
 
 
-def build(folder=FOLDER, options=""):
+def build(folder=FOLDER, options="") -> Any:
     return load(parse_rewards([f"deqa{options}"], weights=[f"deqa={folder}"])[0])
 
 

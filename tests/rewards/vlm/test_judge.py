@@ -68,7 +68,7 @@ def test_the_request_says_everything_that_decides_the_reply(monkeypatch):
     assert text == {"type": "text", "text": "how good?"}
     prefix, _, data = picture["image_url"]["url"].partition(",")
     assert prefix == "data:image/png;base64"
-    assert np.array_equal(Image.open(io.BytesIO(base64.b64decode(data))), IMAGE)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), np.asarray(IMAGE))
     assert "Authorization" not in script.headers[0]
 
 

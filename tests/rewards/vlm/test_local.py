@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,7 +181,7 @@ def test_tied_embeddings_need_no_second_copy(copied):
     (folder / INDEX).write_text(json.dumps(index))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
-    network = Answerer(folder / INDEX, FP32, CPU).network
+    network: Any = Answerer(folder / INDEX, FP32, CPU).network
     assert torch.equal(network.lm_head.weight, network.get_input_embeddings().weight)
 
 
@@ -190,7 +191,12 @@ def test_a_qwen3_folder_of_today_is_loaded_whole(tmp_path, tied):
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     torch.manual_seed(1)
-    markers = {"image_token_id": 506, "video_token_id": 507, "vision_start_token_id": 503, "vision_end_token_id": 504}
+    markers: dict[str, Any] = {
+        "image_token_id": 506,
+        "video_token_id": 507,
+        "vision_start_token_id": 503,
+        "vision_end_token_id": 504,
+    }
     text = {
         "vocab_size": 520, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 16,
         "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": None,

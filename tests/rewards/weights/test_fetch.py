@@ -25,6 +25,12 @@ HEAD = b"linear" * 50
 CHUNK = 1000
 
 
+def place_of(file) -> Path:
+    place = cache_place(file)
+    assert place is not None
+    return place
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A hub that this process takes for the real one, with an empty cache."""
@@ -195,8 +201,8 @@ def test_a_wrong_content_is_deleted_and_nothing_else(hub, card):
     assert f"net/config.json from {hub.url}/team/net/resolve/{COMMIT}/config.json" in str(error.value)
     assert f"sha1 {got} instead of {served.etag}" in str(error.value)
     assert error.value.exit_code == 3
-    assert cache_place(card.files[0]).read_bytes() == CONTENT
-    assert not os.path.lexists(cache_place(card.files[1]))
+    assert place_of(card.files[0]).read_bytes() == CONTENT
+    assert not os.path.lexists(place_of(card.files[1]))
     names = {path.name for path in Path(hub_cache()).rglob("*")}
     assert served.etag not in names
     assert not any(name.endswith(".incomplete") for name in names)
@@ -227,7 +233,7 @@ def test_another_file_is_refused_before_it_is_moved(hub, card, facts, words):
 
 def test_a_spoilt_file_is_fetched_again(hub, card):
     fetch(card)
-    place = cache_place(card.files[0])
+    place = place_of(card.files[0])
     place.resolve().write_bytes(CONTENT[::-1])
     wanted = plan([card])
     assert "here, but not as published" in state(wanted)["net/model.bin"]
