@@ -21,7 +21,7 @@ demo: $(ENV)/ready
 	@echo "The comparison: $(OUT)/compare.csv. The curve: $(OUT)/run/curve.png. Before and after: $(OUT)/before_after.png. All of it, image by image: $(OUT)/report.html."
 
 # Pure modules: no network is loaded, no process or server is started.
-QUICK = tests/benchmarks/reading tests/rewards/geneval/test_rules.py tests/rewards/geneval/test_clauses.py \
+QUICK = tests/benchmarks/reading tests/benchmarks/geneval tests/rewards/geneval/test_rules.py tests/rewards/geneval/test_clauses.py \
 	tests/rewards/geneval/test_geometry.py tests/rewards/ocr/test_text.py tests/rewards/test_parse.py \
 	tests/rewards/test_prompt.py tests/rewards/test_score.py tests/rewards/test_card.py tests/rewards/test_errors.py \
 	tests/dgpo/test_advantage.py tests/dgpo/test_noise.py tests/dgpo/test_paths.py tests/dgpo/test_samplers.py \

@@ -17,6 +17,9 @@ import psutil
 import pytest
 import yaml
 from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from cli.commands import app
 
 SMALL = (
     "groups=2",
@@ -347,15 +350,14 @@ def test_a_reward_that_fails_is_exit_3_and_once_mended_the_same_command_goes_on(
     ],
 )
 def test_wrong_use_is_a_sentence_and_exit_2(arguments: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "cli.main", "train", "--output", str(tmp_path / "run"), *arguments]
+    words = ["train", "--output", str(tmp_path / "run"), *arguments]
     if "--reward" not in arguments:
         words += ["--reward", "ocr"]
     if arguments[0] == "--model":
         words += ["--recipe", "tiny"]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=120, env=environment())
-    assert result.returncode == code, result.stderr
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == code, result.output
     assert said in result.stderr
-    assert "Traceback" not in result.stderr
 
 
 def test_prompts_without_quoted_text_are_named_before_anything_is_drawn(tmp_path: Path) -> None:
@@ -387,10 +389,6 @@ def test_a_folder_that_holds_no_run_is_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_guards_that_can_never_trip_are_refused_before_anything_is_loaded(tmp_path, more, hint):
-    from typer.testing import CliRunner
-
-    from cli.commands import app
-
     done = CliRunner().invoke(app, ["train", "--reward", "ocr", "--dry-run", "--output", str(tmp_path / "run"), *more])
     assert done.exit_code == 2, done.stderr
     assert hint in done.stderr
