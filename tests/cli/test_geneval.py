@@ -157,9 +157,9 @@ SMALL = ("groups=1", "group_size=2", "sampling.steps=1", "dgpo.times=1", "dgpo.m
 SETS = [word for setting in SMALL for word in ("--set", setting)]
 
 
-def test_the_embedded_model_trains_on_it(program, suite_file, tmp_path):
+def test_the_embedded_model_trains_on_it(called, suite_file, tmp_path):
     words = ["train", "--reward", "geneval", "--weights", f"geneval={GOLDEN / 'geneval'}", "--steps", "1", *SETS]
-    done = program(*words, "--prompts", str(suite_file), "--set", "evaluation.prompts=1", "--output", "run")
+    done = called(*words, "--prompts", str(suite_file), "--set", "evaluation.prompts=1", "--output", "run")
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert record["prompts"] == {"source": str(suite_file), "count": 3}
@@ -169,14 +169,13 @@ def test_the_embedded_model_trains_on_it(program, suite_file, tmp_path):
     assert (tmp_path / "run/evaluations/step-000001/scores.csv").is_file()
 
 
-def test_training_on_a_detector_that_finds_nothing_is_refused(program, tmp_path):
+def test_training_on_a_detector_that_finds_nothing_is_refused(called, tmp_path):
     (tmp_path / "blind.py").write_text(BLIND)
     (tmp_path / "p.txt").write_text("a cat\n")
     words = ("train", "--reward", "blind.py:Blind", "--prompts", "p.txt", "--set", "evaluation.every=0", *SETS)
-    done = program(*words, "--steps", "1", "--output", "run")
+    done = called(*words, "--steps", "1", "--output", "run")
     assert done.returncode == 3, done.stderr
     assert "the judge sees nothing" in done.stderr
-    assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
 

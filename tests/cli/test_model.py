@@ -105,11 +105,11 @@ def test_model_of_another_family_is_drawn_from_by_its_own_pipeline(unet_folder, 
         load_choice(choose_model(str(unet_folder)), {"text_length": 1})
 
 
-def test_whole_evaluation_of_another_family(program, unet_folder, prompt_file, tmp_path):
+def test_whole_evaluation_of_another_family(called, unet_folder, prompt_file, tmp_path):
     """Drawn, written as PNG, scored, and resumed; another sampler in the same folder is refused."""
     words = ["eval", "--suite", str(prompt_file), "--model", str(unet_folder), "--reward", "imagestats", "--seeds", "2",
              "--set", "sampling.height=32", "--set", "sampling.width=64", "--output", "results"]  # fmt: skip
-    result = program(*words, "--set", "sampling.steps=2")
+    result = called(*words, "--set", "sampling.steps=2")
     assert result.returncode == 0, result.stderr
     images = sorted((tmp_path / "results" / "images").glob("*.png"))
     assert len(images) == 6
@@ -117,10 +117,10 @@ def test_whole_evaluation_of_another_family(program, unet_folder, prompt_file, t
     assert (sampler["scheduler"], sampler["guidance"]) == ("DDIMScheduler", 7.5)
     before = [np.asarray(Image.open(image), int) for image in images]
     images[1].unlink()
-    assert program(*words, "--set", "sampling.steps=2").returncode == 0
+    assert called(*words, "--set", "sampling.steps=2").returncode == 0
     after = [np.asarray(Image.open(image), int) for image in images]
     assert max(np.abs(one - other).max() for one, other in zip(before, after, strict=True)) <= 1
-    other = program(*words, "--set", "sampling.steps=3")
+    other = called(*words, "--set", "sampling.steps=3")
     assert other.returncode == 2
     assert "another run" in other.stderr
 

@@ -11,14 +11,14 @@ SETS = [word for text in (*SMALL, "training.dtype=fp32", "watch.canaries=0") for
 
 
 @pytest.fixture
-def train(program, model_folder, tmp_path):
+def train(called, model_folder, tmp_path):
     (tmp_path / "bright.py").write_text(BRIGHT)
     (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
     shutil.copytree(model_folder, tmp_path / "model")
 
     def run(*more, steps=1, model="model", prompts="prompts.txt"):
         words = ["train", "--recipe", "tiny", "--model", model, "--prompts", prompts, "--reward", "bright.py:Bright"]
-        return program(*words, "--output", "run", "--steps", str(steps), *SETS, *more)
+        return called(*words, "--output", "run", "--steps", str(steps), *SETS, *more)
 
     return run
 
