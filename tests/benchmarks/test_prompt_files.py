@@ -13,7 +13,8 @@ from rewards.errors import SetupError, UsageError
 from tests.rewards.hub import Hub, Served
 
 CONTENT = b"".join(b"prompt %d\n" % number for number in range(2000))
-KNOWN = PromptFile("words_test.txt", "dataset/words/test.txt", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+KNOWN = PromptFile("words_test.txt", "dataset/words/test.txt", SHA256, len(CONTENT))
 UNKNOWN = replace(KNOWN, name="words_train.txt", path="dataset/words/train.txt", sha256=None, size=None)
 HOST = "https://raw.githubusercontent.com"
 
@@ -83,7 +84,7 @@ def test_another_content_is_refused_and_not_kept(hub, heard):
     serve(hub, KNOWN, CONTENT[:-1] + b"!")
     with pytest.raises(SetupError, match="is not the published file: sha256") as error:
         get_file(KNOWN, None, heard.append)
-    assert str(KNOWN.sha256) in str(error.value)
+    assert SHA256 in str(error.value)
     assert find_file(KNOWN, None) is None
     assert not list(KNOWN.place.parent.glob("*.incomplete"))
 
@@ -109,8 +110,8 @@ def test_what_cannot_be_fetched_says_all_that_a_person_needs(hub, heard, monkeyp
         get_file(KNOWN, None, heard.append)
     sentence = str(error.value)
     reasons = {"offline": "HF_HUB_OFFLINE is set", "absent": "404", "down": "503", "unreachable": "cannot be reached"}
-    for fact in (reasons[why], KNOWN.name, KNOWN.url, KNOWN.sha256, str(KNOWN.place), "--data or DGPO_DATA_DIR"):
-        assert str(fact) in sentence
+    for fact in (reasons[why], KNOWN.name, KNOWN.url, SHA256, str(KNOWN.place), "--data or DGPO_DATA_DIR"):
+        assert fact in sentence
     assert "rewards fetch" not in sentence
     assert error.value.exit_code == 3
     assert (heard == []) == (why == "offline")
@@ -153,10 +154,9 @@ def test_a_folder_with_another_file_under_the_name_is_refused(hub, heard, tmp_pa
 
 def test_an_unstated_hash_is_that_of_the_first_download(hub, heard):
     path = get_file(UNKNOWN, None, heard.append)
-    sha256 = hashlib.sha256(CONTENT).hexdigest()
     assert len(heard) == 2
-    assert f"SHA-256 {sha256}" in heard[1]
-    assert UNKNOWN.record.read_text() == f"{sha256}  words_train.txt\n"
+    assert f"SHA-256 {SHA256}" in heard[1]
+    assert UNKNOWN.record.read_text() == f"{SHA256}  words_train.txt\n"
     assert get_file(UNKNOWN, None, heard.append) == path
     assert len(heard) == 2
 

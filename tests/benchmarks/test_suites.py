@@ -63,14 +63,16 @@ def test_a_changed_file_is_refused(data_dir, tmp_path):
     (tmp_path / "drawbench_test.txt").write_bytes(text + b"\n")
     with pytest.raises(UsageError, match="is not the published file: its SHA-256") as error:
         load_suite("drawbench", data_dir=tmp_path)
-    assert str(DRAWBENCH.sha256) in str(error.value)
+    assert DRAWBENCH.sha256 is not None
+    assert DRAWBENCH.sha256 in str(error.value)
 
 
 def test_an_absent_file_says_where_it_comes_from_and_where_to_put_it(tmp_path, no_cache):
     with pytest.raises(SetupError, match=r"drawbench_test\.txt is not in the cache, and .*HF_HUB_OFFLINE") as error:
         load_suite("drawbench")
     assert DRAWBENCH.url in str(error.value)
-    assert str(DRAWBENCH.sha256) in str(error.value)
+    assert DRAWBENCH.sha256 is not None
+    assert DRAWBENCH.sha256 in str(error.value)
     assert "--data or DGPO_DATA_DIR" in str(error.value)
     with pytest.raises(SetupError, match=f"in the cache nor in {tmp_path}"):
         load_suite("drawbench", data_dir=tmp_path)

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
@@ -42,12 +41,18 @@ class Length(Conditioning):
 
 class Points(Model):
     path, defaults, lora_targets = RectifiedFlow(), Sampling(sampler="euler", steps=3, guidance=1.0), ("inner", "outer")
-    precisions: Any = {"transformer": "fp32"}  # noqa: RUF012
-    device: Any = torch.device("cpu")
 
     def __init__(self):
         torch.manual_seed(3)
         self.transformer = Net().requires_grad_(False)
+
+    @property
+    def device(self):
+        return torch.device("cpu")
+
+    @property
+    def precisions(self):
+        return {"transformer": "fp32"}
 
     @classmethod
     def load(cls, place, *, dtype, device, text_length):

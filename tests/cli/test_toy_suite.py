@@ -1,7 +1,6 @@
 """The suite seam holds: a suite with a table of its own, written here, is measured by the real program."""
 
 import json
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -20,7 +19,10 @@ class Sides(SuiteTable):
     """How much brighter day is than night."""
 
     name = "sides"
-    published: Any = PublishedTable("Sides", "by hand", ("Contrast",), (("perfect", ("1.00",)),), lambda run: row(run))
+
+    @property
+    def published(self):
+        return PublishedTable("Sides", "by hand", ("Contrast",), (("perfect", ("1.00",)),), row)
 
     def write(self, folder, rows, prompts, record):
         contrast = measure(rows)
@@ -40,8 +42,13 @@ def row(run):
 
 
 class Toy(KnownSuite):
-    source: Any = "here"
-    table: Any = Sides()
+    @property
+    def source(self):
+        return "here"
+
+    @property
+    def table(self):
+        return Sides()
 
     def load(self, data_dir=None, announce=print):
         return self.check(Suite(self.name, PROMPTS, self.source, self.default_rewards, table=self.table))

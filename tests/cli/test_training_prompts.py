@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from typing import Any
 
 import pytest
 
@@ -131,6 +130,5 @@ def test_the_recipes_bound_lets_in_the_first_five_times_of_its_sampler():
     schedule = build_schedule(
         config.sampling.sampler, {"num_train_timesteps": 1000, "shift": 3.0}, config.sampling.steps
     )
-    settings: Any = config.learning
-    let_in = [time for time in schedule.times if time >= settings.min_sigma]
+    let_in = [time for time in schedule.times if time >= config.learning.min_sigma]
     assert [round(1000 * time) for time in let_in] == [999, 963, 922, 874, 817]

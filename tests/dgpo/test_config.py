@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 
 from dgpo.config import RECIPES, Config, check_config, find_recipe, load_config, recipe_names, setting_names
@@ -72,8 +70,7 @@ def test_overrides_and_sets_change_a_recipe(recipe):
     )
     assert (config.model, config.steps, config.sampling.steps, config.sampling.height) == ("somewhere", 3, 7, 32)
     assert config.optimizer.learning_rate == 1e-4
-    settings: Any = config.learning
-    assert settings.clip is None
+    assert config.learning.clip is None
     assert config.groups == Config().groups
 
 
@@ -198,7 +195,7 @@ def test_settings_by_the_names_of_an_earlier_version_are_read_and_told(recipe):
     recipe.write_text("\n".join(old))
     notes = []
     config = load_config(recipe, {}, ["times.min_sigma=0.3", "objective.beta=7"], notes.append)
-    settings: Any = config.learning
+    settings = config.learning
     assert (settings.kl, settings.clip, settings.times, settings.old_decay) == (0.5, None, 2, 0.1)
     assert (settings.min_sigma, settings.beta, config.averages.evaluation_every) == (0.3, 7, 3)
     assert "the setting objective.kl is called dgpo.kl now" in notes

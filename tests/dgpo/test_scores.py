@@ -13,7 +13,7 @@ from rewards.pool import Scored
 from rewards.score import Score
 
 SPECS = parse_rewards(["imagestats.edges", "imagestats.dark"])
-SIZES: Any = {"groups": 2, "group_size": 2}
+SIZES: dict[str, Any] = {"groups": 2, "group_size": 2}
 
 
 def batch(edges, dark):

@@ -19,20 +19,23 @@ def save_unet(folder: Path) -> Path:
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=MAX_LENGTH, projection_dim=32, bos_token_id=0, eos_token_id=1,
     )  # fmt: skip
-    # Annotations of diffusers are narrower than what it takes.
-    make: Any = {kind: kind for kind in (AutoencoderKL, DDIMScheduler, StableDiffusionPipeline)}
-    autoencoder = make[AutoencoderKL](
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 8), layers_per_block=1, latent_channels=8, norm_num_groups=4, sample_size=64,
+    autoencoder = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,  # pyright: ignore[reportArgumentType]
+        up_block_types=("UpDecoderBlock2D",) * 3,  # pyright: ignore[reportArgumentType]
+        block_out_channels=(8, 8, 8),  # pyright: ignore[reportArgumentType]
+        layers_per_block=1, latent_channels=8, norm_num_groups=4, sample_size=64,
     )  # fmt: skip
     unet = UNet2DConditionModel(
         sample_size=16, in_channels=8, out_channels=8, layers_per_block=1, block_out_channels=(8, 16),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=32, attention_head_dim=4, norm_num_groups=4,
     )  # fmt: skip
-    pipeline = make[StableDiffusionPipeline](
-        autoencoder, CLIPTextModel(text), tokenizer, unet, make[DDIMScheduler](clip_sample=False, **STEPS),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    pipeline = StableDiffusionPipeline(
+        autoencoder, CLIPTextModel(text), tokenizer, unet,
+        DDIMScheduler(clip_sample=False, **STEPS),  # pyright: ignore[reportArgumentType]
+        safety_checker=None,  # pyright: ignore[reportArgumentType]
+        feature_extractor=None,  # pyright: ignore[reportArgumentType]
+        requires_safety_checker=False,
     )  # fmt: skip
     pipeline.save_pretrained(folder)
     return folder

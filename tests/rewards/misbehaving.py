@@ -116,7 +116,7 @@ class Odd(Reward):
             case "texts":
                 return ["good" for _ in values]
             case "text score":
-                return [Score("0.5") for _ in values]  # type: ignore[arg-type]
+                return [Score("0.5") for _ in values]  # pyright: ignore[reportArgumentType]
             case "few":
                 return [Score(0.5)] * (len(values) - 1)
             case "many":

@@ -27,7 +27,7 @@ def test_checked_fails_what_is_not_finite(value):
 
 
 def test_checked_makes_a_plain_float():
-    score = Score(np.float32(0.5), "seen").checked()  # type: ignore[arg-type]
+    score = Score(np.float32(0.5), "seen").checked()  # pyright: ignore[reportArgumentType]
     assert type(score.value) is float
     assert score == Score(0.5, "seen")
     failed = Score.failed("why")

@@ -12,6 +12,7 @@ from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel, 
 
 from dgpo.load import load_model
 from dgpo.models.decoded import to_uint8
+from dgpo.models.sd3 import SD3
 from dgpo.models.tiny import network
 from dgpo.models.tiny.tokenizer import MAX_LENGTH, build_tokenizer
 from dgpo.precision import dtype_of
@@ -48,11 +49,10 @@ def sd3_folder(tmp_path_factory):
         dual_attention_layers=(0,),
         qk_norm="rms_norm",
     )
-    make_autoencoder: Any = AutoencoderKL  # its annotations are narrower than what it takes
-    autoencoder = make_autoencoder(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8, 8, 8, 8),
+    autoencoder = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,  # pyright: ignore[reportArgumentType]
+        up_block_types=("UpDecoderBlock2D",) * 4,  # pyright: ignore[reportArgumentType]
+        block_out_channels=(8, 8, 8, 8),  # pyright: ignore[reportArgumentType]
         layers_per_block=1,
         latent_channels=16,
         norm_num_groups=4,
@@ -89,9 +89,11 @@ def sd3_folder(tmp_path_factory):
     return folder
 
 
-def load(folder, **changes) -> Any:
+def load(folder, **changes) -> SD3:
     settings: dict[str, Any] = {"dtype": "fp32", "device": torch.device("cpu"), "text_length": 12} | changes
-    return load_model(str(folder), **settings)
+    model = load_model(str(folder), **settings)
+    assert isinstance(model, SD3)
+    return model
 
 
 @pytest.mark.parametrize("text_length", [5, 12])
@@ -163,6 +165,7 @@ def test_decoding_undoes_scale_and_shift_once(sd3_folder, monkeypatch):
     )
     (image,) = model.decode(torch.full((1, 16, 8, 8), 1.5305))
     torch.testing.assert_close(seen[0], torch.full((1, 16, 8, 8), 1 + 0.0609))
+    assert isinstance(image, Image.Image)
     assert (image.size, image.mode) == ((64, 64), "RGB")
 
 
@@ -170,6 +173,7 @@ def test_images_are_encoded_as_what_decodes_to_them(sd3_folder):
     """The autoencoder's mean, without noise, scaled and shifted as the transformer's latents are."""
     model = load(sd3_folder)
     (image,) = model.decode(torch.randn((1, 16, 8, 8), generator=torch.Generator().manual_seed(0)))
+    assert isinstance(image, Image.Image)
     encoded = model.encode_images([image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
     assert (encoded.shape, encoded.dtype) == ((2, 16, 8, 8), torch.float32)
     assert not torch.equal(encoded[0], encoded[1])

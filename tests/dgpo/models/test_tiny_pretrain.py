@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from dgpo.load import load_model
+from dgpo.models.sd3 import SD3
 from dgpo.models.tiny import pretrain
 from tests.dgpo.training import PROMPTS
 
@@ -56,9 +57,11 @@ def test_makes_a_model_that_draws(made):
     record = json.loads((made / "pipeline" / "pretraining.json").read_text())
     assert (record["plan"]["clean_steps"], record["plan"]["signs"]) == (2, 12)
     assert record["minutes"] > 0
-    model: Any = load_model(str(made / "pipeline"), dtype="fp32", device=torch.device("cpu"), text_length=0)
+    model = load_model(str(made / "pipeline"), dtype="fp32", device=torch.device("cpu"), text_length=0)
+    assert isinstance(model, SD3)
     assert model.encode([PROMPTS[0].text]).states_NTD.shape == (1, 16, 128)
     (image,) = model.decode(torch.zeros(1, *model.latent_shape(32, 64)))
+    assert isinstance(image, Image.Image)
     assert image.size == (64, 32)
     assert len(weights(made)) == 4
 

@@ -5,13 +5,13 @@ import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from rewards.clip.aesthetic import load_head
+from rewards.clip.aesthetic import Aesthetic, load_head
+from rewards.clip.clipscore import ClipScore
 from rewards.errors import SetupError
 from rewards.parse import parse_rewards
 from rewards.pool import score_batch
@@ -27,8 +27,10 @@ IMAGES = [Image.open(FAMILY / "images" / name) for name in GOLDEN["images"]]
 PROMPTS = [Prompt("")] * 8
 
 
-def build(text="aesthetic", folder=FOLDER) -> Any:
-    return load(parse_rewards([text], weights=[f"aesthetic={folder}"])[0])
+def build(text="aesthetic", folder=FOLDER) -> Aesthetic:
+    reward = load(parse_rewards([text], weights=[f"aesthetic={folder}"])[0])
+    assert isinstance(reward, Aesthetic)
+    return reward
 
 
 def values(scores):
@@ -94,9 +96,8 @@ def test_half_precision_keeps_the_head_whole(reward):
 
 def test_a_tower_is_shared_with_clipscore_and_sees_each_image_once(reward):
     """Same files, same way of preparing: one network object, one forward pass for both rewards."""
-    other: Any = load(
-        parse_rewards(["clipscore[definition=hf-cosine]"], weights=[f"clipscore={FAMILY / 'clipscore'}"])[0]
-    )
+    other = load(parse_rewards(["clipscore[definition=hf-cosine]"], weights=[f"clipscore={FAMILY / 'clipscore'}"])[0])
+    assert isinstance(other, ClipScore)
     assert other.tower is reward.tower
     assert build("aesthetic[dtype=bf16]").tower is not reward.tower
     reward.tower.features[reward.way].forget()

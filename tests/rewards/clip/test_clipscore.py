@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rewards.clip.clipscore import ClipScore
 from rewards.clip.network import cosines
 from rewards.clip.tokens import ClipTokens
 from rewards.errors import SetupError, UsageError
@@ -25,9 +26,11 @@ IMAGES = [Image.open(FOLDER.parent / "images" / name) for name in GOLDEN["images
 PROMPTS = [Prompt(text) for text in json.loads((FOLDER.parent / "prompts.json").read_text())]
 
 
-def build(definition="cosine", folder=FOLDER, **options) -> Any:
+def build(definition="cosine", folder=FOLDER, **options) -> ClipScore:
     settings = ",".join(f"{name}={value}" for name, value in {"definition": definition, **options}.items())
-    return load(parse_rewards([f"clipscore[{settings}]"], weights=[f"clipscore={folder}"])[0])
+    reward = load(parse_rewards([f"clipscore[{settings}]"], weights=[f"clipscore={folder}"])[0])
+    assert isinstance(reward, ClipScore)
+    return reward
 
 
 def table(reward):

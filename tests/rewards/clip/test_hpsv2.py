@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from benchmarks.machines.random_checkpoints import published_shapes, write_checkpoint
-from rewards.clip.hpsv2 import CHECKPOINT, CONFIG
+from rewards.clip.hpsv2 import CHECKPOINT, CONFIG, HPSv2
 from rewards.errors import ScoringError, SetupError
 from rewards.parse import parse_rewards
 from rewards.pool import score_batch
@@ -24,8 +24,10 @@ TOLERANCE = 1e-5
 RGBA = 3
 
 
-def build(folder=FOLDER, options="") -> Any:
-    return load(parse_rewards([f"hpsv2{options}"], weights=[f"hpsv2={folder}"])[0])
+def build(folder=FOLDER, options="") -> HPSv2:
+    reward = load(parse_rewards([f"hpsv2{options}"], weights=[f"hpsv2={folder}"])[0])
+    assert isinstance(reward, HPSv2)
+    return reward
 
 
 def values_of(scores):

@@ -3,12 +3,12 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from rewards.clip.pickscore import PickScore
 from rewards.errors import SetupError
 from rewards.parse import parse_rewards
 from rewards.pool import score_batch
@@ -21,8 +21,10 @@ IMAGES = [Image.open(FOLDER.parent / "images" / name) for name in GOLDEN["images
 PROMPTS = [Prompt(text) for text in json.loads((FOLDER.parent / "prompts.json").read_text())]
 
 
-def build(text="pickscore", folder=FOLDER) -> Any:
-    return load(parse_rewards([text], weights=[f"pickscore={folder}"])[0])
+def build(text="pickscore", folder=FOLDER) -> PickScore:
+    reward = load(parse_rewards([text], weights=[f"pickscore={folder}"])[0])
+    assert isinstance(reward, PickScore)
+    return reward
 
 
 def values(scores):

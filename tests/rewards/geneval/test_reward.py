@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import open_clip
@@ -13,14 +12,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rewards import registry
+from rewards.clip.aesthetic import Aesthetic
 from rewards.errors import SetupError, UsageError
 from rewards.geneval import detector
 from rewards.geneval.clauses import read_request
 from rewards.geneval.crops import crop_object
-from rewards.geneval.detail import read_detail
+from rewards.geneval.detail import Detail, read_detail
 from rewards.geneval.detection_cache import DetectionCache
 from rewards.geneval.detections import keep_objects
 from rewards.geneval.objects import OBJECTS
+from rewards.geneval.reward import GenEval
 from rewards.geneval.rules import judge
 from rewards.parse import parse_rewards
 from rewards.prompt import Prompt
@@ -33,8 +34,16 @@ WEIGHTS = GOLDEN / "geneval"
 PROMPT = Prompt("a bench", {"tag": "single_object", "include": [{"class": "bench", "count": 1}]})
 
 
-def load(spec) -> Any:
-    return registry.load(spec)
+def load(spec) -> GenEval:
+    reward = registry.load(spec)
+    assert isinstance(reward, GenEval)
+    return reward
+
+
+def account_of(score) -> Detail:
+    account = read_detail(score.detail)
+    assert account is not None
+    return account
 
 
 def spec_of(text, folder=WEIGHTS):
@@ -84,7 +93,7 @@ def test_scores_from_the_png_are_those_of_the_recorded_detections(name, options,
             rules = "graded" if card == "geneval" else "official"
             wanted = judge(request, keep_objects(raw, request.tag), classify, rules)
             assert score.value == pytest.approx(wanted.score, abs=1e-12)
-            account: Any = read_detail(score.detail)
+            account = account_of(score)
             assert (account.correct, account.strict, account.task) == (wanted.correct, wanted.strict, request.tag)
             assert wanted.reason.replace("\n", "; ") in score.detail
         assert len({score.value for score in scores}) > 1
@@ -99,8 +108,8 @@ def test_all_recorded_cases_in_one_call(card):
         return [min(PALETTE, key=lambda colour: ((mean - PALETTE[colour]) ** 2).sum()) for mean in means]
 
     reward = load(spec_of(card))
-    reward.detector = SimpleNamespace(look=lambda images: [raw_of(case) for case in CASES])
-    reward.colours = SimpleNamespace(classify=nearest)
+    reward.detector = SimpleNamespace(look=lambda images: [raw_of(case) for case in CASES])  # pyright: ignore[reportAttributeAccessIssue]
+    reward.colours = SimpleNamespace(classify=nearest)  # pyright: ignore[reportAttributeAccessIssue]
     prompts = [
         Prompt(case["metadata"]["prompt"], {k: v for k, v in case["metadata"].items() if k != "prompt"})
         for case in CASES
@@ -108,7 +117,7 @@ def test_all_recorded_cases_in_one_call(card):
     scores = reward.score([paint(case["image"]) for case in CASES], prompts)
     for case, score in zip(CASES, scores, strict=True):
         official, graded = case["expected"]["official"], case["expected"]["reward"]
-        account: Any = read_detail(score.detail)
+        account = account_of(score)
         assert (account.correct, account.strict) == (official["correct"], graded["strict_correct"])
         wanted, reason = (
             (graded["score"], graded["reason"]) if card == "geneval" else (official["correct"], official["reason"])
@@ -147,7 +156,9 @@ def test_other_options_share_nothing_they_should_not():
     assert one.detector is gelu.detector
     assert one.colours is not gelu.colours
     aesthetic = parse_rewards(["aesthetic"], weights=[f"aesthetic={GOLDEN.parent / 'clip_family' / 'aesthetic'}"])[0]
-    assert load(aesthetic).tower is one.colours.tower
+    other = registry.load(aesthetic)
+    assert isinstance(other, Aesthetic)
+    assert other.tower is one.colours.tower
 
 
 def test_fixed_rules_have_bounds_and_the_official_card_has_no_rules():

@@ -24,8 +24,10 @@ TOLERANCE = 1e-4
 LONG = " ".join(f"word{i}" for i in range(200))
 
 
-def build(folder=FOLDER, options="") -> Any:
-    return load(parse_rewards([f"imagereward{options}"], weights=[f"imagereward={folder}"])[0])
+def build(folder=FOLDER, options="") -> imagereward.ImageReward:
+    reward = load(parse_rewards([f"imagereward{options}"], weights=[f"imagereward={folder}"])[0])
+    assert isinstance(reward, imagereward.ImageReward)
+    return reward
 
 
 def values_of(scores):

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -64,8 +63,10 @@ def width(tmp_path):
     return f"{tmp_path / 'width.py'}:Width"
 
 
-def served(base, name="width", **rest) -> Any:
-    return load(parse_rewards([f"{base}/{name}"], **rest)[0])
+def served(base, name="width", **rest) -> ServedReward:
+    reward = load(parse_rewards([f"{base}/{name}"], **rest)[0])
+    assert isinstance(reward, ServedReward)
+    return reward
 
 
 def values(scores):

@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from rewards.parse import parse_rewards
 from rewards.pool import score_batch
 from rewards.prompt import Prompt
 from rewards.registry import load
-from rewards.vlm.deqa import AFTER, BEFORE, FILES, INDEX, LEVELS, read_out, read_question
+from rewards.vlm.deqa import AFTER, BEFORE, FILES, INDEX, LEVELS, Deqa, read_out, read_question
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vlm"
 FOLDER = GOLDEN / "deqa"
@@ -32,8 +31,10 @@ TOLERANCE = 1e-4
 LLAMA = os.environ.get("DGPO_LLAMA_TOKENIZER", "")
 
 
-def build(folder=FOLDER, options="") -> Any:
-    return load(parse_rewards([f"deqa{options}"], weights=[f"deqa={folder}"])[0])
+def build(folder=FOLDER, options="") -> Deqa:
+    reward = load(parse_rewards([f"deqa{options}"], weights=[f"deqa={folder}"])[0])
+    assert isinstance(reward, Deqa)
+    return reward
 
 
 def score(reward, images):
