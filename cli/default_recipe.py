@@ -11,16 +11,28 @@ from rewards.errors import UsageError
 OTHER_RECIPE = "ocr"
 
 
-def default_recipe(model: str | None, rewards: Sequence[str] | None) -> str:
-    """`tiny` for the embedded model; for others the recipe named like the first reward."""
-    from dgpo.config import recipe_names
+def default_recipe(model: str | None, rewards: Sequence[str] | None, algorithm: str | None = None) -> str:
+    """`tiny` for the embedded model, for others the recipe named like the first reward; `nft-tiny`, `nft-ocr` and so on
+    for other algorithms than DGPO."""
+    from dgpo.algorithms.algorithm import find_algorithm
+    from dgpo.config import DEFAULT_ALGORITHM, recipe_names
     from rewards.parse import parse_rewards
 
-    if model is None or model == DEFAULT_MODEL:
-        return "tiny"
+    embedded = model is None or model == DEFAULT_MODEL
     names = [spec.name for spec in parse_rewards(rewards or ["ocr"])]
-    if names[0] in recipe_names():
-        return names[0]
+    start = DEFAULT_MODEL if embedded else names[0]
+    if algorithm not in (None, DEFAULT_ALGORITHM):
+        find_algorithm(algorithm)
+        # Recipes shorten an algorithm's name to its last word where that tells it: dpo-ocr.
+        known = [f"{name}-{start}" for name in (algorithm, algorithm.rpartition("-")[2])]
+        start = next((name for name in known if name in recipe_names()), "")
+        if not start:
+            raise UsageError(
+                f"There is no recipe for {algorithm} and the reward {names[0]}, so say which settings to start from "
+                "with --recipe; `dgpo recipes ls` lists them."
+            )
+    if start in recipe_names():
+        return start
     raise UsageError(
         f"There is no recipe for the reward {names[0]}, so say which settings to start from: --recipe {OTHER_RECIPE} "
         f"suits most rewards (others: {', '.join(sorted(set(recipe_names()) - {OTHER_RECIPE}))})."

@@ -95,7 +95,9 @@ def train(
         given.update(fitting_evaluation(model, reward))
     place = find_place()
     speaks = place.rank == 0 and not has_to_launch(num_processes)
-    config = load_config(recipe or default_recipe(model, reward), given, set_ or [], say if speaks else _keep_still)
+    config = load_config(
+        recipe or default_recipe(model, reward, algorithm), given, set_ or [], say if speaks else _keep_still
+    )
     trusted = check_trust(
         config, [given, [parse_setting(text)[1] for text in set_ or []]], str(recipe), trust=trust_run
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def check_settings(config: Config) -> RewardChoice:
     """What the settings alone tell; quick, since every process begins with it. Returns the rewards that they name."""
+    from dgpo.plan import check_rollout
     from dgpo.reward_choice import choose_rewards
 
     check_model(config)
@@ -31,6 +32,7 @@ def check_settings(config: Config) -> RewardChoice:
     rewards = choose_rewards(config)
     check_rewards(rewards)
     check_guards(config, rewards)
+    check_rollout(config)
     return rewards
 
 

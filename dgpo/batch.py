@@ -9,19 +9,27 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from dgpo.models.model import Conditioning
+from dgpo.stochastic import Interval, StochasticStep
 from rewards.prompt import Prompt
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Every step of a stochastic rollout, for algorithms that need the likelihood of what was drawn.
+    """The S stochastic steps of a rollout, for algorithms that need the likelihood of what was drawn; on one rank."""
 
-    states_SBCHW holds S + 1 states, from noise to image; log_probability_SB and sigma_S one entry per step.
-    """
-
+    step: StochasticStep
+    intervals: Sequence[Interval]
+    """From which noise level to which, one per step."""
+    times: Sequence[float]
+    """At which the network was asked, as sigma; the solver's own are not rounded as they are."""
     states_SBCHW: torch.Tensor
+    """S + 1 states, each the start of a step and the end of the one before."""
     log_probability_SB: torch.Tensor
-    sigma_S: torch.Tensor
+    """Of each step as it was drawn."""
+    means_SBCHW: torch.Tensor | None
+    """Where each step would have gone without noise, where the algorithm needs it."""
+    guidance: float
+    """Of the velocities that drew."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 class Path(Protocol):
     """Noising, target and error of one kind of diffusion."""
 
-    def add_noise(self, x0_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, sigma: float) -> torch.Tensor:
-        """x_t at a noise level."""
+    def add_noise(self, x0_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
+        """x_t at a noise level, or at one for each image [B, 1, 1, 1]."""
         ...
 
     def target(self, x0_BCHW: torch.Tensor, noise_BCHW: torch.Tensor) -> torch.Tensor:
@@ -28,7 +28,7 @@ class Path(Protocol):
 class RectifiedFlow:
     """x_t = (1 - sigma) x0 + sigma eps, and the network predicts v = eps - x0 (Liu et al. 2022; Esser et al. 2024)."""
 
-    def add_noise(self, x0_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, sigma: float) -> torch.Tensor:
+    def add_noise(self, x0_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
         """x_t on the straight line from image to noise."""
         return (1 - sigma) * x0_BCHW + sigma * noise_BCHW
 

@@ -1,12 +1,15 @@
 """What an iteration will cost and how it is cut, before it is run."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from dgpo.algorithms.algorithm import find_algorithm
 from dgpo.config import Config
 from dgpo.parallel import Ranks
+from dgpo.windows import check_window, kind_of_noise, stochastic_steps
+from rewards.errors import UsageError
 
 Cost = Callable[[float], int]
 """Passes through the network of one velocity at a guidance, which the model family knows (`Model.passes`)."""
@@ -18,9 +21,75 @@ def planned_passes(config: Config, cost: Cost, *, live_share: float = 1.0) -> di
     Args:
         live_share: the share of groups that have reward variance; the others are skipped in learning.
     """
-    algorithm = find_algorithm(config.algorithm)
-    passes = algorithm.passes(config.learning, config.sampling, cost=cost, live_share=live_share)
+    passes = find_algorithm(config.algorithm).passes(
+        config.learning,
+        config.sampling,
+        cost=cost,
+        live_share=live_share,
+        group_size=config.group_size,
+        stochastic=len(planned_steps(config)),
+    )
     return passes | {"rollout": 0} if config.source.kind == "recorded" else passes
+
+
+def planned_steps(config: Config) -> range:
+    """The stochastic steps of the first iteration's rollout."""
+    needs = find_algorithm(config.algorithm).needs(config.learning)
+    if config.source.kind == "recorded" or kind_of_noise(config.rollout, needs) == "none":
+        return range(0)
+    return stochastic_steps(config.rollout, config.sampling.steps, seed=config.seed)
+
+
+def check_rollout(config: Config) -> None:
+    """UsageError where the rollout is not one that the algorithm can learn from, or cannot be made."""
+    name, settings = config.algorithm, config.rollout
+    needs = find_algorithm(name).needs(config.learning)
+    noise = kind_of_noise(settings, needs)
+    if needs.trajectory and config.source.kind == "recorded":
+        raise UsageError(
+            f"{name} learns from the steps of its own rollout, and a results folder keeps only the images; draw them "
+            "(leave --from out), or choose another --algorithm."
+        )
+    if needs.sampler == "ode" and noise != "none":
+        raise UsageError(
+            f"{name} learns from images of an ODE, and rollout.noise is {noise}; leave it out, or choose another "
+            "--algorithm."
+        )
+    if needs.sampler == "sde" and noise == "none":
+        raise UsageError(f"{name} learns from noise that the rollout adds, and rollout.noise is none; use sde or cps.")
+    if noise == "none":
+        if settings.window is not None or settings.noise_level is not None:
+            raise UsageError("rollout.noise_level and rollout.window are for a rollout with rollout.noise.")
+        return
+    if config.sampling.sampler != "euler":
+        raise UsageError(
+            f"rollout.noise={noise} takes its steps on the table of sampling.sampler=euler, and it is "
+            f"{config.sampling.sampler}; on a table that does not begin at 1 the first step would explode."
+        )
+    if config.sampling.steps < 2:
+        raise UsageError("A stochastic rollout needs sampling.steps of 2 or more: its last step adds no noise.")
+    check_window(settings, config.sampling.steps)
+
+
+def check_trajectory(config: Config, shape: Sequence[int], ranks: Ranks, free: int) -> None:
+    """UsageError where a rank cannot hold the trajectories of its images; nothing is drawn yet.
+
+    Args:
+        shape: of a latent.
+        free: bytes of memory.
+    """
+    needs = find_algorithm(config.algorithm).needs(config.learning)
+    if not needs.trajectory:
+        return
+    steps, images = len(planned_steps(config)), -(-config.images // ranks.size)
+    states = steps + 1 + (steps if needs.means else 0)
+    size = images * states * math.prod(shape) * 4  # fp32
+    if size > free:
+        raise UsageError(
+            f"The trajectories of {images} images take {size / 2**30:.1f} GiB ({states} latents each), and "
+            f"{free / 2**30:.1f} GiB of memory are free. Make rollout.window, groups or group_size smaller, or start "
+            "more processes."
+        )
 
 
 def passes_per_image(

@@ -6,20 +6,26 @@ Shapes: B images of this rank, dealt as in `parallel`; C, H, W of the latent.
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
 
-from dgpo.batch import Batch
+from dgpo.algorithms.algorithm import Needs
+from dgpo.batch import Batch, Trajectory
 from dgpo.config import Config
+from dgpo.models.attention import training_attention
 from dgpo.models.model import Conditioning
 from dgpo.noise import seeded_noise
 from dgpo.parallel import Ranks
 from dgpo.policy import Policy, Who
 from dgpo.prompts import PromptStream
-from dgpo.samplers import SAMPLERS, OnStep, ignore_step
+from dgpo.samplers import SAMPLERS, OnStep, Sampler, StochasticSampler, ignore_step
 from dgpo.sections import Sampling
 from dgpo.source import Drawn
+from dgpo.stochastic import STEPS, StochasticStep
+from dgpo.windows import kind_of_noise, stochastic_steps
 from rewards.pool import Scored
 from rewards.prompt import Prompt
 
@@ -34,15 +40,20 @@ def draw_latents(
     *,
     who: Who,
     on_step: OnStep = ignore_step,
+    sampler: Sampler | None = None,
 ) -> torch.Tensor:
-    """Latents [B, C, H, W] in fp32 from starting noise, one conditioning row per image."""
+    """Latents [B, C, H, W] in fp32 from starting noise, one conditioning row per image; by `sampling.sampler`, or by
+    another one on the same times."""
     schedule = policy.model.schedule(sampling, noise_BCHW.shape[1:])
 
     def velocity(x_BCHW: torch.Tensor, sigma_B: torch.Tensor) -> torch.Tensor:
         return policy.velocity(who, x_BCHW, sigma_B, conditioning, guidance=sampling.guidance, purpose="rollout")
 
-    with torch.no_grad():
-        return SAMPLERS[sampling.sampler](velocity, noise_BCHW.to(policy.model.device), schedule, on_step)
+    # What is recorded is compared with what training computes, to the last bit on policy: by the same kernels.
+    attention = nullcontext() if sampler is None else training_attention(policy.model.device)
+    with torch.no_grad(), attention:
+        sampler = sampler or SAMPLERS[sampling.sampler]
+        return sampler(velocity, noise_BCHW.to(policy.model.device), schedule, on_step)
 
 
 def draw_groups(
@@ -57,28 +68,33 @@ def draw_groups(
     seed: int,
     step: int,
     on_images: Callable[[list[Image.Image], list[Prompt]], None],
+    noise: "Noise | None" = None,
 ) -> Batch:
     """This rank's share of K x G images; `on_images` gets those of a micro-batch as soon as they are decoded.
 
     The noise of an image depends on the run's seed, the iteration, its prompt and its number among the K x G alone.
+
+    Args:
+        noise: that is added on the way; without it images are drawn by an ODE.
     """
     model = policy.model
     conditioning = model.encode([prompt.text for prompt in prompts])
     shape = model.latent_shape(sampling.height, sampling.width)
-    latents, failed = [], {}
+    latents, failed, recorded = [], {}, []
     image_B = ranks.share(len(prompts) * group_size)
     for start in range(0, len(image_B), micro_batch):
         chosen = image_B[start : start + micro_batch]
         owners = [prompts[image // group_size] for image in chosen]
-        noise = torch.stack(
-            [
-                seeded_noise(shape, "rollout", seed, step, prompt.id, image)
-                for image, prompt in zip(chosen, owners, strict=True)
-            ]
-        )
+
+        def draw(what: str, chosen: Sequence[int] = chosen, owners: Sequence[Prompt] = owners) -> torch.Tensor:
+            identities = [(prompt.id, image) for image, prompt in zip(chosen, owners, strict=True)]
+            return torch.stack([seeded_noise(shape, what, seed, step, *identity) for identity in identities])
+
+        sampler = None if noise is None else noise.sampler(lambda number, draw=draw: draw(f"rollout {number}"))
         rows = conditioning.take(torch.tensor([image // group_size for image in chosen], device=model.device))
-        x0 = draw_latents(policy, noise, rows, sampling, who=who)
+        x0 = draw_latents(policy, draw("rollout"), rows, sampling, who=who, sampler=sampler)
         latents.append(x0)
+        recorded += [sampler] if sampler is not None else []
         decoded = list(zip(chosen, model.decode(x0), owners, strict=True))
         failed |= {image: reason for image, reason, _ in decoded if isinstance(reason, str)}
         made = [(image, owner) for _, image, owner in decoded if not isinstance(image, str)]
@@ -94,6 +110,42 @@ def draw_groups(
         conditioning,
         model.schedule(sampling, shape).times,
         failed,
+        trajectory=join_trajectories(recorded, sampling.guidance) if noise is not None and noise.kept else None,
+    )
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a stochastic rollout adds, at which of its steps, and what of it is kept."""
+
+    step: StochasticStep
+    steps: range
+    kept: bool
+    """Whether an algorithm learns from the trajectory."""
+    means: bool
+
+    def sampler(self, draw: Callable[[int], torch.Tensor]) -> StochasticSampler:
+        """For one micro-batch, whose noise `draw` gives by the step's number."""
+        return StochasticSampler(self.step, self.steps, draw, means=self.means)
+
+
+def join_trajectories(parts: Sequence[StochasticSampler], guidance: float) -> Trajectory | None:
+    """The trajectory of all images of a rank, out of those of its micro-batches; None on a rank without images."""
+    if not parts or not parts[0].intervals:
+        return None
+
+    def join(values: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+        return torch.cat([torch.stack(list(part)) for part in values], dim=1)
+
+    means = [part.means for part in parts if part.means is not None]
+    return Trajectory(
+        parts[0].step,
+        parts[0].intervals,
+        parts[0].times,
+        join([part.states for part in parts]),
+        join([part.log_probabilities for part in parts]),
+        join(means) if means else None,
+        guidance,
     )
 
 
@@ -108,10 +160,11 @@ class Rollout:
         submit: Submit,
         ranks: Ranks,
         *,
+        needs: Needs = Needs(),  # noqa: B008
         offline: bool = False,
     ) -> None:
         self.policy, self.config, self.prompts, self.submit = policy, config, prompts, submit
-        self.ranks, self.offline = ranks, offline
+        self.ranks, self.needs, self.offline = ranks, needs, offline
 
     def draw(self, step: int) -> Drawn:
         """One rollout; its images are being scored while the next ones are drawn."""
@@ -134,6 +187,7 @@ class Rollout:
             seed=config.seed,
             step=step,
             on_images=score,
+            noise=choose_noise(config, self.needs, step),
         )
         return Drawn(batch, scored, handing_s)
 
@@ -141,4 +195,15 @@ class Rollout:
         if self.offline:
             return "reference"
         old_after = self.config.rollout.old_after
-        return "old" if old_after is not None and step >= old_after else "current"
+        return "old" if old_after is not None and step >= old_after else self.needs.draws
+
+
+def choose_noise(config: Config, needs: Needs, step: int) -> Noise | None:
+    """The noise of an iteration's rollout, as the config says, or else as the algorithm needs it."""
+    settings = config.rollout
+    kind = kind_of_noise(settings, needs)
+    if kind == "none":
+        return None
+    how = STEPS[kind]() if settings.noise_level is None else STEPS[kind](settings.noise_level)
+    steps = stochastic_steps(settings, config.sampling.steps, seed=config.seed, iteration=step)
+    return Noise(how, steps, kept=needs.trajectory, means=needs.means)

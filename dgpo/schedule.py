@@ -14,7 +14,7 @@ import torch
 
 from rewards.errors import UsageError
 
-SamplerName = Literal["euler", "dpm++"]
+SamplerName = Literal["euler", "dpm++", "dpm2"]
 
 EULER = "FlowMatchEulerDiscreteScheduler"
 # Schedulers that can hold the times of a rectified flow, and the name by which each knows its shift.
@@ -63,8 +63,8 @@ def build_schedule(
 ) -> Schedule:
     """The model's own times for `steps` deterministic steps.
 
-    `euler` visits the times of the model's scheduler itself, `dpm++` (DPM-Solver++ 2M on flow sigmas) those of its
-    shift. The times are read back from the scheduler: schedulers round and shift in their own ways.
+    `euler` and `dpm2` visit the times of the model's scheduler itself, `dpm++` (DPM-Solver++ 2M on flow sigmas) those
+    of its shift. The times are read back from the scheduler: schedulers round and shift in their own ways.
 
     Args:
         config: of the model's scheduler, with its `_class_name`.
@@ -75,13 +75,13 @@ def build_schedule(
     """
     from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 
-    idle = NO_PATH if sampler == "euler" else NO_PATH | NO_SHIFT
+    idle = NO_PATH if sampler != "dpm++" else NO_PATH | NO_SHIFT
     if dynamic_shift is None:
         own, mu = _own_scheduler(config, idle | {"use_dynamic_shifting": False}, sampler), None
     else:
         own = _own_scheduler(config, idle, sampler, also_known=dynamic_shift.reads)
         mu = dynamic_shift.mu(own.config) if own.config.get("use_dynamic_shifting") else None
-    if sampler == "euler":
+    if sampler != "dpm++":
         scheduler = FlowMatchEulerDiscreteScheduler(own.config.num_train_timesteps)
         scheduler.set_timesteps(sigmas=_own_sigmas(own, steps, mu))
     else:

@@ -49,8 +49,8 @@ class Training(Section):
 
 
 class Sampling(Section):
-    sampler: Literal["euler", "dpm++"] = "dpm++"
-    """Deterministic ODE solver: Euler, or DPM-Solver++ 2M on flow sigmas."""
+    sampler: Literal["euler", "dpm++", "dpm2"] = "dpm++"
+    """Deterministic ODE solver: Euler, DPM-Solver++ 2M on flow sigmas, or the same on Euler's table (`dpm2`)."""
     steps: Count = 10
     """Steps from noise to image."""
     guidance: Annotated[float, Field(ge=1)] = 4.5
@@ -65,7 +65,19 @@ class Sampling(Section):
 
 class Rollout(Section):
     old_after: Whole | None = None
-    """Draw with the old policy from this iteration on; none means always the current one."""
+    """Draw with the old policy from this iteration on; none means with whom the algorithm draws, mostly the current."""
+    noise: Literal["none", "sde", "cps"] | None = None
+    """Noise that is added on the way: none (an ODE), Flow-GRPO's SDE, or coefficient-preserving sampling (Flow-CPS).
+    Unset means what the algorithm needs: sde for flow-grpo, none for others."""
+    noise_level: Positive | None = None
+    """How much noise; unset means 0.7 for sde and 0.8 for cps."""
+    window: Count | None = None
+    """How many consecutive steps add noise, the others being an ODE's (Flow-GRPO-Fast, MixGRPO); unset means all but
+    the last."""
+    window_range: tuple[Whole, Whole] | None = None
+    """The steps within which the window lies, as first and one past the last; unset means the first half."""
+    window_every: Whole = 0
+    """Iterations after which the window moves on by a step (MixGRPO); 0 draws its place in every iteration."""
     micro_batch: Count = 16
     """Images drawn and decoded at once on a rank."""
 
@@ -87,6 +99,9 @@ class Advantage(Section):
     """Advantages are limited to plus or minus this."""
     per_reward: bool = False
     """Standardise each reward of a mix within its group before the weighted sum; otherwise only the sum is."""
+    gdpo: bool = False
+    """Mix as GDPO does (Liu et al. 2026, arXiv 2601.05242): each reward is standardised within its group by the sample
+    deviation, and their weighted sum over the whole batch; `std` and `per_reward` are not asked then."""
 
 
 class Optimizer(Section):

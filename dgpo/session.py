@@ -17,9 +17,10 @@ from dgpo.algorithms.algorithm import Algorithm, Geometry, find_algorithm
 from dgpo.config import Config
 from dgpo.facts import describe_training, tell_changes
 from dgpo.load import load_policy
+from dgpo.memory import free_memory
 from dgpo.offline import RecordedSource, Recording, read_recording
 from dgpo.parallel import Ranks
-from dgpo.plan import describe_passes
+from dgpo.plan import check_rollout, check_trajectory, describe_passes
 from dgpo.policy import Policy
 from dgpo.precision import AUTO, Settled, examine, settle
 from dgpo.prompts import PromptStream, default_prompts
@@ -111,6 +112,7 @@ def train(
     ranks = ranks or Ranks(on_note=on_note)
     tell = on_note if ranks.main else (lambda sentence: None)
     rewards = rewards or choose_rewards(config)
+    check_rollout(config)
     recording = find_recording(config)
     if prompts is None:
         prompts = default_prompts(config) if recording is None else recording.prompts
@@ -214,8 +216,11 @@ def choose_source(
     """The source of batches that a config names; `recording` is what `find_recording` read."""
     if recording is not None:
         return RecordedSource(recording, policy, config, pool.specs, pool, ranks)
-    stream = PromptStream(prompts, config.seed)
-    return Rollout(policy, config, stream, pool.submit, ranks, offline=config.source.kind == "offline")
+    stream, offline = PromptStream(prompts, config.seed), config.source.kind == "offline"
+    needs = find_algorithm(config.algorithm).needs(config.learning)
+    shape = policy.model.latent_shape(config.sampling.height, config.sampling.width)
+    check_trajectory(config, shape, ranks, free_memory(ranks.device))
+    return Rollout(policy, config, stream, pool.submit, ranks, needs=needs, offline=offline)
 
 
 def find_recording(config: Config) -> Recording | None:

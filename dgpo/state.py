@@ -1,6 +1,6 @@
 """Where a run stands: its weights, their averages, the optimiser, and how far it has come; saved and restored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dgpo.checkpoint import Progress, restore_checkpoint, save_checkpoint
@@ -9,6 +9,8 @@ from dgpo.optimizer import Optimizer
 from dgpo.parallel import Ranks
 from dgpo.policy import Policy
 from dgpo.run import Run
+
+SHOWN = 3
 
 
 class State:
@@ -48,14 +50,18 @@ class State:
                 f"average first moves at iteration {self.averages.evaluation_every} (averages.evaluation_every)"
             )
 
-    def tell_not_finite(self, updates_before: int) -> str:
-        """Why the run stops at a gradient that is not finite, and where it stands then."""
+    def tell_not_finite(self, updates_before: int, images: Sequence[str]) -> str:
+        """Why the run stops at a gradient that is not finite, of which images it may be, and where it stands then."""
         stands = "is saved at the iteration before"
         if self.progress.updates > updates_before:
             stands = "stands at its last checkpoint"
+        whose = ""
+        if images:
+            more = f" and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
+            whose = f"; the loss is not finite of image {', '.join(images[:SHOWN])}{more}"
         return (
-            f"The gradient of iteration {self.progress.step + 1} is not finite, so no step was taken with it. The run "
-            f"{stands}, and the same command would meet it again: give another --output with a lower "
+            f"The gradient of iteration {self.progress.step + 1} is not finite, so no step was taken with it{whose}. "
+            f"The run {stands}, and the same command would meet it again: give another --output with a lower "
             "optimizer.learning_rate, or with training.dtype fp32."
         )
 

@@ -7,12 +7,14 @@ config, loop nor model family; a row of `ALGORITHMS` makes it a choice of `--alg
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from dgpo.sections import Advantage, Sampling, Section
 from rewards.errors import UsageError, suggestion
 
 if TYPE_CHECKING:
+    import torch
+
     from dgpo.batch import Batch
     from dgpo.parallel import Ranks
     from dgpo.policy import Policy
@@ -20,18 +22,26 @@ if TYPE_CHECKING:
 # name -> "module:Class", imported when it is chosen; a class itself may stand there too.
 ALGORITHMS: dict[str, "str | type[Algorithm]"] = {
     "dgpo": "dgpo.algorithms.dgpo:DGPO",
+    "diffusion-dpo": "dgpo.algorithms.diffusion_dpo:DiffusionDPO",
+    "flow-grpo": "dgpo.algorithms.flow_grpo:FlowGRPO",
+    "nft": "dgpo.algorithms.nft:NFT",
+    "awm": "dgpo.algorithms.awm:AWM",
 }
 
 
 class Needs(NamedTuple):
-    """What has to be there beside the trained weights."""
+    """What has to be there beside the trained weights, and how images are to be drawn."""
 
     snapshots: frozenset[str] = frozenset()
     """Weights kept beside the trained ones, by name (`old`); the reference is always at hand."""
-    sampler: str = "ode"
-    """The kind of sampler that the rollout has to use: `ode` (any deterministic one) or `sde`."""
+    sampler: Literal["any", "ode", "sde"] = "any"
+    """The kind of rollout that it can learn from: `ode` (without noise on the way) or `sde`."""
     trajectory: bool = False
-    """States and log-probabilities of every step of the rollout."""
+    """States and log-probabilities of every stochastic step of the rollout."""
+    means: bool = False
+    """The means of these steps too."""
+    draws: str = "current"
+    """Whose weights draw, where the config does not say otherwise."""
 
 
 class Geometry(NamedTuple):
@@ -66,6 +76,8 @@ class Algorithm(ABC):
     ) -> None:
         self.settings, self.advantage, self.geometry = settings, advantage, geometry
         self.policy, self.ranks, self.path = policy, ranks, policy.model.path
+        self.suspects: list[int] = []
+        """Numbers of images of this rank whose loss was not finite, since the last iteration began."""
 
     @classmethod
     def needs(cls, settings: Any) -> Needs:
@@ -75,13 +87,22 @@ class Algorithm(ABC):
     @classmethod
     @abstractmethod
     def passes(
-        cls, settings: Any, sampling: Sampling, *, cost: Callable[[float], int], live_share: float
+        cls,
+        settings: Any,
+        sampling: Sampling,
+        *,
+        cost: Callable[[float], int],
+        live_share: float,
+        group_size: int,
+        stochastic: int,
     ) -> dict[str, float]:
         """Transformer passes per image of one iteration, by purpose: `rollout`, `current`, `backward` and others.
 
         Args:
             cost: how many passes one velocity at a guidance takes, which the model family knows (`Model.passes`).
             live_share: the share of groups that have reward variance, where others are skipped.
+            group_size: images per prompt.
+            stochastic: how many steps of the rollout add noise.
         """
 
     @classmethod
@@ -92,6 +113,20 @@ class Algorithm(ABC):
     @abstractmethod
     def learn(self, batch: "Batch", step: int, update: Callable[[], None]) -> dict[str, Any]:
         """Leave gradients and call `update` for each optimiser step; returns the metrics of this iteration."""
+
+    def standardise(self, batch: "Batch") -> "torch.Tensor":
+        """The advantages of the batch's scores, as the config says; float64 [K, G]."""
+        from dgpo.advantage import standardise, whiten
+
+        assert batch.scores_KG is not None, "learning begins when all images are scored"
+        settings = self.advantage
+        if settings.gdpo:
+            return whiten(batch.scores_KG, epsilon=settings.epsilon, clamp=settings.clamp)
+        return standardise(batch.scores_KG, std=settings.std, epsilon=settings.epsilon, clamp=settings.clamp)
+
+    def suspect(self, loss_B: "torch.Tensor", image_B: "torch.Tensor") -> None:
+        """Remember the images whose loss is not finite: their gradient stops the run, which then names them."""
+        self.suspects += image_B[~loss_B.detach().isfinite()].tolist()
 
     def updated(self, updates: int) -> None:
         """What follows an optimiser step, the `updates`-th of the run: an old policy that is averaged, say."""

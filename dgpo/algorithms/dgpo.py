@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from dgpo.advantage import standardise
 from dgpo.algorithms.algorithm import Algorithm, Needs
+from dgpo.algorithms.diffusion_dpo import mark_pairs
 from dgpo.algorithms.group_preference import group_margins, image_weights, preference_loss, reported_loss, unclipped
 from dgpo.batch import Batch
 from dgpo.models.attention import training_attention
@@ -39,6 +39,9 @@ class Settings(Section):
     """The timestep clip: only times of at least this noise level are trained on."""
     one_update: bool = True
     """One optimiser step with the mean gradient of all times; otherwise one per time, with that time's gradient."""
+    weights: Literal["advantages", "uniform", "pairs"] = "advantages"
+    """How much images count in their group: by their advantages; all better ones alike, and all others; or only the
+    best and the worst, which is Diffusion-DPO's margin."""
     old_decay: Decay = 0.3
     """Largest decay of the old policy, an average of the trained weights."""
     old_growth: NonNegative = 0.001
@@ -76,6 +79,7 @@ class Noised:
     sigma_B: torch.Tensor
     conditioning: Conditioning
     group_B: torch.Tensor
+    image_B: torch.Tensor
     advantage_B: torch.Tensor
 
     def part(self, rows: slice) -> "Noised":
@@ -87,6 +91,7 @@ class Noised:
             self.sigma_B[rows],
             self.conditioning.take(index),
             self.group_B[rows],
+            self.image_B[rows],
             self.advantage_B[rows],
         )
 
@@ -106,7 +111,7 @@ class DGPO(Algorithm):
 
     @classmethod
     def passes(
-        cls, settings: Settings, sampling: Sampling, *, cost: Callable[[float], int], live_share: float
+        cls, settings: Settings, sampling: Sampling, *, cost: Callable[[float], int], live_share: float, **_: int
     ) -> dict[str, float]:
         """Of each trained time one pass by the current policy, its backward, and those that it is compared with."""
         times = settings.times * live_share
@@ -131,7 +136,7 @@ class DGPO(Algorithm):
     def learn(self, batch: Batch, step: int, update: Callable[[], None]) -> dict[str, Any]:
         """Learn from the advantages of the batch's scores; see `learn_from`."""
         assert batch.scores_KG is not None, "learning begins when all images are scored"
-        advantage_KG = standardise(batch.scores_KG, **self.advantage.model_dump(exclude={"per_reward"}))
+        advantage_KG = weigh(self.standardise(batch), batch.scores_KG, self.settings.weights)
         return self.learn_from(batch, advantage_KG, step, update)
 
     def learn_from(
@@ -192,6 +197,7 @@ class DGPO(Algorithm):
             sigma_B,
             batch.conditioning.take(group_B),
             group_B,
+            batch.image_B[rows],
             advantage_B,
         )
 
@@ -229,6 +235,7 @@ class DGPO(Algorithm):
             weight_B = weight_B * counts
         for rows in parts:
             velocity, part_error = whole or self._error(batch.part(rows))
+            self.suspect(part_error, batch.image_B[rows])
             drift_B = (velocity - reference[rows]).square().flatten(1).mean(dim=1)
             loss = preference_loss(part_error, weight_B[rows], self.geometry.images)
             loss = loss + settings.kl * drift_B.sum() / self.geometry.images
@@ -271,6 +278,26 @@ class DGPO(Algorithm):
         old = torch.cat(olds) if olds else reference
         reference_error = self.path.error(reference, batch.x0_BCHW, batch.noise_BCHW)
         return reference, reference_error, self.path.error(old, batch.x0_BCHW, batch.noise_BCHW)
+
+
+def weigh(advantage_KG: torch.Tensor, scores_KG: torch.Tensor, weights: str) -> torch.Tensor:
+    """What stands in the place of the advantages in Eq. 17, for an ablation of them; both sides of a group keep equal
+    sums, so that the partition function cancels. A group that is dead stays so.
+
+    `uniform`: G / (2 |G+|) for each image with A > 0, and -G / (2 |G-|) for the other scored ones. `pairs`: G / 2 and
+    -G / 2 for the best and the worst image, with which the margin is beta / 2 times the difference of their errors.
+    """
+    if weights == "advantages":
+        return advantage_KG
+    size = advantage_KG.shape[1]
+    if weights == "pairs":
+        return mark_pairs(scores_KG, skip_equal=True) * (size / 2)
+    live_KG = ~scores_KG.isnan() & advantage_KG.ne(0).any(dim=1, keepdim=True)
+    better_KG, worse_KG = live_KG & (advantage_KG > 0), live_KG & (advantage_KG <= 0)
+    share_KG = better_KG / better_KG.sum(dim=1, keepdim=True).clamp(min=1) - worse_KG / worse_KG.sum(
+        dim=1, keepdim=True
+    ).clamp(min=1)
+    return share_KG.double() * (size / 2)
 
 
 def choose_times(table: list[float], settings: Settings, seed: int, step: int) -> list[float]:

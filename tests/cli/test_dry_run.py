@@ -138,7 +138,7 @@ def test_files_that_are_not_here_are_named_and_not_fetched(filled, monkeypatch):
 
 def test_own_list_under_a_published_name_is_told_as_ones_own(filled):
     write(filled / "data/ocr_train.txt", 'a sign that says "MINE"\n')
-    done = train("--reward", "ocr", *WHOLE, "--data", "data", "--dry-run")
+    done = train("--reward", "ocr", *WHOLE, "--data", "data", "--set", "evaluation.every=0", "--dry-run")
     assert done.exit_code == 0, done.stderr
     assert f"1 prompts from your own file {filled}/data/ocr_train.txt" in done.stderr
     assert "was not checked" in done.stderr

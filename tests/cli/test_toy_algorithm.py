@@ -25,7 +25,7 @@ class Weighted(Algorithm):
     shown: ClassVar = {"error": ".3f"}
 
     @classmethod
-    def passes(cls, settings: Any, sampling: Sampling, *, cost: Any, live_share: float) -> dict[str, float]:
+    def passes(cls, settings: Any, sampling: Sampling, *, cost: Any, **_: Any) -> dict[str, float]:
         return {"rollout": sampling.steps, "current": 1, "backward": 1}
 
     def learn(self, batch, step, update) -> dict[str, Any]:

@@ -1,9 +1,12 @@
+import json
 import math
 
 import pytest
 import torch
 
-from dgpo.advantage import dead_groups, mix, spread, standardise
+from dgpo.advantage import dead_groups, mix, mix_rewards, spread, standardise, whiten
+from dgpo.sections import Advantage
+from tests.dgpo.algorithms.recorded import GOLDEN
 
 NAN = math.nan
 
@@ -123,3 +126,58 @@ def test_spread_is_within_groups():
     # deviations from the group means: 1 1, 2 2; failed scores count in neither
     scores = torch.tensor([[0.0, 2.0, NAN], [100.0, NAN, 104.0]])
     assert spread(scores).item() == pytest.approx(math.sqrt(2.5))
+
+
+GDPO = json.loads((GOLDEN / "gdpo.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize("case", GDPO, ids=lambda case: case["name"])
+def test_gdpo_is_the_published_code(case):
+    """A failed score counts as 0 there; here its image is in no mean, and such cases are left out."""
+    rewards = torch.tensor(case["rewards"], dtype=torch.float64)
+    if rewards.isnan().any() or "gdpo_f64" not in case:
+        pytest.skip("a failed score, which the code takes for 0")
+    parts_RKG = rewards.T.reshape(rewards.shape[1], -1, case["group_size"])
+    settings = Advantage(gdpo=True, clamp=None)
+    _, learned = mix_rewards(parts_RKG, [1.0] * len(parts_RKG), case["weights"], settings)
+    torch.testing.assert_close(
+        learned.flatten(), torch.tensor(case["gdpo_sum_fp32"], dtype=torch.float64), rtol=0, atol=1e-5
+    )
+    advantage = whiten(learned, clamp=None)
+    expected = torch.tensor(case["gdpo_f64"], dtype=torch.float64)
+    torch.testing.assert_close(advantage.flatten(), expected, rtol=0, atol=1e-12)
+
+
+def test_gdpo_by_hand():
+    """Two images: z = (-1, 1) / sqrt(2) by the sample deviation, whatever the scale; a constant reward adds 0."""
+    parts = torch.tensor([[[0.0, 1.0]], [[50.0, 30.0]], [[7.0, 7.0]]], dtype=torch.float64)
+    settings = Advantage(gdpo=True, epsilon=0.0, clamp=None)
+    _, learned = mix_rewards(parts, [1.0] * 3, [3.0, 1.0, 100.0], settings)
+    assert learned.flatten().tolist() == pytest.approx([-(3 - 1) / 2**0.5, (3 - 1) / 2**0.5])
+    assert whiten(learned, epsilon=0.0, clamp=None).flatten().tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5])
+
+
+def test_rewards_that_conflict_are_weighed_and_not_summed_by_their_scales():
+    """One reward in thousands against one in hundredths, of opposite wishes: the weights decide, not the units."""
+    order = torch.arange(4, dtype=torch.float64)
+    parts = torch.stack([order * 0.01, -order * 1000]).reshape(2, 1, 4)
+    best = {}
+    for name, settings in (
+        ("sum", Advantage()), ("per_reward", Advantage(per_reward=True)), ("gdpo", Advantage(gdpo=True))
+    ):  # fmt: skip
+        _, learned = mix_rewards(parts, [1.0, 1.0], [0.7, 0.3], settings)
+        best[name] = int(learned.argmax())
+    assert best == {"sum": 0, "per_reward": 3, "gdpo": 3}
+
+
+def test_gdpo_masks_what_failed_and_leaves_dead_groups_alone():
+    nan = float("nan")
+    parts = torch.tensor([[[0.1, 0.5, nan], [0.4, 0.4, 0.4]], [[1.0, 3.0, 2.0], [5.0, 5.0, 5.0]]], dtype=torch.float64)
+    _, learned = mix_rewards(parts, [1.0, 1.0], [1.0, 1.0], Advantage(gdpo=True))
+    assert learned[0].isnan().tolist() == [False, False, True]
+    assert learned[1].tolist() == [0, 0, 0]
+    advantage = whiten(learned)
+    assert advantage[0, 2] == 0
+    assert advantage[1].tolist() == [0, 0, 0]
+    assert advantage[0, 0].item() == pytest.approx(-advantage[0, 1].item())
+    assert advantage[0, 1] > 0

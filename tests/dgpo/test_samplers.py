@@ -1,19 +1,21 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dgpo.noise import seeded_noise
-from dgpo.samplers import SAMPLERS, ignore_step, sample_dpmpp_2m, sample_euler
-from dgpo.schedule import build_schedule
+from dgpo.samplers import SAMPLERS, ignore_step, sample_dpm2, sample_dpmpp_2m, sample_euler
+from dgpo.schedule import Schedule, build_schedule
+from tests.dgpo.algorithms.recorded import cases
 
 SD3 = {"num_train_timesteps": 1000, "shift": 3.0}
 
 
-@pytest.mark.parametrize(("sampler", "tolerance"), [("euler", 1e-5), ("dpm++", 2e-3)])
+@pytest.mark.parametrize(("sampler", "tolerance"), [("euler", 1e-5), ("dpm2", 1e-5), ("dpm++", 2e-3)])
 @pytest.mark.parametrize("steps", [1, 2, 10, 25])
 def test_constant_velocity_field_is_integrated_to_its_image(sampler, tolerance, steps):
-    """Both solvers are exact on straight lines; DPM-Solver++ starts at 0.9997 and keeps 0.0003 of the velocity."""
+    """All solvers are exact on straight lines; DPM-Solver++ starts at 0.9997 and keeps 0.0003 of the velocity."""
     x0, noise = seeded_noise((2, 3, 4, 4), "image"), seeded_noise((2, 3, 4, 4), "noise")
     asked = []
 
@@ -27,6 +29,25 @@ def test_constant_velocity_field_is_integrated_to_its_image(sampler, tolerance, 
     torch.testing.assert_close(drawn, noise - schedule.solver.sigmas[0] * (noise - x0), rtol=0, atol=1e-5)
     assert asked == pytest.approx(schedule.times)
     assert len(asked) == steps
+
+
+@pytest.mark.parametrize(("name", "sample"), [("dpm2", sample_dpm2), ("euler", sample_euler)])
+def test_nfts_rollout_and_evaluation_are_the_published_codes(name, sample):
+    """On its linear field, whose velocity is known everywhere; the sampler's own state is fp32."""
+    (case,) = [param.values[0] for param in cases("rollout") if param.values[0].name == "rollout"]
+    matrix, offset = case["matrix"].float(), case["offset"].float()
+    sigmas = case["sigmas"].float()
+    solver = SimpleNamespace(
+        sigmas=sigmas, timesteps=sigmas[:-1] * 1000, config=SimpleNamespace(num_train_timesteps=1000)
+    )
+    seen = []
+    drawn = sample(
+        lambda x, sigma: x @ matrix.T + sigma[:, None] * offset,
+        case["x_start"].float(),
+        Schedule(sigmas[:-1].tolist(), solver),
+        lambda number, sigma, x: seen.append(x),
+    )
+    torch.testing.assert_close(torch.stack([*seen, drawn]).double(), case.wide(name), rtol=0, atol=1.2e-6)
 
 
 def test_second_image_of_one_schedule_is_the_first():

@@ -58,6 +58,8 @@ def small_config(model: str | Path, changes: Mapping[str, Any] | None = None) ->
     """A run of seconds; `changes` by dotted names."""
     values: dict[str, Any] = {name: dict(v) if isinstance(v, dict) else v for name, v in SMALL.items()}
     values["model"] = str(model)
+    if (changes or {}).get("algorithm", "dgpo") != "dgpo":
+        del values["dgpo"]
     for name, value in (changes or {}).items():
         place(values, name.split("."), value)
     return check_config(values, "the test")
