@@ -61,6 +61,10 @@ class Batch:
         made = [image not in self.failed for image in self.image_B.tolist()]
         return torch.tensor(made, device=self.image_B.device, dtype=torch.bool)
 
+    def name_images(self, numbers: Sequence[int]) -> list[str]:
+        """Images by their numbers and prompts, for a sentence."""
+        return [f'{number} of "{self.prompts[number // self.group_size].text}"' for number in numbers]
+
     def scored(self, scores_KG: torch.Tensor) -> "Batch":
         """The same with its scores."""
         return replace(self, scores_KG=scores_KG)

@@ -17,7 +17,7 @@ from dgpo.plan import passes_per_image
 from dgpo.policy import Policy
 from dgpo.run import Run
 from dgpo.scores import CannotGoOn, collect_drawn, describe_parts, describe_scores
-from dgpo.source import Drawn, Source
+from dgpo.source import Source
 from dgpo.state import State
 from dgpo.supervision.hooks import Hook, Moment, Scores, due
 from rewards.errors import SetupError
@@ -107,7 +107,8 @@ class Trainer:
         except NotFinite:
             if self.progress.updates == updates:  # else the state is the end of no iteration
                 self.save(check=False)
-            raise SetupError(self.state.tell_not_finite(updates, self._suspects(drawn))) from None
+            suspects = drawn.batch.name_images(sorted(set(self.ranks.gather(self.algorithm.suspects))))
+            raise SetupError(self.state.tell_not_finite(updates, suspects)) from None
         self.state.end_iteration()
         clock.append(time.perf_counter())
         metrics = {
@@ -123,12 +124,6 @@ class Trainer:
         if self.ranks.main:
             self.run.record(metrics)
             self.on_step(metrics)
-
-    def _suspects(self, drawn: Drawn) -> list[str]:
-        """The images whose losses were not finite, on any rank."""
-        numbers = sorted(set(self.ranks.gather(self.algorithm.suspects)))
-        prompts, size = drawn.batch.prompts, self.config.group_size
-        return [f'{number} of "{prompts[number // size].text}"' for number in numbers]
 
     def _update(self) -> None:
         self.algorithm.updated(self.state.update())
