@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from dgpo.algorithms.group_preference import group_margins, image_weights, preference_loss, reported_loss, unclipped
 from dgpo.paths import RectifiedFlow
+from tests.dgpo.algorithms.recorded import agree, cases
 
 K, G, SIGMA = 3, 4, 0.7
 
@@ -174,3 +175,45 @@ def test_clip_boundaries_count():
 def test_reported_loss_by_hand():
     # softplus(0) = ln 2, softplus(ln 3) = ln 4 = 2 ln 2
     assert reported_loss(torch.tensor([0.0, math.log(3)]), 10.0).item() == pytest.approx(1.5 * math.log(2) / 10)
+
+
+@pytest.mark.parametrize("case", cases("dgpo_loss"))
+def test_loss_and_gradient_are_the_released_codes(case):
+    """Two ranks of half of the images each; the mean of both ranks' losses is the loss of all."""
+    v, images = case["v"].requires_grad_(), len(case["advantage"])
+    target = case["noise"] - case["x0"]
+
+    def error_of(velocity):
+        return (velocity - target).square().flatten(1).mean(dim=1)
+
+    error, old_error = error_of(v), error_of(case["v_old"])
+    reference_error = error_of(case["v_old" if bool(case.number("reference_is_old")) else "v_ref"])
+    advantage, group = case["advantage"].clamp(-5, 5), case["group"].long()
+    agree(error.detach(), case.wide("error"), "error")
+    agree(reference_error, case.wide("ref_error"), "ref_error")
+    size, beta = int(case.number("group_size")), case.number("beta")
+    margin = group_margins(
+        error, reference_error, advantage, group, groups=int(group.max()) + 1, group_size=size, beta=beta,
+        sum_over_ranks=lambda total: total,
+    )  # fmt: skip
+    # An error of about 1 is known to its last bits, and beta multiplies what is left of two of them.
+    assert (margin - case.wide("margin")).abs().max() < 1e-15 * beta
+    weight = image_weights(margin, advantage, group)
+    if bool(case.number("clip_error")):
+        counts = unclipped(error, old_error, advantage, case.number("clip"))
+        assert torch.equal(~counts, case.flags("clipped"))
+    else:
+        counts = torch.ones(images, dtype=torch.bool)
+    ranks = [slice(0, images // 2), slice(images // 2, images)]
+    losses = [preference_loss(error[rank], (weight * counts)[rank], images // 2) for rank in ranks]
+    # The code reports the clipped images' loss too, without their gradient.
+    reported = torch.stack([(weight * error.detach())[rank].mean() for rank in ranks])
+    agree(reported, case.wide("dgpo_loss_rank"), "dgpo_loss_rank")
+    drift = (v - case["v_ref"]).square().flatten(1).mean(dim=1)
+    if bool(case.number("clip_kl")):
+        drift = torch.where(counts, drift, drift.detach())
+    if case.number("kl"):
+        agree(torch.stack([drift.detach()[rank].mean() for rank in ranks]), case.wide("kl_loss_rank"), "kl_loss_rank")
+    (sum(losses) / 2 + case.number("kl") * drift.mean()).backward()
+    assert v.grad is not None
+    agree(v.grad, case.wide("grad_v"), "grad_v")
