@@ -275,6 +275,7 @@ if os.environ.get("KILL_RANK") == os.environ.get("RANK", "alone"):
 """
 
 
+@pytest.mark.slow
 def test_killed_commands_of_one_and_of_two_processes_go_on_in_three_to_the_same_files(run, model_folder, tmp_path):
     """kill -9 of a process that draws, twice; torchrun ends it, and all is as if one process had never been killed."""
     (tmp_path / "many.txt").write_text("".join(f"prompt {number}\n" for number in range(20)))

@@ -130,6 +130,7 @@ def test_without_the_libraries_it_says_how_to_get_them(program, without):
     assert "pip install 'dgpo[remote]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_server_killed_while_a_model_trains_costs_no_iteration(tmp_path):
     """Killed without warning and started again: the same weights as by a training that scored here, bit by bit."""
     steps = 5

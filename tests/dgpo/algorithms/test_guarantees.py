@@ -59,7 +59,7 @@ def config_of(model, variant, **changes):
     return small_config(model, {**common, **VARIANTS[variant], **changes})
 
 
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=EVERY_DAY_OR_SLOW)
 def variant(request):
     return request.param
 
