@@ -160,7 +160,7 @@ class Rollout:
         submit: Submit,
         ranks: Ranks,
         *,
-        needs: Needs = Needs(),  # noqa: B008
+        needs: Needs,
         offline: bool = False,
     ) -> None:
         self.policy, self.config, self.prompts, self.submit = policy, config, prompts, submit

@@ -77,7 +77,7 @@ class Algorithm(ABC):
         self.settings, self.advantage, self.geometry = settings, advantage, geometry
         self.policy, self.ranks, self.path = policy, ranks, policy.model.path
         self.suspects: list[int] = []
-        """Numbers of images of this rank whose loss was not finite, since the last iteration began."""
+        """Numbers of images of this rank whose loss was not finite in this iteration."""
 
     @classmethod
     def needs(cls, settings: Any) -> Needs:

@@ -95,16 +95,23 @@ class AWM(PerImage):
         uniform = torch.rand(len(bounds), generator=generator).tolist()
         return [batch.times[choose(low, high, u)] for (low, high), u in zip(bounds, uniform, strict=True)]
 
-    def learn(self, batch: Batch, step: int, update: Callable[[], None]) -> dict[str, Any]:
+    def begin(self, batch: Batch, teaching_KG: torch.Tensor, times: list[float], step: int) -> None:
+        """With several optimiser steps, the likelihoods under the weights before the first of them."""
         self._old: dict[tuple[int, int], float] = {}
-        return super().learn(batch, step, update)
+        if self.settings.updates == 1:
+            return
+        teaching = teaching_KG.flatten().to(batch.image_B.device)[batch.image_B]
+        for rows in self.parts((teaching & batch.drawn_B).nonzero().flatten()):
+            for number, sigma in enumerate(times):
+                log_p = self._log_p_now(batch, rows, (step, number), sigma)
+                self._old |= {
+                    (image, number): value
+                    for image, value in zip(batch.image_B[rows].tolist(), log_p.tolist(), strict=True)
+                }
 
     def learn_share(
-        self, batch: Batch, advantage_KG: torch.Tensor, share: Share, times: list[float], turn: Any, sums: Sums
+        self, batch: Batch, advantage_KG: torch.Tensor, share: Share, times: list[float], step: int, sums: Sums
     ) -> None:
-        step, place = turn
-        if place == 0 and self.settings.updates > 1:
-            self._remember(batch, advantage_KG, times, step)
         for rows in self.parts(share.rows):
             weight_B = self._log_ratio_of_images(batch, rows, times, step)
             for number, sigma in enumerate(times):
@@ -154,25 +161,11 @@ class AWM(PerImage):
         error_B = self.path.error(velocity, batch.x0_BCHW[rows], noise).double()
         return likelihood(error_B, torch.full_like(error_B, sigma), self.settings.weighting, self.settings.power)
 
-    def _remember(self, batch: Batch, advantage_KG: torch.Tensor, times: list[float], step: int) -> None:
-        """The likelihoods of all images that teach, under the weights before the first optimiser step."""
-        assert batch.scores_KG is not None
-        teaching = self.teaching(batch.scores_KG, advantage_KG).flatten().to(batch.image_B.device)
-        mine = (teaching[batch.image_B] & batch.drawn_B).nonzero().flatten()
-        for rows in self.parts(mine):
-            for number, sigma in enumerate(times):
-                noise, *asked = self._noised(batch, rows, (step, number), sigma)
-                with torch.no_grad():
-                    velocity = self.velocity_now(*asked)
-                log_p = self._log_p(velocity, batch, rows, noise, sigma)
-                self._old |= {
-                    (image, number): value
-                    for image, value in zip(batch.image_B[rows].tolist(), log_p.tolist(), strict=True)
-                }
-
-    def velocity_now(self, *asked: Any) -> torch.Tensor:
-        """The current policy's without gradient, counted as the old one's."""
-        return self.policy.velocity("current", *asked, purpose="old")
+    @torch.no_grad()
+    def _log_p_now(self, batch: Batch, rows: torch.Tensor, turn: tuple[int, int], sigma: float) -> torch.Tensor:
+        """The current policy's without gradient; its pass is counted as the old one's."""
+        noise, *asked = self._noised(batch, rows, turn, sigma)
+        return self._log_p(self.velocity("current", *asked, purpose="old"), batch, rows, noise, sigma)
 
     def _old_log_p(self, image_B: torch.Tensor, number: int, log_p_B: torch.Tensor) -> torch.Tensor:
         """On policy it is the same number without gradient, so that the ratio is exactly 1."""
@@ -189,9 +182,7 @@ class AWM(PerImage):
         total = torch.zeros(len(rows), dtype=torch.float64, device=batch.x0_BCHW.device)
         if self._old:
             for number, sigma in enumerate(times):
-                noise, *asked = self._noised(batch, rows, (step, number), sigma)
-                with torch.no_grad():
-                    log_p = self._log_p(self.velocity_now(*asked), batch, rows, noise, sigma)
+                log_p = self._log_p_now(batch, rows, (step, number), sigma)
                 total += log_p - self._old_log_p(batch.image_B[rows], number, log_p)
         return total / len(times)
 

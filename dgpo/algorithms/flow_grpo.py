@@ -6,7 +6,7 @@ Flow-GRPO-Fast and MixGRPO (`rollout.window`), GRPO-Guard (`guard`). Shapes as i
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -74,7 +74,7 @@ class FlowGRPO(PerImage):
         return [] if batch.trajectory is None else list(batch.trajectory.times)
 
     def learn_share(
-        self, batch: Batch, advantage_KG: torch.Tensor, share: Share, times: list[float], turn: Any, sums: Sums
+        self, batch: Batch, advantage_KG: torch.Tensor, share: Share, times: list[float], step: int, sums: Sums
     ) -> None:
         if batch.trajectory is None:
             return  # a rank without images

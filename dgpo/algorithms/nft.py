@@ -5,7 +5,7 @@ by the mirror image of its step about the old policy, away from bad ones. Shapes
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -75,16 +75,16 @@ class NFT(PerImage):
         return batch.times
 
     def learn_share(
-        self, batch: Batch, advantage_KG: torch.Tensor, share: Share, times: list[float], turn: Any, sums: Sums
+        self, batch: Batch, advantage_KG: torch.Tensor, share: Share, times: list[float], step: int, sums: Sums
     ) -> None:
         settings = self.settings
         for rows in self.parts(share.rows):
-            sigma_TB = self._own_times(batch, rows, times, turn[0])
+            sigma_TB = self._own_times(batch, rows, times, step)
             conditioning = batch.conditioning.take(batch.group_B[rows])
             good_B = optimality(advantage_KG.flatten()[batch.image_B[rows].cpu()], settings.limit)
             for place, sigma_B in enumerate(sigma_TB):
                 x0 = batch.x0_BCHW[rows]
-                x = self.path.add_noise(x0, self.noise(batch, rows, turn[0], place), sigma_B.view(-1, 1, 1, 1))
+                x = self.path.add_noise(x0, self.noise(batch, rows, step, place), sigma_B.view(-1, 1, 1, 1))
                 asked = (x, sigma_B, conditioning)
                 old = self.velocity("old", *asked, purpose="old")
                 reference = self.velocity("reference", *asked, purpose="reference") if settings.kl else None

@@ -50,7 +50,10 @@ class Sums:
 
 
 class PerImage(Algorithm):
-    """Learns from each image by itself; groups have done their part when advantages are made."""
+    """Learns from each image by itself; groups have done their part when advantages are made.
+
+    Its settings have `updates`, the optimiser steps per iteration.
+    """
 
     measured: tuple[str, ...] = ("loss",)
     """Names of what `learn_share` adds up, which become metrics."""
@@ -61,16 +64,16 @@ class PerImage(Algorithm):
         advantage_KG = self.standardise(batch)
         teaching_KG = self.teaching(batch.scores_KG, advantage_KG)
         sums, times = Sums(), self.choose_times(batch, step) if teaching_KG.any() else []
-        self.begin(batch)
-        for place, share in enumerate(self.deal(batch, teaching_KG, step)):
-            self.learn_share(batch, advantage_KG, share, times, (step, place), sums)
+        self.begin(batch, teaching_KG, times, step)
+        for share in self.deal(batch, teaching_KG, step):
+            self.learn_share(batch, advantage_KG, share, times, step, sums)
             update()
         if teaching_KG.any():
             self.finish()
         return {**sums.averages(self.measured, self.ranks), "times": {"rollout": batch.times, "trained": times}}
 
-    def begin(self, batch: Batch) -> None:
-        """What has to be known of a batch before its first optimiser step."""
+    def begin(self, batch: Batch, teaching_KG: torch.Tensor, times: list[float], step: int) -> None:
+        """What has to be known of the images that teach before the first optimiser step."""
         return
 
     @abstractmethod
@@ -84,10 +87,10 @@ class PerImage(Algorithm):
         advantage_KG: torch.Tensor,
         share: Share,
         times: list[float],
-        turn: tuple[int, int],
+        step: int,
         sums: Sums,
     ) -> None:
-        """Leave the gradient of the mean over a share's images and times; `turn` is its iteration and place in it."""
+        """Leave the gradient of the mean over a share's images and times."""
 
     def finish(self) -> None:
         """What follows the last optimiser step of an iteration."""
@@ -102,15 +105,10 @@ class PerImage(Algorithm):
         """The images that teach, dealt to the optimiser steps of an iteration: by seed and iteration alone."""
         numbers = teaching_KG.flatten().nonzero().flatten().cpu()
         order = torch.randperm(len(numbers), generator=seeded_generator("deal", self.geometry.seed, step))
-        for part in numbers[order].tensor_split(min(self.updates, max(1, len(numbers)))):
+        for part in numbers[order].tensor_split(min(self.settings.updates, max(1, len(numbers)))):
             if len(part):
                 mine = torch.isin(batch.image_B.cpu(), part) & batch.drawn_B.cpu()
                 yield Share(mine.nonzero().flatten().to(batch.image_B.device), len(part))
-
-    @property
-    def updates(self) -> int:
-        """Optimiser steps per iteration."""
-        return getattr(self.settings, "updates", 1)
 
     def parts(self, rows: torch.Tensor) -> Iterator[torch.Tensor]:
         """As many rows as fit a backward pass."""
@@ -138,8 +136,8 @@ class PerImage(Algorithm):
         guidance: float = 1.0,
         purpose: Purpose,
     ) -> torch.Tensor:
-        """As the policy gives it, by the attention that training uses; with gradient for `current` alone."""
-        with torch.set_grad_enabled(who == "current"), training_attention(x_BCHW.device):
+        """As the policy gives it, by the attention that training uses; with gradient for `current` alone, if at all."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and who == "current"), training_attention(x_BCHW.device):
             return self.policy.velocity(who, x_BCHW, sigma_B, conditioning, guidance=guidance, purpose=purpose)
 
     def backward(self, loss_B: torch.Tensor, images_B: torch.Tensor, share: float, passes: int = 1) -> None:

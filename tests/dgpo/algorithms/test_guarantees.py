@@ -13,10 +13,10 @@ import torch
 
 from dgpo.algorithms.algorithm import ALGORITHMS
 from dgpo.plan import planned_passes
+from dgpo.supervision.hooks import Hook
 from rewards.errors import SetupError
 from tests.dgpo.run_files import flat, steps, trained_weights
 from tests.dgpo.training import (
-    PROMPTS,
     brightness,
     build_trainer,
     digest,
@@ -195,14 +195,13 @@ def test_a_loss_that_is_no_number_stops_before_anything_moves_and_names_the_imag
 
         trainer.source.draw = drawn
 
-    class Spoil:
-        def __getattr__(self, name):
-            return lambda *words: spoil(words[0]) if name == "begin" else None
+    class Spoil(Hook):
+        def begin(self, training, moment):
+            spoil(training)
 
     values = iter((0.1, 0.2, 0.9, 0.3))
-    hook: Any = Spoil()
     with pytest.raises(SetupError, match="no step was taken with it; the loss is not finite of image 2"):
-        train(config, tmp_path, value=lambda image, prompt: next(values), hooks=[hook])
+        train(config, tmp_path, value=lambda image, prompt: next(values), hooks=[Spoil()])
     saved = trained_weights(tmp_path, 0)
     assert all(torch.equal(saved[f"trained/{name}"], tensor) for name, tensor in before.items())
 
@@ -226,4 +225,3 @@ def test_the_stochastic_rollout_draws_other_images_than_the_ode(model_folder, tm
         train(config, tmp_path / noise)
         rewards[noise] = steps(tmp_path / noise)[0]["reward"]
     assert len(set(rewards.values())) == 3
-    assert PROMPTS
