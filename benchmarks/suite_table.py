@@ -37,7 +37,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class TableRow:
+class PaperRow:
     """A model's row in a published table: by which reward's key it was made, and the cells under the heads."""
 
     key: str
@@ -53,7 +53,7 @@ class PublishedTable:
     """What is said of its rows: where they were published, and how they were made."""
     heads: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
-    row_of: Callable[[Results], TableRow]
+    row_of: Callable[[Results], PaperRow]
     """Raises UsageError for a folder whose scores make none."""
 
 
@@ -78,6 +78,6 @@ class SuiteTable:
         """Write the table's files into a results folder; None where no reward was asked that it is made from."""
         raise NotImplementedError(f"{type(self).__name__} is a table that is not written")
 
-    def headline(self, run: Results) -> TableRow | None:
+    def headline(self, run: Results) -> PaperRow | None:
         """The one number that stands for the suite among others, as one cell; None where its reward was not asked."""
         return None

@@ -14,7 +14,7 @@ from benchmarks.harness.store import Row
 from benchmarks.reading import published
 from benchmarks.reading.markdown import plain, render_markdown
 from benchmarks.reading.stats import FEW
-from benchmarks.suite_table import PublishedTable, ScreenTable, SuiteTable, TableRow, Written
+from benchmarks.suite_table import PaperRow, PublishedTable, ScreenTable, SuiteTable, Written
 from rewards.errors import UsageError
 from rewards.files import replace_file
 from rewards.numbers import format_digits, format_number, in_brackets
@@ -58,10 +58,10 @@ class GenEvalTable(SuiteTable):
         last = ScreenTable(shown[-1].head, shown[-1].lines, (*shown[-1].under, beside))
         return Written((*shown[:-1], last), _describe(results))
 
-    def headline(self, run: Results) -> TableRow | None:
+    def headline(self, run: Results) -> PaperRow | None:
         """The overall."""
         key = run.variant(OFFICIAL)
-        return None if key is None else TableRow(key, (_tell_overall_cell(_tabulate(run, key)),))
+        return None if key is None else PaperRow(key, (_tell_overall_cell(_tabulate(run, key)),))
 
     @property
     def published(self) -> PublishedTable:
@@ -81,13 +81,13 @@ class GenEvalTable(SuiteTable):
 GENEVAL_TABLE = GenEvalTable()
 
 
-def _row_of(run: Results) -> TableRow:
+def _row_of(run: Results) -> PaperRow:
     key = run.variant(OFFICIAL)
     if key is None:
         raise UsageError(f"{run.folder} was not judged by {OFFICIAL}; run its `dgpo eval` with it, then again.")
     result = _tabulate(run, key)
     shares = table_row(run.name, result).tasks
-    return TableRow(key, (_tell_overall_cell(result), *(format_digits(shares[tag], 2, "") for tag in TASKS)))
+    return PaperRow(key, (_tell_overall_cell(result), *(format_digits(shares[tag], 2, "") for tag in TASKS)))
 
 
 def _tabulate(run: Results, key: str) -> GenEvalResult:

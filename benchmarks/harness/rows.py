@@ -25,6 +25,10 @@ class Subject:
     suite: str = ""
     suite_sha: str = ""
 
+    @property
+    def prompt_id(self) -> str:
+        return "" if self.prompt is None else self.prompt.id
+
     def scored(self, reward: str, score: Score, seconds: float) -> Row:
         if score.value is not None:
             return self._row(reward, OK, score.detail, score.value, seconds)
@@ -39,7 +43,7 @@ class Subject:
             run=self.run,
             suite=self.suite,
             suite_sha=self.suite_sha,
-            prompt_id="" if self.prompt is None else self.prompt.id,
+            prompt_id=self.prompt_id,
             prompt="" if self.prompt is None else self.prompt.text,
             seed=self.seed,
             image=self.name,

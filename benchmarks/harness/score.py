@@ -105,8 +105,8 @@ def _subject(entry: Entry, found: ImageFile, keys: Sequence[str], known: Mapping
 def _whole(subject: Subject, new: Sequence[Row], keys: Sequence[str], known: Mapping[Key, Row]) -> list[Row]:
     """A row for each key: the new ones, and those that are known."""
     made = {row.reward: row for row in new}
-    prompt_id = "" if subject.prompt is None else subject.prompt.id
-    return [made[key] if key in made else known[subject.name, prompt_id, subject.seed, key] for key in keys]
+    of_image = subject.name, subject.prompt_id, subject.seed
+    return [made[key] if key in made else known[*of_image, key] for key in keys]
 
 
 def _by_file(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from benchmarks.known_suite import KnownSuite
 from benchmarks.suite import Suite
-from benchmarks.suite_table import PublishedTable, ScreenTable, SuiteTable, TableRow, Written
+from benchmarks.suite_table import PaperRow, PublishedTable, ScreenTable, SuiteTable, Written
 from benchmarks.suites import SUITES
 from rewards.prompt import Prompt
 from tests.cli.toys import BRIGHT, dgpo
@@ -38,7 +38,7 @@ def measure(rows):
 
 def row(run):
     (key,) = run.scores
-    return TableRow(key, (f"{measure(run.scores[key].values()):.2f}",))
+    return PaperRow(key, (f"{measure(run.scores[key].values()):.2f}",))
 
 
 class Toy(KnownSuite):
