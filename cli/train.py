@@ -13,7 +13,7 @@ from cli.launch import has_to_launch, launch, leave_with_launcher
 from cli.options import DEFAULT_MODEL, DataFolder, RewardSets, RewardTexts, WeightFolders
 from cli.screen import hear_rewards, say
 from cli.training import run_training
-from cli.training_checks import check_processes, check_settings
+from cli.training_checks import check_processes, check_settings, check_sizes
 from cli.trust import check_trust
 from dgpo.processes import find_place
 from rewards.errors import UsageError
@@ -108,6 +108,7 @@ def train(
     if has_to_launch(num_processes) and not dry_run:
         raise typer.Exit(launch(num_processes))
     leave_with_launcher()
+    check_sizes(config)
     hear_rewards(aloud=place.rank == 0)
     if place.rank == 0:
         _tell_turned_round(rewards)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def check_settings(config: Config) -> RewardChoice:
-    """What the settings alone tell; quick, since every process begins with it. Returns the rewards that they name."""
+    """What the settings alone tell, and no library of models: quick, since the process that only starts others begins
+    with it too. Returns the rewards that they name."""
     from dgpo.plan import check_rollout
     from dgpo.reward_choice import choose_rewards
 
     check_model(config)
-    check_sizes(config)
     check_precision(config)
     check_rewards_named(config)
     rewards = choose_rewards(config)

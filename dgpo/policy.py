@@ -9,14 +9,17 @@ memory.
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 
 from dgpo.models.model import Conditioning, Model
 from dgpo.precision import describe_parts, dtype_of
 from dgpo.sections import Training
 from rewards.errors import UsageError
+
+if TYPE_CHECKING:  # PEFT takes seconds to import, and most commands have no adapters
+    from peft import LoraConfig
 
 Who = str
 """Whose weights: `current`, `reference`, or a snapshot by its name (`old`, `average`, or an algorithm's own)."""
@@ -126,6 +129,8 @@ class Policy:
         state = dict(self.model.transformer.state_dict())
         state.update({key: p.detach() for key, p in self.trained.items()} if who == "current" else self.snapshots[who])
         if self.training.method == "lora":
+            from peft import get_peft_model_state_dict
+
             state = get_peft_model_state_dict(self.model.transformer, state_dict=state, adapter_name=ADAPTER)
         return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
 
@@ -137,13 +142,17 @@ class Policy:
             names = ", ".join(sorted({name for name, _ in expected.items() ^ present.items()})[:3])
             raise UsageError(f"The weights do not belong to this model: they differ in {names}.")
         if self.training.method == "lora":
+            from peft import set_peft_model_state_dict
+
             set_peft_model_state_dict(self.model.transformer, weights, adapter_name=ADAPTER)
         else:
             self.model.transformer.load_state_dict(weights)
 
 
-def lora_config(training: Training, targets: tuple[str, ...]) -> LoraConfig:
+def lora_config(training: Training, targets: tuple[str, ...]) -> "LoraConfig":
     """The adapters of a training; `targets` are the family's own layers for them."""
+    from peft import LoraConfig
+
     return LoraConfig(
         r=training.rank,
         lora_alpha=training.alpha,

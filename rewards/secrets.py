@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 from rewards.errors import UsageError
 
-# User and password of an address, and what stands behind its question mark; a path makes one slash of two.
-_USER = re.compile(r"(\w+:/+)[^\s/@\"']+@")
-_QUERY = re.compile(r"(\w+:/+[^\s?\"']*\?)[^\s\"'\]),]+")
+# User and password of an address, and what stands behind its question mark; a path makes one slash of two. Of the
+# scheme one letter is enough: asked for all of it, a long word without an address takes time in the square.
+_USER = re.compile(r"(\w:/+)[^\s/@\"']+@")
+_QUERY = re.compile(r"(\w:/+[^\s?\"']*\?)[^\s\"'\]),]+")
 
 
 def read_secret(name: str) -> str | None:

@@ -336,6 +336,7 @@ def test_a_job_that_is_gone_or_half_there_is_told(run, prompt_file, monkeypatch)
     assert "nobody answers there. Unset WORLD_SIZE" in gone.stderr
 
 
+@pytest.mark.slow
 def test_a_machine_that_does_not_see_the_folder_says_so(run, model_folder, prompt_file, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

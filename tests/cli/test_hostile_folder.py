@@ -74,7 +74,7 @@ def test_eval_runs_nothing_from_the_current_folder(dgpo, model_folder, tmp_path,
     assert not (tmp_path / "caught").exists(), (tmp_path / "caught").read_text()
 
 
-@pytest.mark.parametrize("processes", [pytest.param("1", marks=pytest.mark.slow), "2"])
+@pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_train_runs_nothing_from_the_current_folder(dgpo, model_folder, tmp_path, processes):
     words = ["--recipe", "tiny", "--model", str(model_folder), "--prompts", "prompts.txt", "--steps", "1"]
     words += ["--reward", "rewards.py:Bright", "--output", "out", "--num-processes", processes]

@@ -15,8 +15,10 @@ from rewards.errors import SetupError, UsageError
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import os, signal, sys, time
+import cli.launch
 from cli.launch import has_to_launch, launch, leave_with_launcher, say_last
 from dgpo.processes import PeerLost, find_place
+cli.launch.GRACE_S = 1.0
 if has_to_launch(2):
     sys.exit(launch(int(os.environ.get("AS_MANY", "2"))))
 leave_with_launcher()

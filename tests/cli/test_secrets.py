@@ -118,7 +118,9 @@ def _words(process):
         return ""
 
 
-def test_a_training_and_an_evaluation_that_used_a_token_and_a_key_recorded_neither(program, model_folder, tmp_path):
+def test_a_training_and_an_evaluation_that_used_a_token_and_a_key_recorded_neither(
+    called, model_folder, tmp_path, monkeypatch
+):
     """The reward behind a server that wants the token; the judge behind one that is sent the key."""
     (tmp_path / "own.txt").write_text("a cat\na dog\n")
     small = {"sampling.height": 32, "sampling.width": 64, "sampling.steps": 2, "sampling.text_length": 0}
@@ -130,10 +132,11 @@ def test_a_training_and_an_evaluation_that_used_a_token_and_a_key_recorded_neith
     with serving(parse_rewards([f"{odd}:Odd"]), token=SECRET) as server, serve(script) as judge:
         rewards = ["--reward", f"{server.base}/odd", "--reward", "unifiedreward"]
         rewards += ["--reward-set", f"unifiedreward.judge={judge}/v1", "--reward-set", "unifiedreward.model=scripted"]
-        secrets = {"DGPO_REWARD_TOKEN": SECRET, "DGPO_JUDGE_KEY": KEY}
+        monkeypatch.setenv("DGPO_REWARD_TOKEN", SECRET)
+        monkeypatch.setenv("DGPO_JUDGE_KEY", KEY)
         words = ["--steps", "1", "--recipe", "tiny", *drawing, *_sets(once), "--prompts", "own.txt", "--output", "run"]
-        trained = program("train", *words, *rewards, **secrets)
-        measured = program("eval", "--suite", "own.txt", *drawing, *rewards, "--output", "out", "--json", **secrets)
+        trained = called("train", *words, *rewards)
+        measured = called("eval", "--suite", "own.txt", *drawing, *rewards, "--output", "out", "--json")
     for done in (trained, measured):
         assert done.returncode == 0, done.stderr
     assert {headers["Authorization"] for headers in script.headers} == {f"Bearer {KEY}"}

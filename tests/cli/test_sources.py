@@ -130,6 +130,7 @@ def test_offline_draws_with_the_base_in_every_iteration(folder):
     assert [one for one in compare_runs(folder / "offline", folder / "again") if one.step == 3] == []
 
 
+@pytest.mark.slow
 def test_two_processes_learn_from_recorded_images_as_one_does(folder):
     train("one", "--from", "results")
     words = ["train", "--recipe", "recipe.yaml", "--reward", "bright.py:Bright", "--from", "results", "--output", "two"]

@@ -433,7 +433,7 @@ class Hangs(Reward):
 """
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_second_ctrl_c_ends_a_training_whose_reward_hangs(model_folder, tmp_path, prompt_file, processes):
     """And the processes that it has started."""
     (tmp_path / "hangs.py").write_text(HANGS)

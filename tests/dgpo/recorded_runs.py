@@ -139,22 +139,22 @@ def describe_platform() -> dict[str, str]:
     }
 
 
-def train_all(folder: Path) -> dict[str, Quantities]:
-    """Every run of the table, those of two processes, and those that were stopped and went on; by name."""
+def train_all(folder: Path, *, alone: bool, together: bool) -> dict[str, Quantities]:
+    """Every run of the table and those that were stopped and went on, and those of two processes; by name."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prompts.txt").write_text(PROMPTS)
     (folder / "bright.py").write_text(BRIGHT)
     os.chdir(folder)
     _export_model(folder / "model")
     found = {}
-    for name, changes in RUNS.items():
+    for name, changes in RUNS.items() if alone else ():
         found[name] = _read(_train(name, changes))
-    for name in INTERRUPTED:
+    for name in INTERRUPTED if alone else ():
         steps = RUNS[name].get("steps", SMALL["steps"])
         where = f"{name}, interrupted"
         _train(where, {**RUNS[name], "steps": 1})
         found[where] = _read(_train(where, {**RUNS[name], "steps": steps}))
-    for name in TWO_PROCESSES:
+    for name in TWO_PROCESSES if together else ():
         found[f"{name}, two processes"] = _read(_train(f"{name}, two processes", RUNS[name], "--num-processes", "2"))
     return found
 
@@ -246,12 +246,16 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.dgpo.recorded_runs")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--record", action="store_true", help="make what these runs came to the record")
+    parser.add_argument("--only", choices=("alone", "together"), help="the runs of one process, or those of two")
     asked = parser.parse_args(arguments)
+    if asked.record and asked.only:
+        parser.error("a record is of all runs")
     if any(os.environ.get(name) != value for name, value in PINNED.items()):  # libraries read these as they load
         words = [sys.executable, "-m", "tests.dgpo.recorded_runs", *arguments]
         raise SystemExit(subprocess.run(words, env={**os.environ, **PINNED, "PYTHONPATH": str(ROOT)}).returncode)
     with contextlib.redirect_stdout(io.StringIO()):
-        found = {"platform": describe_platform(), "runs": train_all(asked.folder.absolute())}
+        runs = train_all(asked.folder.absolute(), alone=asked.only != "together", together=asked.only != "alone")
+        found = {"platform": describe_platform(), "runs": runs}
     text = json.dumps(found, indent=0, ensure_ascii=False) + "\n"
     if asked.record:
         RECORD.write_text(text)

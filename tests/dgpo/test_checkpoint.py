@@ -191,6 +191,7 @@ publish_weights(Path(sys.argv[2]), policy)
 """
 
 
+@pytest.mark.slow
 def test_the_same_weights_are_published_as_the_same_file(model_folder, tmp_path):
     """Python puts sets in another order in every process, and so does safetensors with what describes a file."""
     for name in ("1", "2"):

@@ -20,29 +20,45 @@ from tests.dgpo.recorded_runs import (
     read_record,
 )
 
-NAMES = [
-    *RUNS,
-    *(f"{name}, interrupted" for name in INTERRUPTED),
-    *(f"{name}, two processes" for name in TWO_PROCESSES),
-]
+ALONE = [*RUNS, *(f"{name}, interrupted" for name in INTERRUPTED)]
+TOGETHER = [f"{name}, two processes" for name in TWO_PROCESSES]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """All of them, trained now, in a process whose libraries compute as the record's did."""
-    words = [sys.executable, "-m", "tests.dgpo.recorded_runs", str(tmp_path_factory.mktemp("recorded"))]
+def train_again(folder: Path, which: str) -> dict[str, Any]:
+    """In a process whose libraries compute as the record's did."""
+    words = [sys.executable, "-m", "tests.dgpo.recorded_runs", str(folder), "--only", which]
     variables = {**os.environ, **PINNED, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, capture_output=True, text=True, env=variables, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)["runs"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_run_is_what_was_recorded(runs: dict[str, Any], name: str) -> None:
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return train_again(tmp_path_factory.mktemp("recorded"), "alone")
+
+
+@pytest.fixture(scope="module")
+def runs_together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return train_again(tmp_path_factory.mktemp("recorded"), "together")
+
+
+def equals_the_record(runs: dict[str, Any], name: str) -> None:
     record = read_record()
     if record["platform"] != describe_platform():
         pytest.skip(f"recorded for {record['platform']}, and this is {describe_platform()}")
     assert differences(record["runs"][name], runs[name]) == []
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_run_is_what_was_recorded(runs: dict[str, Any], name: str) -> None:
+    equals_the_record(runs, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOGETHER)
+def test_run_of_two_processes_is_what_was_recorded(runs_together: dict[str, Any], name: str) -> None:
+    equals_the_record(runs_together, name)
 
 
 @pytest.mark.parametrize("name", INTERRUPTED)

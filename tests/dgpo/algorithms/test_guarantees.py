@@ -46,11 +46,12 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "awm-off-policy": {"awm.times": 2, "awm.updates": 2, "awm.ratio": "image"},
 }  # fmt: skip
 CLOSE = 1e-5
-# Processes take long to start: every day one variant of each algorithm has them.
+# Every day one variant of each algorithm, and one of them all in processes of their own, which take long to start.
 EVERY_DAY_OR_SLOW = [
     pytest.param(name, id=name, marks=() if name in ALGORITHMS and name != "dgpo" else pytest.mark.slow)
     for name in VARIANTS
 ]
+PROCESSES = [pytest.param(name, id=name, marks=() if name == "nft" else pytest.mark.slow) for name in VARIANTS]
 
 
 def config_of(model, variant, **changes):
@@ -89,7 +90,7 @@ def agree(one, other, start, step):
 ADAMW = {"optimizer.learning_rate": 0.01, "optimizer.epsilon": 1e-3}
 
 
-@pytest.mark.parametrize("variant", EVERY_DAY_OR_SLOW)
+@pytest.mark.parametrize("variant", PROCESSES)
 @pytest.mark.parametrize("processes_count", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_any_number_of_processes_learns_what_one_does(
     processes, model_folder, tmp_path, variant, start, processes_count
@@ -110,7 +111,7 @@ def test_one_batch_is_its_micro_batches(model_folder, tmp_path, variant, start):
     agree(tmp_path / "whole", tmp_path / "parts", start, 2)
 
 
-@pytest.mark.parametrize("variant", [one for one in EVERY_DAY_OR_SLOW if not str(one.id).startswith("dgpo")])
+@pytest.mark.parametrize("variant", [one for one in PROCESSES if not str(one.id).startswith("dgpo")])
 def test_killed_and_started_again_it_ends_with_the_same_bits(processes, model_folder, tmp_path, variant):
     """Snapshots included: the digest is of every tensor of a checkpoint."""
     config = config_of(model_folder, variant, **{"steps": 4, "checkpoint.every": 1})
