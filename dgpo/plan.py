@@ -8,6 +8,7 @@ import torch
 from dgpo.algorithms.algorithm import find_algorithm
 from dgpo.config import Config
 from dgpo.parallel import Ranks
+from dgpo.stochastic import STEPS
 from dgpo.windows import check_window, kind_of_noise, stochastic_steps
 from rewards.errors import UsageError
 
@@ -35,7 +36,7 @@ def planned_passes(config: Config, cost: Cost, *, live_share: float = 1.0) -> di
 def planned_steps(config: Config) -> range:
     """The stochastic steps of the first iteration's rollout."""
     needs = find_algorithm(config.algorithm).needs(config.learning)
-    if config.source.kind == "recorded" or kind_of_noise(config.rollout, needs) == "none":
+    if config.source.kind == "recorded" or kind_of_noise(config.rollout, needs) not in STEPS:
         return range(0)
     return stochastic_steps(config.rollout, config.sampling.steps, seed=config.seed)
 
@@ -57,6 +58,10 @@ def check_rollout(config: Config) -> None:
         )
     if needs.sampler == "sde" and noise == "none":
         raise UsageError(f"{name} learns from noise that the rollout adds, and rollout.noise is none; use sde or cps.")
+    if needs.trajectory and noise == "sa":
+        raise UsageError(
+            f"{name} needs the likelihood of each step, and those of rollout.noise=sa have none; use sde or cps."
+        )
     if noise == "none":
         if settings.window is not None or settings.noise_level is not None:
             raise UsageError("rollout.noise_level and rollout.window are for a rollout with rollout.noise.")
@@ -68,6 +73,10 @@ def check_rollout(config: Config) -> None:
         )
     if config.sampling.steps < 2:
         raise UsageError("A stochastic rollout needs sampling.steps of 2 or more: its last step adds no noise.")
+    if noise == "sa" and settings.window is not None:
+        raise UsageError("rollout.window is for rollout.noise=sde and cps; sa adds its noise between two noise levels.")
+    if noise != "sa" and settings.noise_level == 0:
+        raise UsageError(f"rollout.noise={noise} needs a rollout.noise_level above 0; an ODE is rollout.noise=none.")
     check_window(settings, config.sampling.steps)
 
 

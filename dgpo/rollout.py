@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from PIL import Image
@@ -21,14 +22,16 @@ from dgpo.noise import seeded_noise
 from dgpo.parallel import Ranks
 from dgpo.policy import Policy, Who
 from dgpo.prompts import PromptStream
+from dgpo.sa_solver import NOISE_LEVEL, SASampler
 from dgpo.samplers import SAMPLERS, OnStep, Sampler, StochasticSampler, ignore_step
 from dgpo.sections import Sampling
 from dgpo.source import Drawn
-from dgpo.stochastic import STEPS, StochasticStep
+from dgpo.stochastic import STEPS
 from dgpo.windows import kind_of_noise, stochastic_steps
 from rewards.pool import Scored
 from rewards.prompt import Prompt
 
+Draw = Callable[[int], torch.Tensor]
 Submit = Callable[[Sequence[Image.Image], Sequence[Prompt]], "Future[Scored]"]
 
 
@@ -94,7 +97,7 @@ def draw_groups(
         rows = conditioning.take(torch.tensor([image // group_size for image in chosen], device=model.device))
         x0 = draw_latents(policy, draw("rollout"), rows, sampling, who=who, sampler=sampler)
         latents.append(x0)
-        recorded += [sampler] if sampler is not None else []
+        recorded += [sampler] if isinstance(sampler, StochasticSampler) else []
         decoded = list(zip(chosen, model.decode(x0), owners, strict=True))
         failed |= {image: reason for image, reason, _ in decoded if isinstance(reason, str)}
         made = [(image, owner) for _, image, owner in decoded if not isinstance(image, str)]
@@ -116,17 +119,12 @@ def draw_groups(
 
 @dataclass(frozen=True)
 class Noise:
-    """What a stochastic rollout adds, at which of its steps, and what of it is kept."""
+    """How a stochastic rollout draws, and whether what it did is kept."""
 
-    step: StochasticStep
-    steps: range
-    kept: bool
+    sampler: Callable[[Draw], Sampler]
+    """For one micro-batch, whose noise it is given by the step's number."""
+    kept: bool = False
     """Whether an algorithm learns from the trajectory."""
-    means: bool
-
-    def sampler(self, draw: Callable[[int], torch.Tensor]) -> StochasticSampler:
-        """For one micro-batch, whose noise `draw` gives by the step's number."""
-        return StochasticSampler(self.step, self.steps, draw, means=self.means)
 
 
 def join_trajectories(parts: Sequence[StochasticSampler], guidance: float) -> Trajectory | None:
@@ -204,6 +202,9 @@ def choose_noise(config: Config, needs: Needs, step: int) -> Noise | None:
     kind = kind_of_noise(settings, needs)
     if kind == "none":
         return None
+    if kind == "sa":
+        level = NOISE_LEVEL if settings.noise_level is None else settings.noise_level
+        return Noise(partial(SASampler, level))
     how = STEPS[kind]() if settings.noise_level is None else STEPS[kind](settings.noise_level)
     steps = stochastic_steps(settings, config.sampling.steps, seed=config.seed, iteration=step)
-    return Noise(how, steps, kept=needs.trajectory, means=needs.means)
+    return Noise(partial(StochasticSampler, how, steps, means=needs.means), kept=needs.trajectory)

@@ -66,11 +66,12 @@ class Sampling(Section):
 class Rollout(Section):
     old_after: Whole | None = None
     """Draw with the old policy from this iteration on; none means with whom the algorithm draws, mostly the current."""
-    noise: Literal["none", "sde", "cps"] | None = None
-    """Noise that is added on the way: none (an ODE), Flow-GRPO's SDE, or coefficient-preserving sampling (Flow-CPS).
-    Unset means what the algorithm needs: sde for flow-grpo, none for others."""
-    noise_level: Positive | None = None
-    """How much noise; unset means 0.7 for sde and 0.8 for cps."""
+    noise: Literal["none", "sde", "cps", "sa"] | None = None
+    """Noise that is added on the way: none (an ODE), Flow-GRPO's SDE, coefficient-preserving sampling (Flow-CPS), or
+    that of SA-Solver, as AWM draws, whose steps have no likelihood. Unset means what the algorithm needs: sde for
+    flow-grpo, none for others."""
+    noise_level: NonNegative | None = None
+    """How much noise; unset means 0.7 for sde, 0.8 for cps and 0.4 for sa, which alone can do with 0."""
     window: Count | None = None
     """How many consecutive steps add noise, the others being an ODE's (Flow-GRPO-Fast, MixGRPO); unset means all but
     the last."""

@@ -9,7 +9,7 @@ from rewards.errors import UsageError
 
 
 def kind_of_noise(settings: Rollout, needs: Needs) -> str:
-    """`none`, `sde` or `cps`: as the config says, or else as the algorithm needs."""
+    """`none`, `sde`, `cps` or `sa`: as the config says, or else as the algorithm needs."""
     if settings.noise is not None:
         return settings.noise
     return "sde" if needs.sampler == "sde" else "none"

@@ -13,7 +13,7 @@ import torch
 
 from dgpo.algorithms.algorithm import Needs
 from dgpo.algorithms.clipped_ratio import clipped_objective, is_clipped
-from dgpo.algorithms.matching import Weighting, drift, likelihood
+from dgpo.algorithms.matching import Weighting, drift, elbo_scale, likelihood
 from dgpo.algorithms.per_image import PerImage, Share, Sums
 from dgpo.batch import Batch
 from dgpo.noise import seeded_generator
@@ -37,6 +37,8 @@ class Settings(Section):
     """Weight of mean((v - v_reference)^2)."""
     fast: NonNegative = 1.0
     """Weight of mean((v - v_fast)^2), the fast average of the trained weights."""
+    anchors: Literal["uniform", "elbo"] = "uniform"
+    """How both distances count at a noise level: alike, or divided by 2 u^2, u the rate of the SDE's noise (`elbo`)."""
     fast_decay: Decay = 0.3
     """Largest decay of the fast average, which moves once per iteration."""
     fast_growth: NonNegative = 0.001
@@ -142,8 +144,9 @@ class AWM(PerImage):
         else:  # the ratio is that of the whole image, and so is the clip; its gradient passes through this time's part
             ratio_B = weight_B.exp() * (log_p_B - log_p_B.detach() + 1)
             objective_B = clipped_objective(ratio_B, advantage_B, settings.clip)
-        kl_B = torch.zeros_like(log_p_B) if reference is None else drift(velocity, reference).to(log_p_B)
-        drift_B = torch.zeros_like(log_p_B) if fast is None else drift(velocity, fast).to(log_p_B)
+        scale = elbo_scale(sigma) if settings.anchors == "elbo" else 1.0
+        kl_B = torch.zeros_like(log_p_B) if reference is None else drift(velocity, reference).to(log_p_B) / scale
+        drift_B = torch.zeros_like(log_p_B) if fast is None else drift(velocity, fast).to(log_p_B) / scale
         self.backward(objective_B + settings.base * kl_B + settings.fast * drift_B, image_B, 1 / divisor)
         clipped_B = is_clipped(ratio_B.detach(), advantage_B, settings.clip)
         sums.add(len(rows), loss=objective_B, kl=kl_B, drift=drift_B, clipped=clipped_B)

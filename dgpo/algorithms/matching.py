@@ -11,6 +11,7 @@ import torch
 Weighting = Literal["ghuber", "huber", "sigma", "uniform"]
 FLOOR = 1e-5  # of mean(|x0 - x0_predicted|), which may be 0
 SMALL = 1e-10
+ELBO_NOISE = 0.7
 
 
 def scaled_error(
@@ -68,6 +69,11 @@ def likelihood(error_B: torch.Tensor, sigma_B: torch.Tensor, weighting: Weightin
 def drift(prediction_BCHW: torch.Tensor, other_BCHW: torch.Tensor) -> torch.Tensor:
     """mean((v - v_other)^2) over the latent's dimensions; [B]."""
     return (prediction_BCHW - other_BCHW).square().flatten(1).mean(dim=1)
+
+
+def elbo_scale(sigma: float) -> float:
+    """2 u^2 of AWM's anchors weighted as in a likelihood's bound, u = 0.7 sqrt(sigma / (1 - sigma)) below 0.99."""
+    return 2 * ELBO_NOISE**2 * sigma / (1 - min(sigma, 0.99))
 
 
 def _wide(value_B: torch.Tensor, like_BCHW: torch.Tensor) -> torch.Tensor:

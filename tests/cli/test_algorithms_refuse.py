@@ -17,6 +17,12 @@ from dgpo import memory, session
         (("--algorithm", "flow-grpo", "--set", "rollout.noise=none"), "use sde or cps"),
         (("--algorithm", "flow-grpo", "--set", "sampling.sampler=dpm++"), "the first step would explode"),
         (("--algorithm", "flow-grpo", "--set", "rollout.window=9"), "does not fit the steps 0 to 5"),
+        (("--algorithm", "flow-grpo", "--set", "rollout.noise=sa"), "those of rollout.noise=sa have none"),
+        (("--algorithm", "flow-grpo", "--set", "rollout.noise_level=0"), "an ODE is rollout.noise=none"),
+        (
+            ("--algorithm", "awm", "--set", "rollout.noise=sa", "--set", "rollout.window=2"),
+            "sa adds its noise between two noise levels",
+        ),
         (("--set", "rollout.window=2"), "are for a rollout with rollout.noise"),
         (("--algorithm", "nft", "--set", "nft.times=11"), "the rollout visits 10 times"),
         (("--algorithm", "awm", "--set", "awm.times=9"), "cannot be cut into so many parts"),

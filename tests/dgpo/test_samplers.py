@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dgpo.noise import seeded_noise
+from dgpo.sa_solver import Leg, SASampler, inner_table
 from dgpo.samplers import SAMPLERS, ignore_step, sample_dpm2, sample_dpmpp_2m, sample_euler
 from dgpo.schedule import Schedule, build_schedule
 from tests.dgpo.algorithms.recorded import cases
@@ -48,6 +49,51 @@ def test_nfts_rollout_and_evaluation_are_the_published_codes(name, sample):
         lambda number, sigma, x: seen.append(x),
     )
     torch.testing.assert_close(torch.stack([*seen, drawn]).double(), case.wide(name), rtol=0, atol=1.2e-6)
+
+
+def test_awms_rollout_is_the_published_codes():
+    """Its SA-Solver, on the same kind of field: every state after its correction, with the noise that was drawn."""
+    (case,) = [param.values[0] for param in cases("rollout") if param.values[0].name == "sa_solver"]
+    matrix, offset, noise = case["matrix"].float(), case["offset"].float(), case["noise"].float()
+    euler = build_schedule("euler", SD3, 14)
+    torch.testing.assert_close(
+        inner_table(euler.solver.sigmas.tolist()), case["times"][:-1].tolist(), rtol=0, atol=1e-7
+    )
+    seen = []
+    drawn = SASampler(0.4, lambda number: noise[number + 1])(
+        lambda x, sigma: x @ matrix.T + sigma[:, None] * offset,
+        case["x_start"].float(),
+        euler,
+        lambda number, sigma, x: seen.append(x),
+    )
+    torch.testing.assert_close(torch.stack([*seen, drawn]).double(), case.wide("latents"), rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("noise_level", [0.0, 0.4])
+@pytest.mark.parametrize("steps", [2, 3, 14])
+def test_a_straight_line_without_noise_is_followed_by_sa_solver(noise_level, steps):
+    """Whatever the noise added, the clean image is the same at every time, and so is the end."""
+    x0, start = seeded_noise((2, 3, 4, 4), "image"), seeded_noise((2, 3, 4, 4), "noise")
+    asked = []
+
+    def velocity(x, sigma):
+        asked.append(sigma[0].item())
+        return (x - x0) / sigma.view(-1, 1, 1, 1)
+
+    sampler = SASampler(noise_level, lambda number: seeded_noise((2, 3, 4, 4), number))
+    drawn = sampler(velocity, start, build_schedule("euler", SD3, steps))
+    torch.testing.assert_close(drawn, x0, rtol=0, atol=1e-5)
+    assert len(asked) == steps
+    assert asked[0] == pytest.approx(0.999)
+
+
+def test_sa_solvers_step_keeps_the_noise_level():
+    """On the way of one image x0 the noise at the end is sigma_next: kept^2 + added^2 = sigma_next^2."""
+    leg, zero = Leg(0.7, 0.5, 0.4), torch.zeros(1, 1)
+    kept = leg.start(torch.full((1, 1), 0.7), zero, None).item()
+    added = leg.start(zero, zero, torch.ones(1, 1)).item()
+    assert kept**2 + added**2 == pytest.approx(0.5**2)
+    assert Leg(0.7, 0.5, 0.0).start(torch.full((1, 1), 0.7), zero, torch.ones(1, 1)).item() == pytest.approx(0.5)
 
 
 def test_second_image_of_one_schedule_is_the_first():

@@ -143,9 +143,10 @@ def test_nft(micro):
     close(ours, weight.grad.item())
 
 
-def test_awm():
+@pytest.mark.parametrize("anchors", ["uniform", "elbo"])
+def test_awm(anchors):
     batch = batch_of()
-    settings = {"times": 2, "strata": "all", "share": 1.0, "base": 0.2, "fast": 0.4}
+    settings = {"times": 2, "strata": "all", "share": 1.0, "base": 0.2, "fast": 0.4, "anchors": anchors}
     ours, policy = learn("awm", settings, batch)
     weight = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
     images, total = order_of_shares(batch), torch.zeros(()).double()
@@ -155,8 +156,10 @@ def test_awm():
         log_p = -((error + 1e-10) ** 0.25 - 1e-10**0.25) * wide.flatten() / 0.25
         ratio = (log_p - log_p.detach()).exp()
         terms = -advantages()[images].clamp(-5, 5) / 5 * ratio
+        sigma = wide.flatten()
+        scale = 2 * 0.7**2 * sigma / (1 - sigma.clamp(max=0.99)) if anchors == "elbo" else 1.0
         for size, other in ((0.2, 0.4), (0.4, 0.48)):
-            terms = terms + size * mean((v - (torch.tensor(other).double() * x + 0.1 * wide)).square())
+            terms = terms + size * mean((v - (torch.tensor(other).double() * x + 0.1 * wide)).square()) / scale
         total = total + terms.sum()
     (total / (K * G * 2)).backward()
     assert weight.grad is not None

@@ -43,7 +43,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     },
     "nft": {"nft.times": 3, "nft.updates": 2, "nft.old_growth": 0.2},
     "awm": {"awm.times": 2, "awm.fast_growth": 0.2},
-    "awm-off-policy": {"awm.times": 2, "awm.updates": 2, "awm.ratio": "image"},
+    "awm-off-policy": {"awm.times": 2, "awm.updates": 2, "awm.ratio": "image", "rollout.noise": "sa"},
 }  # fmt: skip
 CLOSE = 1e-5
 # Every day one variant of each algorithm, and one of them all in processes of their own, which take long to start.

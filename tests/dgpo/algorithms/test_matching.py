@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dgpo.algorithms.clipped_ratio import clipped_objective, is_clipped
-from dgpo.algorithms.matching import Weighting, contrast, drift, likelihood, optimality, scaled_error
+from dgpo.algorithms.matching import Weighting, contrast, drift, elbo_scale, likelihood, optimality, scaled_error
 from tests.dgpo.algorithms.recorded import agree, cases
 
 WEIGHTINGS: dict[str, Weighting] = {"Uniform": "uniform", "t": "sigma", "huber": "huber", "ghuber": "ghuber"}
@@ -54,10 +54,8 @@ def test_awm_is_the_published_codes(case):
     wide = advantage.expand_as(ratio)
     policy = clipped_objective(ratio, wide, case.number("clip")).mean()
     agree(policy.detach(), case.wide("policy_loss"), "policy_loss")
-    if case.word("kl_weighting") == "ELBO":
-        scale = 2 * 0.49 * sigma / (1 - sigma.clamp(max=0.99))
-    else:
-        scale = torch.ones_like(sigma)
+    weigh = elbo_scale if case.word("kl_weighting") == "ELBO" else lambda sigma: 1.0
+    scale = torch.tensor([weigh(one) for one in sigma.tolist()], dtype=torch.float64)
     kls = []
     for name in ("base", "fast"):
         per_time = (v - case[f"v_{name}"]).square().flatten(1).mean(dim=1)
