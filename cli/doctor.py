@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from cli.provenance import available_cores, total_memory
+from cli.provenance import available_cores
 from cli.screen import print_table, say
+from dgpo.memory import total_memory
 from rewards.card import Card
 from rewards.errors import DgpoError, load_extra
 from rewards.exits import ENVIRONMENT

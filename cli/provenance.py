@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dgpo import __version__
+from dgpo.memory import total_memory
 
 PACKAGES = (
     "torch",
@@ -107,14 +108,6 @@ def limited_cores(cores: int, limit: str) -> int:
     if not (quota.isdecimal() and period.isdecimal()):
         return cores
     return min(cores, max(1, int(quota) // int(period)))
-
-
-def total_memory() -> int:
-    """Bytes of memory this process may use: the machine's, or the container's limit."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return min(memory, int(text)) if text.isdecimal() else memory
 
 
 def _cpu_name() -> str:

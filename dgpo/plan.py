@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from dgpo.algorithms.algorithm import find_algorithm
+from dgpo.algorithms.algorithm import Planned, find_algorithm
 from dgpo.config import Config
 from dgpo.parallel import Ranks
 from dgpo.stochastic import STEPS
@@ -22,15 +22,10 @@ def planned_passes(config: Config, cost: Cost, *, live_share: float = 1.0) -> di
     Args:
         live_share: the share of groups that have reward variance; the others are skipped in learning.
     """
-    passes = find_algorithm(config.algorithm).passes(
-        config.learning,
-        config.sampling,
-        cost=cost,
-        live_share=live_share,
-        group_size=config.group_size,
-        stochastic=len(planned_steps(config)),
-    )
-    return passes | {"rollout": 0} if config.source.kind == "recorded" else passes
+    guidance = config.sampling.guidance
+    rollout = 0 if config.source.kind == "recorded" else config.sampling.steps * cost(guidance)
+    iteration = Planned(guidance, len(planned_steps(config)), config.group_size, live_share, cost)
+    return {"rollout": rollout, **find_algorithm(config.algorithm).passes(config.learning, iteration)}
 
 
 def planned_steps(config: Config) -> range:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from dgpo.sections import Advantage, Sampling, Section
+from dgpo.sections import Advantage, Section
 from rewards.errors import UsageError, suggestion
 
 if TYPE_CHECKING:
@@ -61,6 +61,20 @@ class Geometry(NamedTuple):
         return self.groups * self.group_size
 
 
+class Planned(NamedTuple):
+    """An iteration before it is run, as far as the passes of learning depend on it."""
+
+    guidance: float
+    """Of the rollout."""
+    stochastic: int
+    """How many steps of the rollout add noise."""
+    group_size: int
+    live_share: float
+    """The share of groups that have reward variance, where others are skipped."""
+    cost: Callable[[float], int]
+    """How many passes one velocity at a guidance takes, which the model family knows (`Model.passes`)."""
+
+
 class Algorithm(ABC):
     """Learns from batches of scored images; every rank holds one, and all learn the same."""
 
@@ -86,24 +100,8 @@ class Algorithm(ABC):
 
     @classmethod
     @abstractmethod
-    def passes(
-        cls,
-        settings: Any,
-        sampling: Sampling,
-        *,
-        cost: Callable[[float], int],
-        live_share: float,
-        group_size: int,
-        stochastic: int,
-    ) -> dict[str, float]:
-        """Transformer passes per image of one iteration, by purpose: `rollout`, `current`, `backward` and others.
-
-        Args:
-            cost: how many passes one velocity at a guidance takes, which the model family knows (`Model.passes`).
-            live_share: the share of groups that have reward variance, where others are skipped.
-            group_size: images per prompt.
-            stochastic: how many steps of the rollout add noise.
-        """
+    def passes(cls, settings: Any, iteration: "Planned") -> dict[str, float]:
+        """Transformer passes per image that learning makes, by purpose: `current`, `backward` and others."""
 
     @classmethod
     def check_times(cls, settings: Any, times: list[float]) -> None:

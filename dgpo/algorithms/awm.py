@@ -5,19 +5,18 @@ the whole batch. Shapes as in `per_image`; T trained times.
 """
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import torch
 
-from dgpo.algorithms.algorithm import Needs
+from dgpo.algorithms.algorithm import Needs, Planned
 from dgpo.algorithms.clipped_ratio import clipped_objective, is_clipped
 from dgpo.algorithms.matching import Weighting, drift, elbo_scale, likelihood
 from dgpo.algorithms.per_image import PerImage, Share, Sums
 from dgpo.batch import Batch
 from dgpo.noise import seeded_generator
-from dgpo.sections import Count, Decay, NonNegative, Positive, Sampling, Section
+from dgpo.sections import Count, Decay, NonNegative, Positive, Section
 from rewards.errors import UsageError
 
 Strata = Literal["all", "without_first", "with_first"]
@@ -68,14 +67,11 @@ class AWM(PerImage):
         return Needs(snapshots=frozenset({"fast"} if settings.fast else ()))
 
     @classmethod
-    def passes(
-        cls, settings: Settings, sampling: Sampling, *, cost: Callable[[float], int], live_share: float, **_: int
-    ) -> dict[str, float]:
+    def passes(cls, settings: Settings, iteration: Planned) -> dict[str, float]:
         """`old` are the fast weights, and the likelihoods before the first of several optimiser steps."""
-        times = settings.times * live_share
+        times = settings.times * iteration.live_share
         again = (1 + (settings.ratio == "image")) * (settings.updates > 1)
         return {
-            "rollout": sampling.steps * cost(sampling.guidance),
             "old": times * ((settings.fast > 0) + again),
             "reference": times if settings.base else 0,
             "current": times,

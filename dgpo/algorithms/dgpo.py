@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from dgpo.algorithms.algorithm import Algorithm, Needs
+from dgpo.algorithms.algorithm import Algorithm, Needs, Planned
 from dgpo.algorithms.diffusion_dpo import mark_pairs
 from dgpo.algorithms.group_preference import group_margins, image_weights, preference_loss, reported_loss, unclipped
 from dgpo.batch import Batch
@@ -18,7 +18,7 @@ from dgpo.models.attention import training_attention
 from dgpo.models.model import Conditioning
 from dgpo.noise import generator_of, seeded_noise
 from dgpo.parallel import Ranks
-from dgpo.sections import Count, Decay, NonNegative, Positive, Sampling, Section
+from dgpo.sections import Count, Decay, NonNegative, Positive, Section
 from rewards.errors import UsageError
 
 
@@ -45,7 +45,7 @@ class Settings(Section):
     old_decay: Decay = 0.3
     """Largest decay of the old policy, an average of the trained weights."""
     old_growth: NonNegative = 0.001
-    """The old policy's decay is this times the optimiser step, up to `old_decay`."""
+    """The old policy's decay after an optimiser step is this times the number of those before it, up to `old_decay`."""
 
 
 @dataclass
@@ -110,16 +110,13 @@ class DGPO(Algorithm):
         return Needs(snapshots=frozenset({"old"} if old else ()))
 
     @classmethod
-    def passes(
-        cls, settings: Settings, sampling: Sampling, *, cost: Callable[[float], int], live_share: float, **_: int
-    ) -> dict[str, float]:
+    def passes(cls, settings: Settings, iteration: Planned) -> dict[str, float]:
         """Of each trained time one pass by the current policy, its backward, and those that it is compared with."""
-        times = settings.times * live_share
+        times = settings.times * iteration.live_share
         shared = settings.reference == "old" and settings.reference_guidance == 1
         return {
-            "rollout": sampling.steps * cost(sampling.guidance),
             "old": times if settings.clip is not None or shared else 0,
-            "reference": 0 if shared else times * cost(settings.reference_guidance),
+            "reference": 0 if shared else times * iteration.cost(settings.reference_guidance),
             "current": times,
             "backward": times,
         }
@@ -131,7 +128,7 @@ class DGPO(Algorithm):
     def updated(self, updates: int) -> None:
         """The old policy follows the trained weights."""
         if "old" in self.policy.snapshots:
-            self.policy.follow("old", min(self.settings.old_decay, self.settings.old_growth * updates))
+            self.policy.follow("old", old_decay(self.settings, updates - 1))
 
     def learn(self, batch: Batch, step: int, update: Callable[[], None]) -> dict[str, Any]:
         """Learn from the advantages of the batch's scores; see `learn_from`."""
@@ -298,6 +295,11 @@ def weigh(advantage_KG: torch.Tensor, scores_KG: torch.Tensor, weights: str) -> 
         dim=1, keepdim=True
     ).clamp(min=1)
     return share_KG.double() * (size / 2)
+
+
+def old_decay(settings: Settings, before: int) -> float:
+    """The old policy's decay after an optimiser step that `before` others came before; the first one copies."""
+    return min(settings.old_decay, settings.old_growth * before)
 
 
 def choose_times(table: list[float], settings: Settings, seed: int, step: int) -> list[float]:

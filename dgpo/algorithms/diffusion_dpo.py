@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from dgpo.algorithms.algorithm import Algorithm, Needs
+from dgpo.algorithms.algorithm import Algorithm, Needs, Planned
 from dgpo.algorithms.group_preference import group_margins, image_weights
 from dgpo.batch import Batch
 from dgpo.models.attention import training_attention
 from dgpo.noise import seeded_generator, seeded_noise
 from dgpo.policy import Who
-from dgpo.sections import Count, Decay, Positive, Sampling, Section, Whole
+from dgpo.sections import Count, Decay, Positive, Section, Whole
 from rewards.errors import UsageError
 
 TRAINING_TIMES = 1000
@@ -55,24 +55,10 @@ class DiffusionDPO(Algorithm):
         return Needs(snapshots=kept, draws="current" if settings.draw == "current" else reference_of(settings))
 
     @classmethod
-    def passes(
-        cls,
-        settings: Settings,
-        sampling: Sampling,
-        *,
-        cost: Callable[[float], int],
-        live_share: float,
-        group_size: int,
-        **_: int,
-    ) -> dict[str, float]:
+    def passes(cls, settings: Settings, iteration: Planned) -> dict[str, float]:
         """Two images of each group are learned from."""
-        times = 2 / group_size * settings.times * live_share
-        return {
-            "rollout": sampling.steps * cost(sampling.guidance),
-            "reference": times,
-            "current": times,
-            "backward": times,
-        }
+        times = 2 / iteration.group_size * settings.times * iteration.live_share
+        return {"reference": times, "current": times, "backward": times}
 
     @classmethod
     def check_times(cls, settings: Settings, times: list[float]) -> None:

@@ -5,16 +5,15 @@ divergence from the reference is that of the two steps' means. Variants are sett
 Flow-GRPO-Fast and MixGRPO (`rollout.window`), GRPO-Guard (`guard`). Shapes as in `per_image`; S recorded steps.
 """
 
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
 
-from dgpo.algorithms.algorithm import Needs
+from dgpo.algorithms.algorithm import Needs, Planned
 from dgpo.algorithms.clipped_ratio import clipped_objective, guarded_log_ratio, is_clipped
 from dgpo.algorithms.per_image import PerImage, Share, Sums
 from dgpo.batch import Batch, Trajectory
-from dgpo.sections import Count, NonNegative, Positive, Sampling, Section
+from dgpo.sections import Count, NonNegative, Positive, Section
 from dgpo.stochastic import Interval, StochasticStep
 
 Guard = Literal["off", "batch", "image"]
@@ -45,25 +44,10 @@ class FlowGRPO(PerImage):
         return Needs(sampler="sde", trajectory=True, means=settings.guard != "off")
 
     @classmethod
-    def passes(
-        cls,
-        settings: Settings,
-        sampling: Sampling,
-        *,
-        cost: Callable[[float], int],
-        live_share: float,
-        stochastic: int,
-        **_: int,
-    ) -> dict[str, float]:
+    def passes(cls, settings: Settings, iteration: Planned) -> dict[str, float]:
         """Guidance is learned with as it was drawn with, at twice the passes."""
-        each = cost(sampling.guidance)
-        steps = stochastic * live_share * each
-        return {
-            "rollout": sampling.steps * each,
-            "reference": steps if settings.kl else 0,
-            "current": steps,
-            "backward": steps,
-        }
+        steps = iteration.stochastic * iteration.live_share * iteration.cost(iteration.guidance)
+        return {"reference": steps if settings.kl else 0, "current": steps, "backward": steps}
 
     @staticmethod
     def teaching(scores_KG: torch.Tensor, advantage_KG: torch.Tensor) -> torch.Tensor:

@@ -4,17 +4,16 @@ Every image is noised anew at its own choice of the rollout's times; the policy 
 by the mirror image of its step about the old policy, away from bad ones. Shapes as in `per_image`.
 """
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 
-from dgpo.algorithms.algorithm import Needs
+from dgpo.algorithms.algorithm import Needs, Planned
 from dgpo.algorithms.matching import contrast, drift, optimality
 from dgpo.algorithms.per_image import PerImage, Share, Sums
 from dgpo.batch import Batch
 from dgpo.noise import seeded_generator
-from dgpo.sections import Count, Decay, NonNegative, Positive, Sampling, Section, Whole
+from dgpo.sections import Count, Decay, NonNegative, Positive, Section, Whole
 from rewards.errors import UsageError
 
 
@@ -50,17 +49,9 @@ class NFT(PerImage):
         return Needs(snapshots=frozenset({"old"}), sampler="ode", draws="old")
 
     @classmethod
-    def passes(
-        cls, settings: Settings, sampling: Sampling, *, cost: Callable[[float], int], live_share: float, **_: int
-    ) -> dict[str, float]:
-        times = settings.times * live_share
-        return {
-            "rollout": sampling.steps * cost(sampling.guidance),
-            "old": times,
-            "reference": times if settings.kl else 0,
-            "current": times,
-            "backward": times,
-        }
+    def passes(cls, settings: Settings, iteration: Planned) -> dict[str, float]:
+        times = settings.times * iteration.live_share
+        return {"old": times, "reference": times if settings.kl else 0, "current": times, "backward": times}
 
     @classmethod
     def check_times(cls, settings: Settings, times: list[float]) -> None:

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from cli.provenance import available_cores, find_commit, package_versions, provenance, total_memory
+from cli.provenance import available_cores, find_commit, package_versions, provenance
+from dgpo.memory import total_memory
 
 
 def git(folder, *words):

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from dgpo.algorithms.algorithm import ALGORITHMS, Algorithm
+from dgpo.algorithms.algorithm import ALGORITHMS, Algorithm, Planned
 from dgpo.compare_runs import compare_runs
 from dgpo.noise import seeded_noise
-from dgpo.sections import Positive, Sampling, Section
+from dgpo.sections import Positive, Section
 from tests.cli.toys import dgpo, metrics, prepare, train
 
 
@@ -25,8 +25,8 @@ class Weighted(Algorithm):
     shown: ClassVar = {"error": ".3f"}
 
     @classmethod
-    def passes(cls, settings: Any, sampling: Sampling, *, cost: Any, **_: Any) -> dict[str, float]:
-        return {"rollout": sampling.steps, "current": 1, "backward": 1}
+    def passes(cls, settings: Any, iteration: Planned) -> dict[str, float]:
+        return {"current": 1, "backward": 1}
 
     def learn(self, batch, step, update) -> dict[str, Any]:
         assert batch.scores_KG is not None

@@ -34,7 +34,7 @@ class TestAverages:
         assert set(trainer.policy.snapshots) == {"old"}
         monkeypatch.setattr(trainer.policy, "follow", lambda *moved: moves.append(moved))
         trainer.train(resume=False)
-        assert moves == [("old", pytest.approx(d)) for d in (0.1, 0.2, 0.25, 0.25)]
+        assert moves == [("old", pytest.approx(d)) for d in (0.0, 0.1, 0.2, 0.25)]
 
     def test_rollout_is_drawn_by_the_old_policy_after_so_many_iterations(self, model_folder, tmp_path):
         config = small_config(model_folder, {"steps": 4, "rollout.old_after": 2, "averages.evaluation_decay": 0.0})

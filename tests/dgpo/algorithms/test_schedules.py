@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from dgpo.algorithms import awm, nft
+from dgpo.algorithms import awm, dgpo, nft
 from dgpo.sections import Rollout
 from dgpo.windows import stochastic_steps
 from tests.dgpo.algorithms.recorded import GOLDEN
@@ -24,6 +24,19 @@ NFT_TYPES = {
 def test_nfts_old_policy(kind):
     for step, decay in DECAYS["nft_old_decay_by_step"][kind].items():
         assert nft.old_decay(NFT_TYPES[kind], int(step)) == pytest.approx(decay, abs=1e-12), step
+
+
+def test_dgpos_old_policy():
+    """By the number of optimiser steps before, and what it comes to over a few of them, of which the first copies."""
+    settings = dgpo.Settings()
+    for step, decay in DECAYS["dgpo_old_decay_by_step"].items():
+        assert dgpo.old_decay(settings, int(step)) == pytest.approx(decay, abs=1e-12), step
+    run = DECAYS["dgpo_old_run"]
+    old = run["theta"][0]
+    for before, (theta, expected) in enumerate(zip(run["theta"][1:], run["old"][1:], strict=True), run["first_step"]):
+        decay = dgpo.old_decay(settings, before)
+        old = [decay * one + (1 - decay) * other for one, other in zip(old, theta, strict=True)]
+        assert old == pytest.approx(expected, abs=2e-6)
 
 
 def test_awms_fast_average():
