@@ -27,11 +27,9 @@ def list_algorithms(as_json: AsJson = False) -> None:
 def show_algorithm(name: Annotated[str, typer.Argument(help="One of `dgpo algorithms ls`.")]) -> None:
     """Its settings with their defaults, what it keeps beside the trained weights, and what an image costs."""
     from dgpo.algorithms.algorithm import find_algorithm, section_of
-    from dgpo.config import Config
+    from dgpo.config import check_config
     from dgpo.models.model import Model
-    from dgpo.plan import describe_passes
-    from dgpo.sections import Rollout, Sampling
-    from dgpo.windows import stochastic_steps
+    from dgpo.plan import describe_passes, planned_passes
 
     kind = find_algorithm(name)
     settings = kind.Settings()
@@ -41,11 +39,8 @@ def show_algorithm(name: Annotated[str, typer.Argument(help="One of `dgpo algori
         for field, about in kind.Settings.model_fields.items()
     ]
     print_table(("setting", "default", "meaning"), rows)
-    needs, sampling = kind.needs(settings), Sampling()
-    stochastic = len(stochastic_steps(Rollout(), sampling.steps)) if needs.sampler == "sde" else 0
-    passes = kind.passes(
-        settings, sampling, cost=Model.passes, live_share=1.0, group_size=Config().group_size, stochastic=stochastic
-    )
+    needs = kind.needs(settings)
+    passes = planned_passes(check_config({"algorithm": name}, "the defaults"), Model.passes)
     print(f"\nkeeps beside the trained weights: {', '.join(sorted(needs.snapshots)) or 'nothing'}")
     print(f"draws with the weights: {needs.draws}")
     print(f"sampler: {needs.sampler}{', with its trajectory' if needs.trajectory else ''}")
