@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import algorithms, recipes, rewards, suites
+from cli import algorithms, models, recipes, rewards, suites
 from cli.compare import compare
 from cli.disk import check_here, explain, give_up_answer, reader_is_gone
 from cli.doctor import doctor
@@ -85,5 +85,6 @@ app.command("serve")(serve)
 app.add_typer(rewards.app, name="rewards")
 app.add_typer(suites.app, name="suites")
 app.add_typer(algorithms.app, name="algorithms")
+app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipes")
 app.command("doctor")(doctor)

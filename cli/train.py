@@ -30,7 +30,7 @@ def train(
     weights: WeightFolders = None,
     model: Annotated[
         str | None,
-        typer.Option(help="tiny (the embedded model, the default), a diffusers folder or a hub id of the SD3 family."),
+        typer.Option(help="tiny (the embedded model, the default), a diffusers folder or a hub id (`dgpo models ls`)."),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="A named recipe (`dgpo recipes ls`) or a YAML file.")] = None,
     algorithm: Annotated[str | None, typer.Option(help="How to learn (`dgpo algorithms ls`); dgpo by default.")] = None,
@@ -118,7 +118,7 @@ def train(
     if model is None and config.model == DEFAULT_MODEL and place.rank == 0:
         from dgpo.models.tiny.record import notice
 
-        say("training the embedded model `tiny`; --model takes a diffusers folder or hub id of the SD3 family")
+        say("training the embedded model `tiny`; --model takes a diffusers folder or hub id (`dgpo models ls`)")
         say(notice())
     code = run_training(config, rewards, folder, trusted, fresh=fresh)
     if code:

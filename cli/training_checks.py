@@ -56,10 +56,13 @@ def check_training(
         UsageError, SetupError: the first of what would stop this training.
     """
     from dgpo.algorithms.algorithm import find_algorithm
-    from dgpo.load import check_drawable
+    from dgpo.load import check_drawable, check_learnable
+    from dgpo.plan import check_first_step
 
+    check_learnable(config)
     times = check_drawable(config.model, config.sampling, fetch=False)
     if times:
+        check_first_step(config, times)
         find_algorithm(config.algorithm).check_times(config.learning, times)
     pool.wait_until_built()
     check_prompts(config, training, suite, pool, [spec.key for spec in rewards.trained])

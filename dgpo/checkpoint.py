@@ -104,17 +104,18 @@ def publish_weights(folder: Path, policy: Policy) -> None:
         policy.model.save_lora(folder, weights, metadata)
         _order_header(folder / LORA_FILE)
     else:
-        (folder / "transformer").mkdir()
-        save_file(weights, folder / "transformer" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
-        (folder / "transformer" / "config.json").write_text(policy.model.transformer.to_json_string())
+        place = folder / policy.model.network
+        place.mkdir()
+        save_file(weights, place / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        (place / "config.json").write_text(policy.model.transformer.to_json_string())
 
 
-def read_published(folder: Path, method: str, lora_prefix: str = "transformer") -> dict[str, torch.Tensor]:
-    """What `publish_weights` wrote, by the transformer's own names; `lora_prefix` is the family's."""
+def read_published(folder: Path, method: str, network: str = "transformer") -> dict[str, torch.Tensor]:
+    """What `publish_weights` wrote, by the network's own names; `network` is what the family calls it."""
     if method == "full":
-        return _read_tensors(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+        return _read_tensors(folder / network / "diffusion_pytorch_model.safetensors")
     tensors = _read_tensors(folder / LORA_FILE)
-    return {name.removeprefix(f"{lora_prefix}."): tensor for name, tensor in tensors.items()}
+    return {name.removeprefix(f"{network}."): tensor for name, tensor in tensors.items()}
 
 
 def restore_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> Progress:

@@ -50,7 +50,7 @@ RENAMED = {
 
 class Config(Section):
     model: str = "tiny"
-    """`tiny`, a local diffusers folder, or a hub id of the SD3 family."""
+    """`tiny`, a local diffusers folder, or a hub id, of a family that can be trained (`dgpo models ls`)."""
     algorithm: str = DEFAULT_ALGORITHM
     """The learning algorithm (`dgpo algorithms ls`); its own settings stand in the section that has its name."""
     rewards: tuple[str, ...] = ()

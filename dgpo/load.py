@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from dgpo.algorithms.algorithm import find_algorithm
 from dgpo.checkpoint import read_published
 from dgpo.config import Config
 from dgpo.models.families import family_of, is_trainable
@@ -20,6 +21,8 @@ from dgpo.policy import Policy
 from dgpo.precision import Precision, dtype_of, examine, settle
 from dgpo.run import find_checkpoint, read_config
 from dgpo.sections import Sampling, Training
+from dgpo.windows import kind_of_noise
+from rewards.errors import UsageError
 
 
 def check_drawable(name: str, sampling: Sampling, *, fetch: bool = True) -> list[float]:
@@ -37,6 +40,37 @@ def check_drawable(name: str, sampling: Sampling, *, fetch: bool = True) -> list
     if family is None or not (fetch or all(is_here(place, file) for file in family.config_files)):
         return []
     return family.preview(lambda file: read_part(place, file), sampling)
+
+
+def check_learnable(config: Config) -> None:
+    """UsageError where the config's algorithm cannot learn on its model, as far as small files that are here tell."""
+    place = find_model(config.model)
+    family = _trainable_family(place, fetch=False)
+    if family is None or not all(is_here(place, file) for file in family.config_files):
+        return
+    needs, name = find_algorithm(config.algorithm).needs(config.learning), config.algorithm
+    if needs.errors and family.is_distilled(lambda file: read_part(place, file)):
+        raise UsageError(
+            f"{config.model} was distilled to a few steps, and {name} learns from how far a network is off at every "
+            "time, which such a one no longer tells. Train the model that it was distilled from."
+        )
+    if not family.stochastic and kind_of_noise(config.rollout, needs) != "none":
+        raise UsageError(
+            f"{config.model} predicts noise on a path of its own, where rollouts with noise on the way (rollout.noise, "
+            f"which {name} {'needs' if needs.sampler == 'sde' else 'was given'}) are not defined; choose another "
+            "--algorithm, or leave it out."
+        )
+    if needs.guided and family.passes(2.0) == 1:
+        raise UsageError(
+            f"The network of {config.model} takes its guidance as an input, so that there is no unguided prediction to "
+            "compare a guided one with; leave dgpo.reference_guidance at 1."
+        )
+
+
+def find_recipes(name: str) -> str | None:
+    """What the names of the recipes for a model begin with; None where its family is not known on this machine."""
+    family = _trainable_family(find_model(name), fetch=False)
+    return None if family is None else family.recipes
 
 
 def find_cost(name: str) -> Cost:
@@ -69,8 +103,9 @@ def default_sampling(name: str) -> Sampling | None:
     """How the named model is drawn from where nobody says otherwise; None for one that can only be drawn from."""
     if name == EMBEDDED:
         return tiny.SAMPLING
-    family = _trainable_family(find_model(name))
-    return None if family is None else family.defaults
+    place = find_model(name)
+    family = _trainable_family(place)
+    return None if family is None else family.default_sampling(lambda file: read_part(place, file))
 
 
 def load_drawer(name: str, settings: Mapping[str, Any], device: torch.device, *, precision: Precision) -> TextToImage:
@@ -86,6 +121,7 @@ def load_drawable(name: str, sampling: Sampling, device: torch.device, *, precis
     """A model of a family that can be trained, as it is, ready to draw."""
     check_drawable(name, sampling)
     model = load_model(name, dtype=precision, device=device, text_length=sampling.text_length)
+    model.scale = sampling.guidance
     return Policy(model, Training(dtype=precision), trainable=False)
 
 
@@ -95,6 +131,7 @@ def load_policy(name: str, config: Config, device: torch.device, *, trainable: b
     dtype = weights_dtype(training)
     check_drawable(name, config.sampling)
     model = load_model(name, dtype=dtype, device=device, text_length=config.sampling.text_length)
+    model.scale = config.sampling.guidance
     return Policy(model, training, seed=config.seed, trainable=trainable)
 
 
@@ -113,7 +150,7 @@ def load_trained(
     config, checkpoint = read_config(folder), find_checkpoint(folder, step)
     config = config if precision is None else config.in_precision(precision)
     policy = load_policy(base or config.model, config, device, trainable=True)
-    policy.load_published(read_published(checkpoint, config.training.method, policy.model.lora_prefix))
+    policy.load_published(read_published(checkpoint, config.training.method, policy.model.network))
     return policy, config, checkpoint
 
 

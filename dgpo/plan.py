@@ -12,6 +12,7 @@ from dgpo.stochastic import STEPS
 from dgpo.windows import check_window, kind_of_noise, stochastic_steps
 from rewards.errors import UsageError
 
+ALMOST_NOISE = 0.99  # above it the SDE's first step would be ten times as noisy as the noise level says
 Cost = Callable[[float], int]
 """Passes through the network of one velocity at a guidance, which the model family knows (`Model.passes`)."""
 
@@ -73,6 +74,19 @@ def check_rollout(config: Config) -> None:
     if noise != "sa" and settings.noise_level == 0:
         raise UsageError(f"rollout.noise={noise} needs a rollout.noise_level above 0; an ODE is rollout.noise=none.")
     check_window(settings, config.sampling.steps)
+
+
+def check_first_step(config: Config, times: Sequence[float]) -> None:
+    """UsageError where the SDE's first step would explode: on a table (sigma, first to last) that begins just below 1.
+
+    Its rate of noise is a sqrt(sigma / (1 - sigma)); at 1 itself another number stands for it.
+    """
+    noise = kind_of_noise(config.rollout, find_algorithm(config.algorithm).needs(config.learning))
+    if config.source.kind != "recorded" and noise == "sde" and ALMOST_NOISE < times[0] < 1:
+        raise UsageError(
+            f"The model's times begin at {times[0]:.4f}, where the first step of rollout.noise=sde would explode; take "
+            "rollout.noise=cps, or give the model a FlowMatchEulerDiscreteScheduler (scheduler/scheduler_config.json)."
+        )
 
 
 def check_trajectory(config: Config, shape: Sequence[int], ranks: Ranks, free: int) -> None:

@@ -99,7 +99,7 @@ class Policy:
         sigma_B: torch.Tensor,
         conditioning: Conditioning,
         *,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         purpose: Purpose,
     ) -> torch.Tensor:
         """The prediction at (x, t, prompt) in fp32 by `who`; its passes through the network are counted by purpose."""

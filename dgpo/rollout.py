@@ -56,7 +56,8 @@ def draw_latents(
     attention = nullcontext() if sampler is None else training_attention(policy.model.device)
     with torch.no_grad(), attention:
         sampler = sampler or SAMPLERS[sampling.sampler]
-        return sampler(velocity, noise_BCHW.to(policy.model.device), schedule, on_step)
+        start_BCHW = policy.model.start(noise_BCHW.to(policy.model.device), schedule)
+        return sampler(velocity, start_BCHW, schedule, on_step)
 
 
 def draw_groups(

@@ -6,7 +6,7 @@ Each setting that moves them is honoured as diffusers does, or refused by name; 
 
 import inspect
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -59,7 +59,12 @@ class DynamicShift(Protocol):
 
 
 def build_schedule(
-    sampler: SamplerName, config: Mapping[str, Any], steps: int, *, dynamic_shift: DynamicShift | None = None
+    sampler: SamplerName,
+    config: Mapping[str, Any],
+    steps: int,
+    *,
+    dynamic_shift: DynamicShift | None = None,
+    sigmas: Sequence[float] | None = None,
 ) -> Schedule:
     """The model's own times for `steps` deterministic steps.
 
@@ -69,6 +74,7 @@ def build_schedule(
     Args:
         config: of the model's scheduler, with its `_class_name`.
         dynamic_shift: the family's own, for an image of this size; without one no scheduler that wants it is followed.
+        sigmas: what the family's pipeline gives the scheduler to shift, where it does not leave that to it.
 
     Raises:
         UsageError: a scheduler that is no rectified flow's, or a setting of it that this sampler cannot follow.
@@ -83,7 +89,7 @@ def build_schedule(
         mu = dynamic_shift.mu(own.config) if own.config.get("use_dynamic_shifting") else None
     if sampler != "dpm++":
         scheduler = FlowMatchEulerDiscreteScheduler(own.config.num_train_timesteps)
-        scheduler.set_timesteps(sigmas=_own_sigmas(own, steps, mu))
+        scheduler.set_timesteps(sigmas=_own_sigmas(own, steps, mu, sigmas))
     else:
         scheduler = DPMSolverMultistepScheduler(
             num_train_timesteps=own.config.num_train_timesteps,
@@ -137,9 +143,13 @@ def _own_scheduler(
         raise UsageError(f"The model's {name} cannot be built as {CONFIG} says: {error}") from None
 
 
-def _own_sigmas(own, steps: int, mu: float | None) -> list[float]:
+def _own_sigmas(own, steps: int, mu: float | None, given: Sequence[float] | None) -> list[float]:
     """The table of the model's scheduler, without the 0 at its end; solvers of two stages have each time twice."""
-    own.set_timesteps(steps, **({} if mu is None else {"mu": mu}))
+    shift = {} if mu is None else {"mu": mu}
+    if given is not None and type(own).__name__ == EULER:  # the others take none
+        own.set_timesteps(sigmas=list(given), **shift)
+    else:
+        own.set_timesteps(steps, **shift)
     return torch.unique_consecutive(own.sigmas)[:-1].tolist()
 
 

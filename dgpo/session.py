@@ -16,11 +16,11 @@ from typing import Any, Literal, NamedTuple
 from dgpo.algorithms.algorithm import Algorithm, Geometry, find_algorithm
 from dgpo.config import Config
 from dgpo.facts import describe_training, tell_changes
-from dgpo.load import load_policy
+from dgpo.load import check_learnable, load_policy
 from dgpo.memory import free_memory
 from dgpo.offline import RecordedSource, Recording, read_recording
 from dgpo.parallel import Ranks
-from dgpo.plan import check_rollout, check_trajectory, describe_passes
+from dgpo.plan import check_first_step, check_rollout, check_trajectory, describe_passes
 from dgpo.policy import Policy
 from dgpo.precision import AUTO, Settled, examine, settle
 from dgpo.prompts import PromptStream, default_prompts
@@ -113,6 +113,7 @@ def train(
     tell = on_note if ranks.main else (lambda sentence: None)
     rewards = rewards or choose_rewards(config)
     check_rollout(config)
+    check_learnable(config)
     recording = find_recording(config)
     if prompts is None:
         prompts = default_prompts(config) if recording is None else recording.prompts
@@ -219,6 +220,7 @@ def choose_source(
     stream, offline = PromptStream(prompts, config.seed), config.source.kind == "offline"
     needs = find_algorithm(config.algorithm).needs(config.learning)
     shape = policy.model.latent_shape(config.sampling.height, config.sampling.width)
+    check_first_step(config, policy.model.schedule(config.sampling, shape).times)
     check_trajectory(config, shape, ranks, free_memory(ranks.device))
     return Rollout(policy, config, stream, pool.submit, ranks, needs=needs, offline=offline)
 

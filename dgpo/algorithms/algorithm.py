@@ -40,6 +40,10 @@ class Needs(NamedTuple):
     """States and log-probabilities of every stochastic step of the rollout."""
     means: bool = False
     """The means of these steps too."""
+    errors: bool = True
+    """How far off the network is from an image at some time, which tells nothing once it is distilled to few steps."""
+    guided: bool = False
+    """Classifier-free guidance in learning, beside that of the rollout."""
     draws: str = "current"
     """Whose weights draw, where the config does not say otherwise."""
 

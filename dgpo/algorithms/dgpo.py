@@ -47,6 +47,11 @@ class Settings(Section):
     old_growth: NonNegative = 0.001
     """The old policy's decay after an optimiser step is this times the number of those before it, up to `old_decay`."""
 
+    @property
+    def guided(self) -> bool:
+        """Whether the reference is asked with classifier-free guidance."""
+        return self.reference_guidance > 1
+
 
 @dataclass
 class Tally:
@@ -107,13 +112,13 @@ class DGPO(Algorithm):
     def needs(cls, settings: Settings) -> Needs:
         """The old policy, where the clip or the margin compares with it."""
         old = settings.clip is not None or settings.reference == "old"
-        return Needs(snapshots=frozenset({"old"} if old else ()))
+        return Needs(snapshots=frozenset({"old"} if old else ()), guided=settings.guided)
 
     @classmethod
     def passes(cls, settings: Settings, iteration: Planned) -> dict[str, float]:
         """Of each trained time one pass by the current policy, its backward, and those that it is compared with."""
         times = settings.times * iteration.live_share
-        shared = settings.reference == "old" and settings.reference_guidance == 1
+        shared = settings.reference == "old" and not settings.guided
         return {
             "old": times if settings.clip is not None or shared else 0,
             "reference": 0 if shared else times * iteration.cost(settings.reference_guidance),
@@ -257,15 +262,16 @@ class DGPO(Algorithm):
         """The reference's velocity and error, and the old policy's error where the clip needs it."""
         settings = self.settings
         who = "old" if settings.reference == "old" else "reference"
-        shared = who == "old" and settings.reference_guidance == 1.0
+        shared = who == "old" and not settings.guided
         velocities, olds = [], []
         # Margins and clip weigh differences that are smaller than those between two attention kernels in bf16.
         with training_attention(batch.x0_BCHW.device):
             for start in range(0, len(batch.group_B), size):
                 part = batch.part(slice(start, start + size))
                 inputs = (part.x_BCHW, part.sigma_B, part.conditioning)
+                guidance = settings.reference_guidance if settings.guided else None
                 velocity = self.policy.velocity(
-                    who, *inputs, guidance=settings.reference_guidance, purpose="old" if shared else "reference"
+                    who, *inputs, guidance=guidance, purpose="old" if shared else "reference"
                 )
                 velocities.append(velocity)
                 if settings.clip is not None:

@@ -41,7 +41,7 @@ class FlowGRPO(PerImage):
 
     @classmethod
     def needs(cls, settings: Settings) -> Needs:
-        return Needs(sampler="sde", trajectory=True, means=settings.guard != "off")
+        return Needs(sampler="sde", trajectory=True, means=settings.guard != "off", errors=False)
 
     @classmethod
     def passes(cls, settings: Settings, iteration: Planned) -> dict[str, float]:

@@ -133,7 +133,7 @@ class PerImage(Algorithm):
         sigma_B: torch.Tensor,
         conditioning: Conditioning,
         *,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         purpose: Purpose,
     ) -> torch.Tensor:
         """As the policy gives it, by the attention that training uses; with gradient for `current` alone, if at all."""

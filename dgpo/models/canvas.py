@@ -1,8 +1,6 @@
-"""Which images a Stable Diffusion 3 model can draw, by its configs alone: sizes, and the latents they have."""
+"""Which images a model can draw, by its configs alone: sizes, and the latents they have."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from rewards.errors import UsageError
 
@@ -17,19 +15,8 @@ class Canvas:
     """A side of the model's own size."""
     scale: int
     patch: int
-    largest: int
-    """Patches a side for which the model knows positions."""
-
-    @classmethod
-    def of(cls, transformer: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> "Canvas":
-        """From the configs of both networks; what one leaves out is as diffusers has it."""
-        return cls(
-            channels=transformer.get("in_channels", 16),
-            cells=transformer.get("sample_size", 128),
-            scale=2 ** (len(autoencoder.get("block_out_channels", (64,))) - 1),
-            patch=transformer.get("patch_size", 2),
-            largest=transformer.get("pos_embed_max_size", 96),
-        )
+    largest: int | None = None
+    """Patches a side for which the model knows positions; None where it knows them all."""
 
     def latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
         """Latent [C, H, W] of an image in pixels; without a size, the model's own.
@@ -53,12 +40,13 @@ class Canvas:
 
     def _refuse(self, name: str, pixels: int) -> None:
         unit = self.patch * self.scale
-        top = unit * self.largest
-        if pixels % unit == 0 and unit <= pixels <= top:
+        top = None if self.largest is None else unit * self.largest
+        if pixels % unit == 0 and unit <= pixels and (top is None or pixels <= top):
             return
-        below = min(max(unit, pixels // unit * unit), top)
-        near = " or ".join(str(side) for side in sorted({below, min(below + unit, top)} if pixels < top else {top}))
+        below = max(unit, pixels // unit * unit)
+        near = {below, below + unit} if top is None or pixels < top else {top}
+        sides = " or ".join(str(side) for side in sorted(side for side in near if top is None or side <= top))
         raise UsageError(
-            f"sampling.{name} is {pixels}, and this model draws multiples of {unit} from {unit} to {top} pixels; "
-            f"take {near}."
+            f"sampling.{name} is {pixels}, and this model draws multiples of {unit} from {unit} "
+            f"{'on' if top is None else f'to {top} pixels'}; take {sides}."
         )

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 # pipeline class -> "module:Class", imported when such a model is loaded; a class itself may stand there too.
 FAMILIES: dict[str, "str | type[Model]"] = {
+    "Flux2KleinPipeline": "dgpo.models.flux2:Flux2Klein",
+    "FluxPipeline": "dgpo.models.flux:Flux",
+    "QwenImagePipeline": "dgpo.models.qwen_image:QwenImage",
+    "SanaPipeline": "dgpo.models.sana:Sana",
     "StableDiffusion3Pipeline": "dgpo.models.sd3:SD3",
+    "StableDiffusionXLPipeline": "dgpo.models.sdxl:SDXL",
+    "ZImagePipeline": "dgpo.models.z_image:ZImage",
 }
 
 
@@ -32,7 +38,7 @@ def family_of(place: object, index: Mapping[str, Any]) -> "type[Model]":
     name = index.get("_class_name")
     if name not in FAMILIES:
         raise UsageError(
-            f"{place} holds a {name}, which cannot be trained; {', '.join(FAMILIES)} can. `dgpo eval` and "
+            f"{place} holds a {name}, which cannot be trained; `dgpo models ls` lists those that can. `dgpo eval` and "
             "`dgpo sample` draw with any text-to-image pipeline of diffusers."
         )
     found = FAMILIES[name]

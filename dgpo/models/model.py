@@ -43,17 +43,29 @@ class Conditioning:
 class Model(ABC):
     """A loaded model of one family: texts in, velocities asked, images out."""
 
+    summary: ClassVar[str] = ""
+    """Which models are of the family, and how they are guided."""
+    proved: ClassVar[str] = "every check of the kit on a tiny random folder; published weights were not at hand"
+    """What is known to hold."""
+    recipes: ClassVar[str] = ""
+    """What the names of the family's recipes begin with."""
     path: ClassVar[NoisePath]
     """The path that the family was trained on."""
     defaults: ClassVar[Sampling]
     """How the family's models are drawn from where nobody says otherwise."""
-    lora_targets: ClassVar[tuple[str, ...]]
+    lora_targets: tuple[str, ...]
     """The layers that get adapters where `training.modules` names none."""
-    lora_prefix: ClassVar[str] = "transformer"
-    """What stands before the layers' names in a published LoRA file."""
+    network: ClassVar[str] = "transformer"
+    """What the network that is trained is called in a pipeline: before the layers' names in a published LoRA file, and
+    as the folder of its weights."""
+    stochastic: ClassVar[bool] = True
+    """Whether noise can be added on the way (`rollout.noise`), whose steps are those of a rectified flow from pure
+    noise on."""
     config_files: ClassVar[tuple[str, ...]] = ()
     """The small files that `preview` reads, beside the index."""
 
+    scale: float = 1.0
+    """The guidance that a network which takes it as an input is told in learning: that of its rollouts."""
     transformer: Any
     """The network that is trained, of diffusers' kind (`ModelMixin`, `PeftAdapterMixin`): its config can be written as
     JSON, adapters can be added to it and switched off."""
@@ -75,6 +87,16 @@ class Model(ABC):
         Raises:
             UsageError: a size that it cannot draw, or a scheduler that the sampler cannot follow.
         """
+
+    @classmethod
+    def is_distilled(cls, read: ReadConfig) -> bool:
+        """Whether the small files of a model say that it was distilled to a few steps."""
+        return False
+
+    @classmethod
+    def default_sampling(cls, read: ReadConfig) -> Sampling:
+        """`defaults`, or what the small files of a model say is its own."""
+        return cls.defaults
 
     @property
     @abstractmethod
@@ -101,6 +123,10 @@ class Model(ABC):
     def schedule(self, sampling: Sampling, shape: tuple[int, ...]) -> Schedule:
         """The sampler's times for latents [C, H, W]: the model's own, dynamic shift included."""
 
+    def start(self, noise_BCHW: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        """Where a rollout begins: noise itself, if the first time is noise or nearly so."""
+        return noise_BCHW
+
     @abstractmethod
     def velocity(
         self,
@@ -108,19 +134,22 @@ class Model(ABC):
         sigma_B: torch.Tensor,
         conditioning: Any,
         *,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         weights: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """The prediction of the family's path, in fp32, one conditioning row per image.
 
         Sign, direction of time, packing and the way of guidance are the family's. `weights` replace tensors of the
         transformer, by its own names, in this call.
+
+        Args:
+            guidance: None as a network learns: without classifier-free guidance, and told `scale` if it takes one.
         """
 
-    @staticmethod
-    def passes(guidance: float) -> int:
+    @classmethod
+    def passes(cls, guidance: float | None) -> int:
         """How many passes through the network one velocity costs."""
-        return 2 if guidance > 1 else 1
+        return 2 if guidance is not None and guidance > 1 else 1
 
     @abstractmethod
     def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image | str]:

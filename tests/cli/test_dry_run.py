@@ -52,7 +52,7 @@ def break_model(place, model_folder):
 
 def make_model_of_another_family(place, model_folder):
     index = shutil.copytree(model_folder, place / "other") / "model_index.json"
-    index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": "FluxPipeline"}))
+    index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": "PixArtSigmaPipeline"}))
 
 
 WHOLE = ("--model", "whole", "--set", "sampling.height=32", "--set", "sampling.width=64")
@@ -83,7 +83,7 @@ BAD = {
         ["--reward", "ocr", "--set", "dgpo.times=9"], 2, "the rollout visits 8 times of at least dgpo.min_sigma 0.3",
     ),
     "size that the model cannot draw": (["--reward", "ocr", "--set", "sampling.height=36"], 2, "sampling.height is 36"),
-    "model that cannot be trained": (["--reward", "ocr", "--model", "other"], 2, "which cannot be trained; Stable"),
+    "model that cannot be trained": (["--reward", "ocr", "--model", "other"], 2, "cannot be trained; `dgpo models ls`"),
 }  # fmt: skip
 
 

@@ -62,8 +62,8 @@ class Points(Model):
     def preview(cls, read, sampling):
         return build_schedule(sampling.sampler, TIMES, sampling.steps).times
 
-    @staticmethod
-    def passes(guidance):
+    @classmethod
+    def passes(cls, guidance):
         return 1  # whatever the guidance, which it does not look at
 
     def latent_shape(self, height, width):
@@ -78,7 +78,7 @@ class Points(Model):
     def schedule(self, sampling, shape):
         return build_schedule(sampling.sampler, TIMES, sampling.steps)
 
-    def velocity(self, x_BCHW, sigma_B, conditioning, *, guidance=1.0, weights=None):
+    def velocity(self, x_BCHW, sigma_B, conditioning, *, guidance=None, weights=None):
         inputs = (x_BCHW.flatten(1), sigma_B, conditioning.length_N1)
         velocity = functional_call(self.transformer, dict(weights or {}), inputs)
         return velocity.view_as(x_BCHW).float()

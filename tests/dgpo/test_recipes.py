@@ -4,6 +4,7 @@ import pytest
 
 from dgpo.config import find_recipe, load_config, recipe_names
 from dgpo.plan import planned_passes
+from tests.dgpo.models.tiny_folders import save_tiny
 from tests.dgpo.run_files import steps
 from tests.dgpo.training import train
 
@@ -16,13 +17,34 @@ SMALL = {
 
 
 # Every day one of each algorithm and kind; a task's recipes differ in a number or two.
-FREQUENT = {"ocr", "ocr-ema-ref", "geneval-no-cfg", "flow-grpo-ocr", "nft-ocr", "awm-ocr"}
+OTHERS = {
+    "black-forest-labs/FLUX.1": "FluxPipeline",
+    "black-forest-labs/FLUX.2": "Flux2KleinPipeline",
+    "Qwen/Qwen-Image": "QwenImagePipeline",
+    "Tongyi-MAI/Z-Image": "ZImagePipeline",
+}
+FREQUENT = {"flux-ocr", "ocr", "ocr-ema-ref", "geneval-no-cfg", "flow-grpo-ocr", "nft-ocr", "awm-ocr"}
 ONCE = [pytest.param(name, id=name, marks=() if name in FREQUENT else pytest.mark.slow) for name in PUBLISHED]
 
 
+@pytest.fixture(scope="module")
+def folder_of(model_folder, tmp_path_factory):
+    """A tiny model of the family that a recipe is for."""
+    made = {"StableDiffusion3Pipeline": model_folder}
+
+    def find(name):
+        model = load_config(name).model
+        pipeline = next((kind for start, kind in OTHERS.items() if model.startswith(start)), "StableDiffusion3Pipeline")
+        if pipeline not in made:
+            made[pipeline] = save_tiny(pipeline, tmp_path_factory.mktemp("families") / pipeline)
+        return made[pipeline]
+
+    return find
+
+
 @pytest.mark.parametrize("name", ONCE)
-def test_it_makes_an_iteration_of_the_passes_that_it_promises(name, model_folder, tmp_path):
-    config = load_config(name, {"model": str(model_folder), **SMALL})
+def test_it_makes_an_iteration_of_the_passes_that_it_promises(name, folder_of, tmp_path):
+    config = load_config(name, {"model": str(folder_of(name)), **SMALL})
     trained = train(config, tmp_path)
     (line,) = steps(tmp_path)
     assert line["passes"] == pytest.approx(planned_passes(config, trained.policy.model.passes))

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from dgpo.models.canvas import Canvas
 from dgpo.models.find import TINY
+from dgpo.models.sd3 import SD3
 from rewards.errors import UsageError
 
 # As published: Stable Diffusion 3.5 medium.
-SD35 = Canvas.of(
+SD35 = SD3.canvas_of(
     {"in_channels": 16, "sample_size": 128, "patch_size": 2, "pos_embed_max_size": 384},
     {"block_out_channels": [128, 256, 512, 512]},
 )
@@ -17,7 +17,7 @@ SD35 = Canvas.of(
 
 @pytest.fixture(scope="module")
 def tiny():
-    return Canvas.of(*(json.loads((TINY / part / "config.json").read_text()) for part in ("transformer", "vae")))
+    return SD3.canvas_of(*(json.loads((TINY / part / "config.json").read_text()) for part in ("transformer", "vae")))
 
 
 def test_latents_and_patches_by_hand(tiny):

@@ -1,0 +1,140 @@
+"""FLUX.2 klein, through diffusers: layers of Qwen3 as text, patches of a normalised latent as channels.
+
+Shapes: N prompts, T tokens, D text width; B images, C, H, W of the latent: four cells of the autoencoder are one here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from dgpo.models.canvas import Canvas
+from dgpo.models.model import Conditioning, ReadConfig
+from dgpo.models.pipeline_model import PipelineModel
+from dgpo.schedule import Schedule, build_schedule
+from dgpo.sections import Sampling
+from rewards.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Flux2Conditioning(Conditioning):
+    """The states of three layers side by side, [N, T, D]; what pads them is read too."""
+
+    states_NTD: torch.Tensor
+
+
+@dataclass(frozen=True)
+class FittedShift:
+    """FLUX.2's mu: fitted to the number of patches and of steps."""
+
+    tokens: int
+    steps: int
+    reads: ClassVar[Mapping[str, float]] = {}
+
+    def mu(self, config: Mapping[str, Any]) -> float:
+        from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
+
+        return compute_empirical_mu(self.tokens, self.steps)
+
+
+class Flux2Klein(PipelineModel):
+    """A model that says of itself that it is distilled takes no guidance."""
+
+    pipeline_class = "Flux2KleinPipeline"
+    summary = "FLUX.2 klein; classifier-free guidance, none where it is distilled"
+    recipes = "klein-"
+    config_files = (*PipelineModel.config_files, "model_index.json")
+    defaults = Sampling(sampler="euler", steps=50, guidance=4.0, text_length=512)
+    lora_targets = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.to_qkv_mlp_proj")
+
+    def __init__(self, pipeline: Any, text_length: int):
+        super().__init__(pipeline, text_length)
+        # Of a single block `attn.to_out` is a layer, of a double one a list with a layer in it.
+        single = range(len(self.transformer.single_transformer_blocks))
+        self.lora_targets += tuple(f"single_transformer_blocks.{number}.attn.to_out" for number in single)
+
+    @classmethod
+    def is_distilled(cls, read: ReadConfig) -> bool:
+        return bool(read("model_index.json").get("is_distilled", False))
+
+    @classmethod
+    def default_sampling(cls, read: ReadConfig) -> Sampling:
+        if not cls.is_distilled(read):
+            return cls.defaults
+        return cls.defaults.model_copy(update={"steps": 4, "guidance": 1.0})
+
+    @classmethod
+    def preview(cls, read: ReadConfig, sampling: Sampling) -> list[float]:
+        if sampling.guidance != 1 and cls.is_distilled(read):
+            raise UsageError(
+                f"sampling.guidance is {sampling.guidance:g}, and this model takes none (is_distilled is true in "
+                "model_index.json); give sampling.guidance=1."
+            )
+        return super().preview(read, sampling)
+
+    @classmethod
+    def canvas_of(cls, network: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> Canvas:
+        stages = len(autoencoder.get("block_out_channels", (128, 256, 512, 512)))
+        return Canvas(channels=network.get("in_channels", 128), cells=64, scale=2**stages, patch=1)
+
+    @classmethod
+    def times(cls, sampling: Sampling, config: Mapping[str, Any], canvas: Canvas, shape: tuple[int, ...]) -> Schedule:
+        even = [1 - step / sampling.steps for step in range(sampling.steps)]
+        shift = FittedShift(canvas.tokens(shape), sampling.steps)
+        return build_schedule(sampling.sampler, config, sampling.steps, dynamic_shift=shift, sigmas=even)
+
+    @torch.no_grad()
+    def encode(self, texts: list[str]) -> Flux2Conditioning:
+        states, _ = self.pipeline.encode_prompt(list(texts), device=self.device, max_sequence_length=self.text_length)
+        return Flux2Conditioning(states)
+
+    def own_latents(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return x_BCHW.flatten(2).transpose(1, 2)
+
+    def own_noise(self, noise_BCHW: torch.Tensor) -> torch.Tensor:
+        return noise_BCHW
+
+    def predict(
+        self,
+        x_BCHW: torch.Tensor,
+        sigma_B: torch.Tensor,
+        conditioning: Flux2Conditioning,
+        weights: Mapping[str, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        states = conditioning.states_NTD.to(self.dtype)
+        velocity = self.ask(
+            weights,
+            hidden_states=x_BCHW.to(self.dtype).flatten(2).transpose(1, 2),
+            timestep=sigma_B.to(self.dtype),
+            guidance=None,
+            encoder_hidden_states=states,
+            txt_ids=self.pipeline._prepare_text_ids(states).to(x_BCHW.device),  # pyright: ignore[reportPrivateUsage]
+            img_ids=self.pipeline._prepare_latent_ids(x_BCHW).to(x_BCHW.device),  # pyright: ignore[reportPrivateUsage]
+        )
+        return velocity.transpose(1, 2).reshape(x_BCHW.shape).float()
+
+    def to_pixels(self, latents_BCHW: torch.Tensor) -> torch.Tensor:
+        mean, deviation = self._statistics()
+        vae = self.pipeline.vae
+        return vae.decode(_apart(latents_BCHW * deviation + mean).to(vae.dtype), return_dict=False)[0]
+
+    def to_latents(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+        mean, deviation = self._statistics()
+        vae = self.pipeline.vae
+        return (_together(vae.encode(pixels_BCHW.to(vae.dtype)).latent_dist.mode().float()) - mean) / deviation
+
+    def _statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation of the channels, [C, 1, 1], as the autoencoder's batch norm has seen them."""
+        vae = self.pipeline.vae
+        deviation = (vae.bn.running_var.float() + vae.config.batch_norm_eps).sqrt()
+        return vae.bn.running_mean.float()[:, None, None], deviation[:, None, None]
+
+
+def _together(x_BCHW: torch.Tensor) -> torch.Tensor:
+    """Two cells a side into one: [B, C, H, W] to [B, 4 C, H/2, W/2]."""
+    return torch.nn.functional.pixel_unshuffle(x_BCHW, 2)
+
+
+def _apart(x_BCHW: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.pixel_shuffle(x_BCHW, 2)

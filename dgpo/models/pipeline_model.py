@@ -1,0 +1,197 @@
+"""What the families share that diffusers loads as a pipeline of parts: one file of a family says how it differs.
+
+Shapes: N prompts; B images; C, H, W of the latent.
+"""
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import diffusers
+import torch
+from PIL import Image
+from torch.func import functional_call
+
+from dgpo.models.canvas import Canvas
+from dgpo.models.decoded import to_images, to_pixels
+from dgpo.models.dynamic_shift import FluxShift
+from dgpo.models.folder import INDEX
+from dgpo.models.model import Conditioning, Model, ReadConfig
+from dgpo.models.pretrained import FAULTS, component_precisions, load_pretrained, read_index
+from dgpo.paths import RectifiedFlow, guide
+from dgpo.schedule import CONFIG, Schedule, build_schedule
+from dgpo.sections import Sampling
+from rewards.errors import SetupError
+
+
+class PipelineModel(Model):
+    """A loaded pipeline as the trainer and the harness see it: encode, predict velocities, decode."""
+
+    path = RectifiedFlow()
+    pipeline_class: ClassVar[str]
+    """Of diffusers; it loads the parts, encodes prompts and saves LoRAs."""
+    config_files = ("transformer/config.json", "vae/config.json", CONFIG)
+    empty_text: ClassVar[str] = ""
+    """What guidance leads away from."""
+    optional_parts: ClassVar[tuple[str, ...]] = ()
+    """Parts without which a model may be published, `null` in its index; those that read pictures always may."""
+
+    def __init__(self, pipeline: Any, text_length: int):
+        self.pipeline, self.text_length = pipeline, text_length
+        self.transformer = getattr(pipeline, self.network)
+        for part in pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.requires_grad_(False).eval()
+        self.canvas = self.canvas_of(self.transformer.config, pipeline.vae.config)
+        self.empty: Any = self.encode_empty()
+
+    @classmethod
+    def load(cls, place: Path | str, *, dtype: torch.dtype, device: torch.device, text_length: int) -> Self:
+        """A local diffusers folder or a hub id."""
+        pipeline_class, index = getattr(diffusers, cls.pipeline_class), read_index(place)
+        parts = inspect.signature(pipeline_class.__init__).parameters
+        missing = [name for name, value in index.items() if value == [None, None] and name in parts]
+        needed = [name for name in missing if name not in (*cls.optional_parts, "image_encoder", "feature_extractor")]
+        if needed:
+            raise SetupError(
+                f"The model {place} has no {needed[0]} (null in its {INDEX}), which a {cls.pipeline_class} needs here; "
+                "copy or download it again."
+            )
+        absent = dict.fromkeys(name for name in missing if name in cls.optional_parts)
+        pipeline = load_pretrained(pipeline_class, place, dtype=dtype, **absent)
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline = pipeline.to(device)
+        try:
+            return cls(pipeline, text_length)
+        except FAULTS as error:
+            raise SetupError(
+                f"The parts of the model {place} do not work together as a {cls.pipeline_class}'s: "
+                f"{type(error).__name__}: {error}. Its {INDEX} may name another pipeline's; copy or download it again."
+            ) from error
+
+    @classmethod
+    @abstractmethod
+    def canvas_of(cls, network: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> Canvas:
+        """From the configs of both networks; what one leaves out is as diffusers has it."""
+
+    @classmethod
+    def times(cls, sampling: Sampling, config: Mapping[str, Any], canvas: Canvas, shape: tuple[int, ...]) -> Schedule:
+        """By the scheduler's config, whose shift may grow with the patches of a latent [C, H, W].
+
+        The pipelines after Stable Diffusion 3 give their scheduler the even times 1, 1 - 1/n, ..., 1/n to shift.
+        """
+        even = [1 - step / sampling.steps for step in range(sampling.steps)]
+        return build_schedule(
+            sampling.sampler, config, sampling.steps, dynamic_shift=FluxShift(canvas.tokens(shape)), sigmas=even
+        )
+
+    @classmethod
+    def preview(cls, read: ReadConfig, sampling: Sampling) -> list[float]:
+        """From the configs of network, autoencoder and scheduler."""
+        network, autoencoder, scheduler = (read(file) for file in cls.config_files[:3])
+        canvas = cls.canvas_of(network, autoencoder)
+        return cls.times(sampling, scheduler, canvas, canvas.latent_shape(sampling.height, sampling.width)).times
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the network's weights are held."""
+        return self.transformer.dtype
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        return component_precisions(self.pipeline)
+
+    def latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
+        return self.canvas.latent_shape(height, width)
+
+    def size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        return self.canvas.size(height, width)
+
+    def schedule(self, sampling: Sampling, shape: tuple[int, ...]) -> Schedule:
+        own = self.pipeline.scheduler
+        return self.times(sampling, {**own.config, "_class_name": type(own).__name__}, self.canvas, shape)
+
+    def encode_empty(self) -> Conditioning:
+        """What guidance leads away from, one row."""
+        return self.encode([self.empty_text])
+
+    def velocity(
+        self,
+        x_BCHW: torch.Tensor,
+        sigma_B: torch.Tensor,
+        conditioning: Any,
+        *,
+        guidance: float | None = None,
+        weights: Mapping[str, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """v(x_t, t, prompt), with guidance above 1 by two calls."""
+        conditional = self.predict(x_BCHW, sigma_B, conditioning, weights)
+        if self.passes(guidance) == 1 or guidance is None:
+            return conditional
+        unconditional = self.predict(x_BCHW, sigma_B, self.empty.first(len(x_BCHW)), weights)
+        return guide(conditional, unconditional, guidance)
+
+    @abstractmethod
+    def predict(
+        self,
+        x_BCHW: torch.Tensor,
+        sigma_B: torch.Tensor,
+        conditioning: Any,
+        weights: Mapping[str, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """One pass through the network, in fp32."""
+
+    def ask(self, weights: Mapping[str, torch.Tensor] | None, **inputs: Any) -> Any:
+        """What the network gives for its own inputs, under its own weights or these."""
+        inputs["return_dict"] = False
+        if weights is None:
+            return self.transformer(**inputs)[0]
+        return functional_call(self.transformer, dict(weights), (), inputs)[0]
+
+    @torch.no_grad()
+    def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image | str]:
+        vae = self.pipeline.vae
+        pixels = self.to_pixels(latents_BCHW)
+        return to_images(latents_BCHW, pixels, self.dtype, vae.dtype)
+
+    def to_pixels(self, latents_BCHW: torch.Tensor) -> torch.Tensor:
+        """Network pixels [B, 3, H, W] of latents, by the autoencoder; scale and shift are undone once."""
+        vae = self.pipeline.vae
+        latents = latents_BCHW / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        return vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+
+    @torch.no_grad()
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        return self.to_latents(to_pixels(images).to(self.pipeline.vae.device))
+
+    def to_latents(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+        """What `to_pixels` undoes, in fp32."""
+        vae = self.pipeline.vae
+        latents = vae.encode(pixels_BCHW.to(vae.dtype)).latent_dist.mode()
+        return (latents.float() - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+    def own_latents(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Latents as the pipeline itself holds them while it draws."""
+        return x_BCHW
+
+    def own_noise(self, noise_BCHW: torch.Tensor) -> torch.Tensor:
+        """Starting noise as the pipeline takes it."""
+        return self.own_latents(noise_BCHW)
+
+    def own_times(self, scheduler: Any) -> torch.Tensor:
+        """The times that the pipeline's scheduler came to, as noise levels."""
+        return scheduler.timesteps / scheduler.config.num_train_timesteps
+
+    def own_arguments(self, texts: list[str], guidance: float) -> dict[str, Any]:
+        """How the pipeline is called to draw the same."""
+        return {"prompt": texts, "guidance_scale": guidance, "max_sequence_length": self.text_length}
+
+    def save_lora(self, folder: Path, weights: Mapping[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+        layers = {f"{self.network}_lora_layers": dict(weights), f"{self.network}_lora_adapter_metadata": metadata}
+        getattr(diffusers, self.pipeline_class).save_lora_weights(folder, **layers)
