@@ -19,6 +19,7 @@ from cli.options import (
     DataFolder,
     DrawingDtype,
     JudgeTexts,
+    LoraName,
     ModelName,
     RewardSeconds,
     RewardSets,
@@ -48,6 +49,7 @@ def evaluate(
     suite: Annotated[str, typer.Option("--suite", metavar="NAME|FILE", help="Prompts; see `dgpo suites ls`.")],
     model: ModelName = None,
     base: BaseOfRun = None,
+    lora: LoraName = None,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Score these images in place of a model's.")
     ] = None,
@@ -80,8 +82,10 @@ def evaluate(
     if model is not None and images is not None:
         raise UsageError("Give either --model, which draws, or --images, which are scored as they are.")
     sampling = parse_sampling(sets)
-    if images is not None and (sampling or dtype != "auto" or base is not None):
-        raise UsageError("--set, --dtype and --base are for a model that draws; the --images are scored as they are.")
+    if images is not None and (sampling or dtype != "auto" or base is not None or lora is not None):
+        raise UsageError(
+            "--set, --dtype, --base and --lora are for a model that draws; the --images are scored as they are."
+        )
     launching = has_to_launch(num_processes)
     leave_with_launcher()
     peers = join_peers()
@@ -99,7 +103,7 @@ def evaluate(
         if images is not None:
             made = EvaluationSource.of_folder(images, chosen, seeds)
         else:
-            choice = choose_model(model if speaks else model or DEFAULT_MODEL, base)
+            choice = choose_model(model if speaks else model or DEFAULT_MODEL, base, lora)
             made = EvaluationSource.of_model(choice, sampling, dtype, seeds or 1)
         place = output or RESULTS / f"{chosen.name}-{made.name}"
         folder = place.absolute()  # a reward may change the working directory

@@ -35,7 +35,8 @@ UNTRAINED = 0
 class Choice:
     """A model that was named but not loaded; `run` is the folder of the training run that made it, if one did.
 
-    `base` is where --base says that the run's base model is now.
+    `base` is where --base says that the run's base model is now; `lora` is the file of a LoRA that is put on a model
+    which no run made.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Choice:
     run: Path | None = None
     step: int | None = None
     base: str | None = None
+    lora: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,27 @@ class LoadedModel:
         return self.make_images([(cell.prompt, cell.seed) for cell in cells])
 
 
-def choose_model(text: str | None, base: str | None = None) -> Choice:
+def choose_model(text: str | None, base: str | None = None, lora: str | None = None) -> Choice:
     """Which model `text` names; without one the embedded model, which is said.
 
     RUN_DIR is a run's last sound checkpoint, RUN_DIR@STEP that of an iteration, RUN_DIR@0 the model it began with.
 
     Args:
         base: where a run's base model is now.
+        lora: put on the model; what `find_lora` takes.
 
     Raises:
-        UsageError: a folder that holds no model, a run without that checkpoint, or a `base` for what is no run.
+        UsageError: a folder that holds no model, a run without that checkpoint, a `base` for what is no run, or a
+            `lora` for what is one.
     """
     choice = _choose(text)
+    if lora is not None:
+        from dgpo.models.lora import find_lora
+
+        if choice.run is not None:
+            raise UsageError(f"{choice.text} is a run, which has its own weights; --lora is for a base model.")
+        file = find_lora(lora)
+        choice = replace(choice, name=f"{choice.name}+{file.stem}", lora=file)
     if base is None:
         return choice
     if choice.run is None:
@@ -177,20 +188,29 @@ def _choose_checkpoint(text: str, folder: Path, step: int | None) -> Choice:
 
 def _load_base(choice: Choice, changes: Mapping[str, Any], settled: Settled, *, recorded: bool) -> LoadedModel:
     from dgpo.load import default_sampling, load_drawable, load_drawer
+    from dgpo.models.lora import add_lora
 
     defaults = default_sampling(choice.text)
     if defaults is None:
         other = load_drawer(choice.text, changes, pick_device(), precision=settled.dtype)
+        if choice.lora is not None:
+            add_lora(other.pipeline, choice.lora)
         return LoadedModel(choice.name, _base_facts(choice, recorded), other.sampler, settled, None, other.draw)
     sampling = _changed(defaults, changes)
     policy = load_drawable(choice.text, sampling, pick_device(), precision=settled.dtype)
+    if choice.lora is not None:
+        add_lora(policy.model.pipeline, choice.lora)
     return _drawn_by(policy, sampling, choice.name, _base_facts(choice, recorded), settled, None)
 
 
 def _base_facts(choice: Choice, recorded: bool) -> dict[str, Any]:
     place = find_model(choice.text)
     name = str(place.absolute()) if isinstance(place, Path) and choice.text != DEFAULT_MODEL else choice.text
-    return {"base": name, "weights": model_contents(choice.text) if recorded else None}
+    contents = model_contents(choice.text) if recorded else None
+    if choice.lora is None:
+        return {"base": name, "weights": contents}
+    made = f"sha256:{sha256(choice.lora)}" if recorded else None
+    return {"base": name, "lora": str(choice.lora.absolute()), "lora_contents": made, "weights": f"{contents} {made}"}
 
 
 def _load_trained(

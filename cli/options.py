@@ -19,6 +19,14 @@ ModelName = Annotated[
         help="tiny (embedded, the default), a diffusers folder or hub id, or RUN_DIR[@STEP].",
     ),
 ]
+LoraName = Annotated[
+    str | None,
+    typer.Option(
+        "--lora",
+        metavar="LORA",
+        help="A LoRA on the model: a safetensors file, its folder, or OWNER/NAME[/FILE] of the hub.",
+    ),
+]
 BaseOfRun = Annotated[
     str | None,
     typer.Option("--base", metavar="DIR", help="Where the base model of the run is now, if it has moved."),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.model import choose_model, load_choice
-from cli.options import BaseOfRun, DrawingDtype, ModelName, SamplingSets, parse_sampling
+from cli.options import BaseOfRun, DrawingDtype, LoraName, ModelName, SamplingSets, parse_sampling
 from cli.screen import say
 from cli.threads import share_cores
 from rewards.errors import SetupError, UsageError
@@ -24,6 +24,7 @@ def sample(
     prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What to draw.")],
     model: ModelName = None,
     base: BaseOfRun = None,
+    lora: LoraName = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Starting noise; another seed, another image.")
     ] = 0,
@@ -43,7 +44,7 @@ def sample(
     sampling = parse_sampling(sets)
     check_writable(output or SAMPLES / "image.png")
     share_cores(0)
-    choice = choose_model(model, base)
+    choice = choose_model(model, base, lora)
     loaded = load_choice(choice, sampling, dtype, recorded=choice.run is not None)
     say(f"precision: {loaded.precision}")
     cell = Cell(Prompt(prompt.strip()), seed)

@@ -66,6 +66,8 @@ class Model(ABC):
 
     scale: float = 1.0
     """The guidance that a network which takes it as an input is told in learning: that of its rollouts."""
+    pipeline: Any = None
+    """The pipeline of diffusers that the model was loaded as, if it was; a LoRA made elsewhere is put on it."""
     transformer: Any
     """The network that is trained, of diffusers' kind (`ModelMixin`, `PeftAdapterMixin`): its config can be written as
     JSON, adapters can be added to it and switched off."""

@@ -312,6 +312,7 @@ def test_killed_commands_of_one_and_of_two_processes_go_on_in_three_to_the_same_
     assert (tmp_path / "cut/summary.csv").read_bytes() == (tmp_path / "whole/summary.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_no_more_processes_than_blocks_are_started(program, model_folder, prompt_file, tmp_path):
     words = ["--suite", str(prompt_file), "--model", str(model_folder), *SETS, "--reward", "imagestats.edges"]
     done = program("eval", *words, "--workers", "0", "--output", "out", "--num-processes", "8")

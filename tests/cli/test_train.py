@@ -192,6 +192,7 @@ def test_a_closed_terminal_saves(tmp_path: Path) -> None:
     assert saved.is_file()
 
 
+@pytest.mark.slow
 def test_two_machines_without_a_common_disk_are_told_so(tmp_path: Path) -> None:
     """Each in a folder of its own, as two machines are."""
     with socket.socket() as probe:

@@ -14,7 +14,7 @@ class TestRanks:
     @pytest.mark.parametrize(
         "changes",
         [
-            pytest.param({"groups": 2, "group_size": 4}, id="even"),
+            pytest.param({"groups": 2, "group_size": 4}, id="even", marks=pytest.mark.slow),
             pytest.param({"groups": 3, "group_size": 3}, id="uneven"),
             pytest.param({"rewards": ["imagestats.edges=0.8", "ocr=-0.3"], "advantage.per_reward": True}, id="mix"),
         ],

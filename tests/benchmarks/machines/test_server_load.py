@@ -19,6 +19,7 @@ def server():
         yield started
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_all_is_well(capsys, monkeypatch):
     kept = ("half a PNG", "a pickle as image", "PNG with 1 GB in a zTXt chunk", "prompt of 500000 characters")
     monkeypatch.setattr(load, "list_attacks", lambda *a: [one for one in list_attacks(*a) if one.name in kept])
