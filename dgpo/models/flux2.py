@@ -109,8 +109,8 @@ class Flux2Klein(PipelineModel):
             timestep=sigma_B.to(self.dtype),
             guidance=None,
             encoder_hidden_states=states,
-            txt_ids=self.pipeline._prepare_text_ids(states).to(x_BCHW.device),  # pyright: ignore[reportPrivateUsage]
-            img_ids=self.pipeline._prepare_latent_ids(x_BCHW).to(x_BCHW.device),  # pyright: ignore[reportPrivateUsage]
+            txt_ids=_places(1, 1, 1, states.shape[1], device=x_BCHW.device),
+            img_ids=_places(1, *x_BCHW.shape[-2:], 1, device=x_BCHW.device),
         )
         return velocity.transpose(1, 2).reshape(x_BCHW.shape).float()
 
@@ -129,6 +129,11 @@ class Flux2Klein(PipelineModel):
         vae = self.pipeline.vae
         deviation = (vae.bn.running_var.float() + vae.config.batch_norm_eps).sqrt()
         return vae.bn.running_mean.float()[:, None, None], deviation[:, None, None]
+
+
+def _places(*sizes: int, device: torch.device) -> torch.Tensor:
+    """FLUX.2's ids of tokens, [tokens, 4]: picture, row, column, and place in a text."""
+    return torch.cartesian_prod(*(torch.arange(size, device=device) for size in sizes))
 
 
 def _together(x_BCHW: torch.Tensor) -> torch.Tensor:
