@@ -56,10 +56,9 @@ def check_training(
         UsageError, SetupError: the first of what would stop this training.
     """
     from dgpo.algorithms.algorithm import find_algorithm
-    from dgpo.load import check_drawable, check_learnable
+    from dgpo.load import check_drawable
     from dgpo.plan import check_first_step
 
-    check_learnable(config)
     times = check_drawable(config.model, config.sampling, fetch=False)
     if times:
         check_first_step(config, times)
@@ -81,8 +80,8 @@ def check_model(config: Config) -> None:
 
 
 def check_sizes(config: Config) -> None:
-    """A model in a local folder is of a family that can be trained, and draws images of these sizes."""
-    from dgpo.load import check_drawable
+    """A model that is here is of a family that this algorithm can train, and draws images of these sizes."""
+    from dgpo.load import check_drawable, check_learnable
     from dgpo.models.families import family_of
     from dgpo.models.find import find_model
     from dgpo.models.pretrained import read_index
@@ -91,6 +90,7 @@ def check_sizes(config: Config) -> None:
     if isinstance(place, Path):
         family_of(place, read_index(place))
         check_drawable(config.model, config.sampling)
+    check_learnable(config)
 
 
 def check_precision(config: Config) -> None:
