@@ -209,7 +209,9 @@ def _base_facts(choice: Choice, recorded: bool) -> dict[str, Any]:
     contents = model_contents(choice.text) if recorded else None
     if choice.lora is None:
         return {"base": name, "weights": contents}
-    made = f"sha256:{sha256(choice.lora)}" if recorded else None
+    from dgpo.models.lora import lora_contents
+
+    made = lora_contents(choice.lora) if recorded else None
     return {"base": name, "lora": str(choice.lora.absolute()), "lora_contents": made, "weights": f"{contents} {made}"}
 
 

@@ -4,19 +4,26 @@ Only safetensors are read. What does not fit the model as a whole is refused: ha
 """
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
+from dgpo.models.folder import read_json
 from dgpo.models.hub import fetch_file
 from dgpo.models.pretrained import FAULTS
 from rewards.errors import UsageError
+from rewards.files import sha256
 
 FILE = "pytorch_lora_weights.safetensors"
+PEFT = "base_model.model."
+"""What stands before the layers' names in a file that PEFT itself wrote."""
+PEFT_SETTINGS = "adapter_config.json"
 SUFFIX = ".safetensors"
 Shape = tuple[int, ...]
 UNHEARD = ("unexpected keys", "missing keys")
@@ -59,7 +66,7 @@ def add_lora(pipeline: Any, file: Path) -> None:
     before = _shapes(pipeline)
     with _overheard() as said:
         try:
-            pipeline.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
+            _load(pipeline, file)
         except FAULTS as error:
             line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason is given")
             raise UsageError(
@@ -76,6 +83,46 @@ def add_lora(pipeline: Any, file: Path) -> None:
         raise UsageError(f"{file} fits this {family} in part only, so it is another model's: {said[0]}")
 
 
+def lora_contents(file: Path) -> str:
+    """What tells a LoRA from another: its file, and where its strength stands in one of its own that one too."""
+    parts = [file, file.with_name(PEFT_SETTINGS)] if _is_of_peft(file) else [file]
+    return "sha256:" + "+".join(sha256(part) for part in parts if part.is_file())
+
+
+def _is_of_peft(file: Path) -> bool:
+    try:
+        with safe_open(file, "pt") as opened:
+            return all(key.startswith(PEFT) for key in opened.keys())  # noqa: SIM118, no mapping
+    except SafetensorError as error:
+        raise UsageError(f"{file} is no {SUFFIX} file, or is cut off ({error}); get it again.") from error
+
+
+def _load(pipeline: Any, file: Path) -> None:
+    if not _is_of_peft(file):
+        pipeline.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
+        return
+    network = "unet" if hasattr(pipeline, "unet") else "transformer"
+    strength = _peft_strength(file)
+    pipeline.load_lora_weights(
+        {
+            key.replace(PEFT, f"{network}.", 1): tensor * strength if ".lora_B." in key else tensor
+            for key, tensor in load_file(file).items()
+        }
+    )
+
+
+def _peft_strength(file: Path) -> float:
+    """alpha / r, which PEFT keeps in a file of its own, or alpha / sqrt(r) where that says so."""
+    path = file.with_name(PEFT_SETTINGS)
+    if not path.is_file():
+        raise UsageError(f"{file} is PEFT's, whose strength stands in {path.name}; put that file beside it.")
+    settings = read_json(path)
+    if settings.get("rank_pattern") or settings.get("alpha_pattern") or settings.get("use_dora"):
+        raise UsageError(f"{path} gives layers strengths of their own or DoRA, which is not read here; merge it first.")
+    rank, alpha = float(settings.get("r", 8)), float(settings.get("lora_alpha", 8))
+    return alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+
+
 def _shapes(pipeline: Any) -> dict[str, Shape]:
     parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
     return {name: tuple(values.shape) for part in parts for name, values in part.named_parameters()}
@@ -86,6 +133,7 @@ def _unlike(file: Path, put: Mapping[str, Shape]) -> Iterator[tuple[str, Shape, 
     with safe_open(file, "pt") as opened:
         for key in opened.keys():  # noqa: SIM118, no mapping
             layer = key.partition(".lora_A.")[0].partition(".")[2]
+            layer = layer.removeprefix("model.")  # PEFT's
             if ".lora_A." in key and layer in put and tuple(opened.get_slice(key).get_shape()) != put[layer]:
                 yield layer, put[layer], tuple(opened.get_slice(key).get_shape())
 

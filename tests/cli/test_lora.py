@@ -71,13 +71,22 @@ def test_files_of_diffusers_peft_and_kohya_draw_the_same(folder):
             "lora_unet_double_blocks_0_img_attn_proj.alpha": alpha,
         },
     }
+    forms["peft"] = {
+        key.replace("transformer.", "base_model.model."): value / 2 if "lora_B" in key else value
+        for key, value in forms["diffusers"].items()
+    }
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 8}))
     drawn = {}
     for name, tensors in forms.items():
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, f"{name}.safetensors")
         evaluate(name, "--lora", f"{name}.safetensors")
         drawn[name] = images(name)
     evaluate("base")
-    assert drawn["diffusers"] == drawn["kohya"] != images("base")
+    assert drawn["diffusers"] == drawn["kohya"] == drawn["peft"] != images("base")
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 8, "use_dora": True}))
+    assert "DoRA, which is not read here" in evaluate("other", "--lora", "peft.safetensors", code=2)
+    (folder / "adapter_config.json").unlink()
+    assert "put that file beside it" in evaluate("other", "--lora", "peft.safetensors", code=2)
 
 
 def test_its_contents_are_recorded_and_another_is_another_model(folder):
@@ -119,6 +128,8 @@ def test_what_is_none_or_anothers_is_refused(folder, model_folder):
         assert path.name in said, said
         assert "Traceback" not in said
         assert not (folder / "out/scores.csv").exists()
+    (folder / "cut.safetensors").write_bytes((folder / "style.safetensors").read_bytes()[:50])
+    assert "or is cut off" in evaluate("out", "--lora", "cut.safetensors", code=2)
     (folder / "style.bin").write_bytes(b"no")
     assert "is no .safetensors file" in evaluate("out", "--lora", "style.bin", code=2)
     assert "There is no LoRA ./absent" in evaluate("out", "--lora", "./absent", code=2)
