@@ -10,11 +10,10 @@ from typing import Any
 import torch
 
 from dgpo.models.canvas import Canvas
-from dgpo.models.model import Conditioning, ReadConfig
+from dgpo.models.model import Conditioning
 from dgpo.models.packing import pack, patch_places, unpack
 from dgpo.models.pipeline_model import PipelineModel
 from dgpo.sections import Sampling
-from rewards.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Flux(PipelineModel):
     summary = "FLUX.1 dev, whose network takes the guidance as an input, and schnell, which takes none"
     recipes = "flux-"
     defaults = Sampling(sampler="euler", steps=28, guidance=3.5, text_length=512)
+    distilled = ("transformer/config.json", "guidance_embeds", False)  # schnell; dev is distilled of its guidance alone
+    few_steps = {"steps": 4, "guidance": 1.0, "text_length": 256}  # noqa: RUF012
     lora_targets = (
         "attn.to_q",
         "attn.to_k",
@@ -50,27 +51,6 @@ class Flux(PipelineModel):
     @classmethod
     def passes(cls, guidance: float | None) -> int:
         return 1
-
-    @classmethod
-    def is_distilled(cls, read: ReadConfig) -> bool:
-        """schnell; dev is distilled of its guidance alone."""
-        return not read(cls.config_files[0]).get("guidance_embeds", False)
-
-    @classmethod
-    def default_sampling(cls, read: ReadConfig) -> Sampling:
-        """schnell says by its config that it takes no guidance, and is drawn in four steps."""
-        if not cls.is_distilled(read):
-            return cls.defaults
-        return cls.defaults.model_copy(update={"steps": 4, "guidance": 1.0, "text_length": 256})
-
-    @classmethod
-    def preview(cls, read: ReadConfig, sampling: Sampling) -> list[float]:
-        if sampling.guidance != 1 and cls.is_distilled(read):
-            raise UsageError(
-                f"sampling.guidance is {sampling.guidance:g}, and this model takes none (guidance_embeds is false in "
-                "transformer/config.json); give sampling.guidance=1."
-            )
-        return super().preview(read, sampling)
 
     @classmethod
     def canvas_of(cls, network: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> Canvas:

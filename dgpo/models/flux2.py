@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 import torch
 
 from dgpo.models.canvas import Canvas
-from dgpo.models.model import Conditioning, ReadConfig
+from dgpo.models.model import Conditioning
 from dgpo.models.pipeline_model import PipelineModel
 from dgpo.schedule import Schedule, build_schedule
 from dgpo.sections import Sampling
-from rewards.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class Flux2Klein(PipelineModel):
     recipes = "klein-"
     config_files = (*PipelineModel.config_files, "model_index.json")
     defaults = Sampling(sampler="euler", steps=50, guidance=4.0, text_length=512)
+    distilled = ("model_index.json", "is_distilled", True)
+    few_steps = {"steps": 4, "guidance": 1.0}  # noqa: RUF012
     lora_targets = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.to_qkv_mlp_proj")
 
     def __init__(self, pipeline: Any, text_length: int):
@@ -53,25 +54,6 @@ class Flux2Klein(PipelineModel):
         # Of a single block `attn.to_out` is a layer, of a double one a list with a layer in it.
         single = range(len(self.transformer.single_transformer_blocks))
         self.lora_targets += tuple(f"single_transformer_blocks.{number}.attn.to_out" for number in single)
-
-    @classmethod
-    def is_distilled(cls, read: ReadConfig) -> bool:
-        return bool(read("model_index.json").get("is_distilled", False))
-
-    @classmethod
-    def default_sampling(cls, read: ReadConfig) -> Sampling:
-        if not cls.is_distilled(read):
-            return cls.defaults
-        return cls.defaults.model_copy(update={"steps": 4, "guidance": 1.0})
-
-    @classmethod
-    def preview(cls, read: ReadConfig, sampling: Sampling) -> list[float]:
-        if sampling.guidance != 1 and cls.is_distilled(read):
-            raise UsageError(
-                f"sampling.guidance is {sampling.guidance:g}, and this model takes none (is_distilled is true in "
-                "model_index.json); give sampling.guidance=1."
-            )
-        return super().preview(read, sampling)
 
     @classmethod
     def canvas_of(cls, network: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> Canvas:

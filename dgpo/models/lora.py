@@ -3,10 +3,8 @@
 Only safetensors are read. What does not fit the model as a whole is refused: half of a LoRA is another LoRA.
 """
 
-import logging
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from safetensors.torch import load_file
 
 from dgpo.models.folder import read_json
 from dgpo.models.hub import fetch_file
-from dgpo.models.pretrained import FAULTS
+from dgpo.models.pretrained import FAULTS, overheard
 from rewards.errors import UsageError
 from rewards.files import sha256
 
@@ -26,6 +24,7 @@ PEFT = "base_model.model."
 PEFT_SETTINGS = "adapter_config.json"
 SUFFIX = ".safetensors"
 Shape = tuple[int, ...]
+LOADERS = ("diffusers.utils.peft_utils", "diffusers.loaders.peft", "diffusers.loaders.lora_base")
 UNHEARD = ("unexpected keys", "missing keys")
 """Words of what diffusers says where a file and a model do not fit."""
 
@@ -64,7 +63,7 @@ def add_lora(pipeline: Any, file: Path) -> None:
     if not hasattr(pipeline, "load_lora_weights"):
         raise UsageError(f"A {family} takes no LoRA in diffusers.")
     before = _shapes(pipeline)
-    with _overheard() as said:
+    with overheard(LOADERS, *UNHEARD) as said:
         try:
             _load(pipeline, file)
         except FAULTS as error:
@@ -136,24 +135,3 @@ def _unlike(file: Path, put: Mapping[str, Shape]) -> Iterator[tuple[str, Shape, 
             layer = layer.removeprefix("model.")  # PEFT's
             if ".lora_A." in key and layer in put and tuple(opened.get_slice(key).get_shape()) != put[layer]:
                 yield layer, put[layer], tuple(opened.get_slice(key).get_shape())
-
-
-@contextmanager
-def _overheard() -> Iterator[list[str]]:
-    """What diffusers only warns of: layers that one of both lacks."""
-    said: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if any(words in record.getMessage() for words in UNHEARD):
-                said.append(" ".join(record.getMessage().split())[:200])
-
-    logger, ear = logging.getLogger("diffusers"), Ear(logging.WARNING)
-    level = logger.level
-    logger.addHandler(ear)
-    logger.setLevel(logging.WARNING)
-    try:
-        yield said
-    finally:
-        logger.removeHandler(ear)
-        logger.setLevel(level)

@@ -1,7 +1,6 @@
 """Prompts of different lengths in one tensor. Shapes: N prompts, T tokens of the longest, D text width."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 
@@ -15,11 +14,6 @@ class MaskedConditioning(Conditioning):
     states_NTD: torch.Tensor
     mask_NT: torch.Tensor
 
-    def join(self, other: Self) -> Self:
-        longest = max(self.mask_NT.shape[1], other.mask_NT.shape[1])
-        parts = [(_padded(one.states_NTD, longest), _padded(one.mask_NT, longest)) for one in (self, other)]
-        return type(self)(*(torch.cat(both) for both in zip(*parts, strict=True)))
-
     def trimmed(self) -> tuple[torch.Tensor, torch.Tensor]:
         """States and mask as long as the longest prompt among these: what others need beside them takes no time."""
         longest = int(self.mask_NT.sum(dim=1).max()) if len(self.mask_NT) else self.mask_NT.shape[1]
@@ -29,8 +23,3 @@ class MaskedConditioning(Conditioning):
         """The states of each prompt alone, [its tokens, D]."""
         lengths = self.mask_NT.sum(dim=1).tolist()
         return [states[: int(length)] for states, length in zip(self.states_NTD, lengths, strict=True)]
-
-
-def _padded(tensor: torch.Tensor, length: int) -> torch.Tensor:
-    padding = tensor.new_zeros(len(tensor), length - tensor.shape[1], *tensor.shape[2:])
-    return torch.cat([tensor, padding], dim=1)

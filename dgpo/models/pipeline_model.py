@@ -23,7 +23,7 @@ from dgpo.models.pretrained import FAULTS, component_precisions, load_pretrained
 from dgpo.paths import RectifiedFlow, guide
 from dgpo.schedule import CONFIG, Schedule, build_schedule
 from dgpo.sections import Sampling
-from rewards.errors import SetupError
+from rewards.errors import SetupError, UsageError
 
 
 class PipelineModel(Model):
@@ -35,6 +35,10 @@ class PipelineModel(Model):
     config_files = ("transformer/config.json", "vae/config.json", CONFIG)
     empty_text: ClassVar[str] = ""
     """What guidance leads away from."""
+    distilled: ClassVar[tuple[str, str, bool] | None] = None
+    """File, name and value by which a model says that it was distilled to a few steps and takes no guidance."""
+    few_steps: ClassVar[Mapping[str, Any]] = {}
+    """How such a one is drawn by default, beside `defaults`."""
     optional_parts: ClassVar[tuple[str, ...]] = ()
     """Parts without which a model may be published, `null` in its index; those that read pictures always may."""
 
@@ -88,8 +92,25 @@ class PipelineModel(Model):
         )
 
     @classmethod
+    def is_distilled(cls, read: ReadConfig) -> bool:
+        if cls.distilled is None:
+            return False
+        file, name, value = cls.distilled
+        return bool(read(file).get(name, False)) is value
+
+    @classmethod
+    def default_sampling(cls, read: ReadConfig) -> Sampling:
+        return cls.defaults.model_copy(update=dict(cls.few_steps)) if cls.is_distilled(read) else cls.defaults
+
+    @classmethod
     def preview(cls, read: ReadConfig, sampling: Sampling) -> list[float]:
         """From the configs of network, autoencoder and scheduler."""
+        if cls.distilled is not None and sampling.guidance != 1 and cls.is_distilled(read):
+            file, name, value = cls.distilled
+            raise UsageError(
+                f"sampling.guidance is {sampling.guidance:g}, and this model takes none ({name} is "
+                f"{str(value).lower()} in {file}); give sampling.guidance=1."
+            )
         network, autoencoder, scheduler = (read(file) for file in cls.config_files[:3])
         canvas = cls.canvas_of(network, autoencoder)
         return cls.times(sampling, scheduler, canvas, canvas.latent_shape(sampling.height, sampling.width)).times
@@ -135,6 +156,10 @@ class PipelineModel(Model):
         if self.passes(guidance) == 1 or guidance is None:
             return conditional
         unconditional = self.predict(x_BCHW, sigma_B, self.empty.first(len(x_BCHW)), weights)
+        return self.combine(conditional, unconditional, guidance)
+
+    def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
+        """Both predictions [B, C, H, W] weighed, where guidance is classifier-free."""
         return guide(conditional, unconditional, guidance)
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """Load a pipeline through diffusers: safetensors only, no code that comes with a model, faults told in a sentence."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ FAULTS = (
     ImportError,
     SafetensorError,
 )
-MADE_UP = "newly initialized"
+MADE_UP = "newly initialized"  # weights that a file lacks
+LOADERS = ("diffusers.models.modeling_utils", "transformers.modeling_utils")
 
 
 def read_index(place: Path | str) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def load_pretrained(family: type[DiffusionPipeline], place: Path | str, **option
         SetupError: its files cannot be loaded, or lack weights that its networks have.
     """
     try:
-        with told_of_the_hub(place) if isinstance(place, str) else nullcontext(), _overheard() as said:
+        with told_of_the_hub(place) if isinstance(place, str) else nullcontext(), overheard(LOADERS, MADE_UP) as said:
             pipeline = family.from_pretrained(place, use_safetensors=True, **options)
     except FAULTS as error:
         line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason is given")
@@ -86,16 +87,16 @@ def component_precisions(pipeline: DiffusionPipeline) -> dict[str, str]:
 
 
 @contextmanager
-def _overheard() -> Iterator[list[str]]:
-    """What the libraries only warn of: weights that a file lacks, which they make up."""
+def overheard(names: Sequence[str], *words: str) -> Iterator[list[str]]:
+    """What libraries only warn of: what these loggers say with any of these words in it."""
     said: list[str] = []
 
     class Ear(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if MADE_UP in record.getMessage():
+            if any(one in record.getMessage() for one in words):
                 said.append(" ".join(record.getMessage().split())[:300])
 
-    loggers = [logging.getLogger(name) for name in ("diffusers.models.modeling_utils", "transformers.modeling_utils")]
+    loggers = [logging.getLogger(name) for name in names]
     before = [(logger, logger.level, logger.propagate) for logger in loggers]
     ear = Ear(logging.WARNING)
     for logger in loggers:

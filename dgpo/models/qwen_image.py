@@ -1,6 +1,6 @@
 """Qwen-Image, through diffusers: texts read by Qwen2.5-VL, guidance brought back to the conditional's length.
 
-Shapes: N prompts, T tokens, D text width; B images, C, H, W of the latent, L patches.
+Shapes: N prompts, T tokens, D text width; B images, C, H, W of the latent.
 """
 
 from collections.abc import Mapping
@@ -34,24 +34,11 @@ class QwenImage(PipelineModel):
         states, mask = self.pipeline.encode_prompt(texts, device=self.device, max_sequence_length=self.text_length)
         return MaskedConditioning(states, torch.ones_like(states[..., 0]) if mask is None else mask)
 
-    def velocity(
-        self,
-        x_BCHW: torch.Tensor,
-        sigma_B: torch.Tensor,
-        conditioning: MaskedConditioning,
-        *,
-        guidance: float | None = None,
-        weights: Mapping[str, torch.Tensor] | None = None,
-    ) -> torch.Tensor:
-        """v(x_t, t, prompt); with guidance each patch keeps the length of its conditional prediction."""
-        shape = tuple(x_BCHW.shape)
-        conditional = self._packed(x_BCHW, sigma_B, conditioning, weights)
-        if guidance is None or guidance == 1.0:
-            return unpack(conditional, shape).float()
-        unconditional = self._packed(x_BCHW, sigma_B, self.empty.first(len(x_BCHW)), weights)
-        guided = guide(conditional, unconditional, guidance)
-        length = conditional.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True)
-        return unpack(guided * length, shape).float()
+    def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
+        """Each patch keeps the length of its conditional prediction."""
+        guided = pack(guide(conditional, unconditional, guidance))
+        length = pack(conditional).norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True)
+        return unpack(guided * length, tuple(conditional.shape))
 
     def own_latents(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return pack(x_BCHW)
@@ -67,19 +54,9 @@ class QwenImage(PipelineModel):
         conditioning: MaskedConditioning,
         weights: Mapping[str, torch.Tensor] | None,
     ) -> torch.Tensor:
-        return unpack(self._packed(x_BCHW, sigma_B, conditioning, weights), tuple(x_BCHW.shape)).float()
-
-    def _packed(
-        self,
-        x_BCHW: torch.Tensor,
-        sigma_B: torch.Tensor,
-        conditioning: MaskedConditioning,
-        weights: Mapping[str, torch.Tensor] | None,
-    ) -> torch.Tensor:
-        """The prediction as rows of patches [B, L, 4 C]."""
         states, mask = conditioning.trimmed()
         height, width = (side // 2 for side in x_BCHW.shape[-2:])
-        return self.ask(
+        velocity = self.ask(
             weights,
             hidden_states=pack(x_BCHW.to(self.dtype)),
             timestep=sigma_B.to(self.dtype),
@@ -88,6 +65,7 @@ class QwenImage(PipelineModel):
             encoder_hidden_states_mask=None if mask.all() else mask,
             img_shapes=[[(1, height, width)]] * len(x_BCHW),
         )
+        return unpack(velocity, tuple(x_BCHW.shape)).float()
 
     def to_pixels(self, latents_BCHW: torch.Tensor) -> torch.Tensor:
         """By an autoencoder of videos, as one frame; each channel has its own mean and deviation."""

@@ -41,7 +41,7 @@ def save_halves(self, folder, weights, metadata):
 
 FAULTS = {
     "sign": ("ZImagePipeline", "rollout", lambda family: changed(family, "predict", lambda v: -v)),
-    "length of what is guided": ("QwenImagePipeline", "rollout", lambda _: {"velocity": PipelineModel.velocity}),
+    "length of what is guided": ("QwenImagePipeline", "rollout", lambda _: {"combine": PipelineModel.combine}),
     "shift of times": ("FluxPipeline", "schedule", lambda _: {"times": vars(SD3)["times"]}),
     "scale of the latents": (
         "StableDiffusion3Pipeline", "autoencoder", lambda family: changed(family, "to_latents", lambda x: 1.1 * x),
