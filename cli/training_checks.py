@@ -90,7 +90,7 @@ def check_sizes(config: Config) -> None:
     if isinstance(place, Path):
         family_of(place, read_index(place))
         check_drawable(config.model, config.sampling)
-    check_learnable(config)
+    check_learnable(config, fetch=False)
 
 
 def check_precision(config: Config) -> None:

@@ -42,11 +42,14 @@ def check_drawable(name: str, sampling: Sampling, *, fetch: bool = True) -> list
     return family.preview(lambda file: read_part(place, file), sampling)
 
 
-def check_learnable(config: Config) -> None:
-    """UsageError where the config's algorithm cannot learn on its model, as far as small files that are here tell."""
+def check_learnable(config: Config, *, fetch: bool = True) -> None:
+    """UsageError where the config's algorithm cannot learn on its model, as its small files tell.
+
+    Without `fetch` only those that are on this machine are asked.
+    """
     place = find_model(config.model)
-    family = _trainable_family(place, fetch=False)
-    if family is None or not all(is_here(place, file) for file in family.config_files):
+    family = _trainable_family(place, fetch=fetch)
+    if family is None or not (fetch or all(is_here(place, file) for file in family.config_files)):
         return
     needs, name = find_algorithm(config.algorithm).needs(config.learning), config.algorithm
     if needs.errors and family.is_distilled(lambda file: read_part(place, file)):
@@ -59,6 +62,11 @@ def check_learnable(config: Config) -> None:
             f"{config.model} predicts noise on a path of its own, where rollouts with noise on the way (rollout.noise, "
             f"which {name} {'needs' if needs.sampler == 'sde' else 'was given'}) are not defined; choose another "
             "--algorithm, or leave it out."
+        )
+    if not family.stochastic and needs.own_times:
+        raise UsageError(
+            f"{config.model} has no time at pure noise, up to which {name} trains with "
+            "diffusion_dpo.choice=logit-normal; give diffusion_dpo.choice=table."
         )
     if needs.guided and family.passes(2.0) == 1:
         raise UsageError(

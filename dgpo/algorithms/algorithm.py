@@ -42,6 +42,8 @@ class Needs(NamedTuple):
     """The means of these steps too."""
     errors: bool = True
     """How far off the network is from an image at some time, which tells nothing once it is distilled to few steps."""
+    own_times: bool = False
+    """Trained times beside the rollout's, up to pure noise."""
     guided: bool = False
     """Classifier-free guidance in learning, beside that of the rollout."""
     draws: str = "current"

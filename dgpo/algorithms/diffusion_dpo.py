@@ -52,7 +52,8 @@ class DiffusionDPO(Algorithm):
     @classmethod
     def needs(cls, settings: Settings) -> Needs:
         kept = frozenset({"anchor"} if settings.refresh else ())
-        return Needs(snapshots=kept, draws="current" if settings.draw == "current" else reference_of(settings))
+        draws = "current" if settings.draw == "current" else reference_of(settings)
+        return Needs(snapshots=kept, draws=draws, own_times=settings.choice == "logit-normal")
 
     @classmethod
     def passes(cls, settings: Settings, iteration: Planned) -> dict[str, float]:

@@ -112,3 +112,12 @@ def test_parts_of_another_pipeline_are_told(model_folder):
 
     with pytest.raises(SetupError, match=r"StableDiffusion3|do not work together|could not be loaded"):
         Flux.load(model_folder, dtype=torch.float32, device=torch.device("cpu"), text_length=8)
+
+
+def test_times_up_to_pure_noise_are_for_rectified_flows(tmp_path):
+    scheduler = {"_class_name": "EulerDiscreteScheduler", "prediction_type": "epsilon"}
+    parts = {"unet/config": {}, "vae/config": {}, "scheduler/scheduler_config": scheduler}
+    model = small_files(tmp_path, "StableDiffusionXLPipeline", **parts)
+    learn(model, algorithm="diffusion-dpo")
+    with pytest.raises(UsageError, match=r"give diffusion_dpo\.choice=table"):
+        learn(model, algorithm="diffusion-dpo", diffusion_dpo={"choice": "logit-normal"})
