@@ -171,7 +171,7 @@ def test_keyboard_alone(page):
     assert "3 of 78" in page.locator("#cell-place").text_content()
     page.keyboard.press("Escape")
     assert not page.locator("#cell").is_visible()
-    assert page.evaluate("document.activeElement.className") == "picture", "where one was before"
+    wait_until(page, "document.activeElement.className === 'picture'")  # where one was before; told in a later task
 
 
 def test_themes_follow_the_system_and_the_button_with_contrast(browser, report):
