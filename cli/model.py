@@ -199,7 +199,7 @@ def _load_base(choice: Choice, changes: Mapping[str, Any], settled: Settled, *, 
     sampling = _changed(defaults, changes)
     policy = load_drawable(choice.text, sampling, pick_device(), precision=settled.dtype)
     if choice.lora is not None:
-        add_lora(policy.model.pipeline, choice.lora)
+        policy.model.add_lora(choice.lora)
     return _drawn_by(policy, sampling, choice.name, _base_facts(choice, recorded), settled, None)
 
 

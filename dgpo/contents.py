@@ -5,7 +5,7 @@ reward by its key). A model that has moved is still the same model; one that was
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ NAMES = {
     "weights": "the reward weights",
 }
 
+OF_TEXTS = ("text_encoder", "tokenizer")
+"""What the names of such parts begin with."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -29,15 +31,23 @@ def model_contents(name: str) -> str | None:
 
     The cache's own folder of a hub model is that model too. None where there is nothing of that name on this machine.
     """
-    place = TINY if name == EMBEDDED else expand(name)
+    return _contents(TINY if name == EMBEDDED else expand(name), _parts)
+
+
+def text_contents(place: Path | str) -> str | None:
+    """What reads the texts of a model, told from others as `model_contents` tells models."""
+    return _contents(Path(place), lambda folder: [name for name in _parts(folder) or () if name.startswith(OF_TEXTS)])
+
+
+def _contents(place: Path, parts: Callable[[Path], list[str] | None]) -> str | None:
     if not place.is_dir():
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(name, INDEX)
+        found = try_to_load_from_cache(str(place), INDEX)
         return Path(found).parent.name if isinstance(found, str) else None
     if place.parent.name == "snapshots" and _COMMIT.fullmatch(place.name):
         return place.name
-    return fingerprint(place, _parts(place))
+    return fingerprint(place, parts(place))
 
 
 def prompts_contents(ids: Iterable[str]) -> str:

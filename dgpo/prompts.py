@@ -23,8 +23,9 @@ class PromptStream:
 
     def take(self, step: int, count: int) -> list[Prompt]:
         """The prompts of iteration `step` when every iteration takes `count`."""
-        places = range(step * count, (step + 1) * count)
-        return [self.prompts[self._order(place // len(self.prompts))[place % len(self.prompts)]] for place in places]
+        places = [divmod(place, len(self.prompts)) for place in range(step * count, (step + 1) * count)]
+        orders = {epoch: self._order(epoch) for epoch in {epoch for epoch, _ in places}}
+        return [self.prompts[orders[epoch][place]] for epoch, place in places]
 
     def _order(self, epoch: int) -> list[int]:
         generator = generator_of(self.seed * 1_000_003 + 77_777 + epoch)

@@ -31,6 +31,7 @@ from dgpo.windows import kind_of_noise, stochastic_steps
 from rewards.pool import Scored
 from rewards.prompt import Prompt
 
+READ_AHEAD = 64  # prompts
 Draw = Callable[[int], torch.Tensor]
 Submit = Callable[[Sequence[Image.Image], Sequence[Prompt]], "Future[Scored]"]
 
@@ -73,6 +74,7 @@ def draw_groups(
     step: int,
     on_images: Callable[[list[Image.Image], list[Prompt]], None],
     noise: "Noise | None" = None,
+    soon: Sequence[Prompt] = (),
 ) -> Batch:
     """This rank's share of K x G images; `on_images` gets those of a micro-batch as soon as they are decoded.
 
@@ -80,9 +82,10 @@ def draw_groups(
 
     Args:
         noise: that is added on the way; without it images are drawn by an ODE.
+        soon: prompts of the iterations that follow.
     """
     model = policy.model
-    conditioning = model.encode([prompt.text for prompt in prompts])
+    conditioning = model.encode([prompt.text for prompt in prompts], [prompt.text for prompt in soon])
     shape = model.latent_shape(sampling.height, sampling.width)
     latents, failed, recorded = [], {}, []
     image_B = ranks.share(len(prompts) * group_size)
@@ -187,8 +190,14 @@ class Rollout:
             step=step,
             on_images=score,
             noise=choose_noise(config, self.needs, step),
+            soon=self._upcoming(step),
         )
         return Drawn(batch, scored, handing_s)
+
+    def _upcoming(self, step: int) -> list[Prompt]:
+        """Of the next iterations, so many that fetching text encoders for them takes no time to speak of."""
+        last = min(self.config.steps, step + 1 + -(-READ_AHEAD // self.config.groups))
+        return [prompt for one in range(step + 1, last) for prompt in self.prompts.take(one, self.config.groups)]
 
     def _who(self, step: int) -> Who:
         if self.offline:

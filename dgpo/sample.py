@@ -28,10 +28,11 @@ def draw_images(
     model = policy.model
     shape = model.latent_shape(sampling.height, sampling.width)
     images: list[Image.Image | str] = []
+    texts = [prompt.text for prompt, _ in cells]
     for start in range(0, len(cells), micro_batch):
         chosen = cells[start : start + micro_batch]
         noise = torch.stack([seeded_noise(shape, "image", prompt.id, seed) for prompt, seed in chosen])
-        conditioning = model.encode([prompt.text for prompt, _ in chosen])
+        conditioning = model.encode([prompt.text for prompt, _ in chosen], soon=texts)
         latents = draw_latents(policy, noise, conditioning, sampling, who=who)
         images += model.decode(latents)
     return images

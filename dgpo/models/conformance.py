@@ -287,7 +287,9 @@ CHECKS: dict[str, Callable[[Subject], Iterator[Finding]]] = {
 
 
 def _load(family: type[PipelineModel], folder: Path, text_length: int) -> PipelineModel:
-    return family.load(folder, dtype=torch.float32, device=torch.device("cpu"), text_length=text_length)
+    model = family.load(folder, dtype=torch.float32, device=torch.device("cpu"), text_length=text_length)
+    model.embeddings = None  # what reads texts is tried too
+    return model
 
 
 def untrained(model: Model) -> Policy:

@@ -62,9 +62,9 @@ class Flux(PipelineModel):
         )
 
     @torch.no_grad()
-    def encode(self, texts: list[str]) -> FluxConditioning:
+    def encode_text(self, text: str) -> FluxConditioning:
         states, pooled, _ = self.pipeline.encode_prompt(
-            texts, None, max_sequence_length=self.text_length, device=self.device
+            [text], None, max_sequence_length=self.text_length, device=self.device
         )
         return FluxConditioning(states, pooled)
 

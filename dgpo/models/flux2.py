@@ -67,8 +67,8 @@ class Flux2Klein(PipelineModel):
         return build_schedule(sampling.sampler, config, sampling.steps, dynamic_shift=shift, sigmas=even)
 
     @torch.no_grad()
-    def encode(self, texts: list[str]) -> Flux2Conditioning:
-        states, _ = self.pipeline.encode_prompt(list(texts), device=self.device, max_sequence_length=self.text_length)
+    def encode_text(self, text: str) -> Flux2Conditioning:
+        states, _ = self.pipeline.encode_prompt([text], device=self.device, max_sequence_length=self.text_length)
         return Flux2Conditioning(states)
 
     def own_latents(self, x_BCHW: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from PIL import Image
 from dgpo.paths import Path as NoisePath
 from dgpo.schedule import Schedule
 from dgpo.sections import Sampling
+from rewards.errors import UsageError
 
 ReadConfig = Callable[[str], Mapping[str, Any]]
 
@@ -31,10 +32,21 @@ class Conditioning:
         """The first prompt, as if it stood in that many rows; takes no memory."""
         return self._each(lambda tensor: tensor[:1].expand(rows, *(-1 for _ in tensor.shape[1:])))
 
-    def join(self, other: Self) -> Self:
-        """These rows, then those of the other."""
-        pairs = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
-        return type(self)(*(torch.cat(pair) for pair in pairs))
+    def to(self, device: torch.device) -> Self:
+        return self._each(lambda tensor: tensor.to(device))
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """All rows of these, one part after the other."""
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that it is, by name; `from_tensors` makes it of them again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> Self:
+        return cls(**tensors)
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
         return type(self)(*(change(getattr(self, field.name)) for field in fields(self)))
@@ -66,8 +78,6 @@ class Model(ABC):
 
     scale: float = 1.0
     """The guidance that a network which takes it as an input is told in learning: that of its rollouts."""
-    pipeline: Any = None
-    """The pipeline of diffusers that the model was loaded as, if it was; a LoRA made elsewhere is put on it."""
     transformer: Any
     """The network that is trained, of diffusers' kind (`ModelMixin`, `PeftAdapterMixin`): its config can be written as
     JSON, adapters can be added to it and switched off."""
@@ -118,8 +128,12 @@ class Model(ABC):
         """Height and width in pixels of an image; without one, the model's own."""
 
     @abstractmethod
-    def encode(self, texts: list[str]) -> Conditioning:
-        """Each text once; an empty text is the unconditional one."""
+    def encode(self, texts: Sequence[str], soon: Sequence[str] = ()) -> Conditioning:
+        """A row for each text, which does not depend on the others; an empty text is the unconditional one.
+
+        Args:
+            soon: texts that will be asked for next, which are read in the same go where text encoders wait elsewhere.
+        """
 
     @abstractmethod
     def schedule(self, sampling: Sampling, shape: tuple[int, ...]) -> Schedule:
@@ -160,6 +174,14 @@ class Model(ABC):
     @abstractmethod
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """RGB images of one size to latents [B, C, H, W] in fp32: the autoencoder's mean, no noise."""
+
+    def add_lora(self, file: Path) -> None:
+        """Put a LoRA made elsewhere on the model, at its own strength.
+
+        Raises:
+            UsageError: the model takes none, or the file is none of its own.
+        """
+        raise UsageError(f"A {type(self).__name__} takes no LoRA.")
 
     @abstractmethod
     def save_lora(self, folder: Path, weights: Mapping[str, torch.Tensor], metadata: dict[str, Any]) -> None:

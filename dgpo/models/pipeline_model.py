@@ -5,25 +5,33 @@ Shapes: N prompts; B images; C, H, W of the latent.
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import diffusers
 import torch
+import transformers
 from PIL import Image
 from torch.func import functional_call
 
+from dgpo.contents import text_contents
 from dgpo.models.canvas import Canvas
 from dgpo.models.decoded import to_images, to_pixels
 from dgpo.models.dynamic_shift import FluxShift
+from dgpo.models.embeddings import Embeddings, describe_machine, open_embeddings
 from dgpo.models.folder import INDEX
+from dgpo.models.lora import add_lora
 from dgpo.models.model import Conditioning, Model, ReadConfig
 from dgpo.models.pretrained import FAULTS, component_precisions, load_pretrained, read_index
+from dgpo.models.waiting import brought
 from dgpo.paths import RectifiedFlow, guide
 from dgpo.schedule import CONFIG, Schedule, build_schedule
 from dgpo.sections import Sampling
 from rewards.errors import SetupError, UsageError
+
+TEXT_ENCODER = "text_encoder"
 
 
 class PipelineModel(Model):
@@ -42,6 +50,9 @@ class PipelineModel(Model):
     optional_parts: ClassVar[tuple[str, ...]] = ()
     """Parts without which a model may be published, `null` in its index; those that read pictures always may."""
 
+    embeddings: Embeddings | None = None
+    """Where what was read of texts is kept; without it every text is read whenever it is asked for."""
+
     def __init__(self, pipeline: Any, text_length: int):
         self.pipeline, self.text_length = pipeline, text_length
         self.transformer = getattr(pipeline, self.network)
@@ -49,7 +60,8 @@ class PipelineModel(Model):
             if isinstance(part, torch.nn.Module):
                 part.requires_grad_(False).eval()
         self.canvas = self.canvas_of(self.transformer.config, pipeline.vae.config)
-        self.empty: Any = self.encode_empty()
+        with self.reading():
+            self.empty: Any = self.encode_empty()
 
     @classmethod
     def load(cls, place: Path | str, *, dtype: torch.dtype, device: torch.device, text_length: int) -> Self:
@@ -66,9 +78,12 @@ class PipelineModel(Model):
         absent = dict.fromkeys(name for name in missing if name in cls.optional_parts)
         pipeline = load_pretrained(pipeline_class, place, dtype=dtype, **absent)
         pipeline.set_progress_bar_config(disable=True)
-        pipeline = pipeline.to(device)
+        for part in _networks(pipeline, encoders=False):  # text encoders wait where they were loaded
+            part.to(device)
         try:
-            return cls(pipeline, text_length)
+            model = cls(pipeline, text_length)
+            model.embeddings = model.open_embeddings(text_contents(place))
+            return model
         except FAULTS as error:
             raise SetupError(
                 f"The parts of the model {place} do not work together as a {cls.pipeline_class}'s: "
@@ -138,9 +153,58 @@ class PipelineModel(Model):
         own = self.pipeline.scheduler
         return self.times(sampling, {**own.config, "_class_name": type(own).__name__}, self.canvas, shape)
 
+    def encode(self, texts: Sequence[str], soon: Sequence[str] = ()) -> Any:
+        """Each text is read alone and once: its row is the same whatever stands beside it."""
+        kind, rows = type(self.empty), {text: self._find(text) for text in dict.fromkeys(texts)}
+        unread = [text for text, row in rows.items() if row is None]
+        if unread and self.embeddings is not None and self.device.type != "cpu":
+            unread += [text for text in dict.fromkeys(soon) if text not in rows and self._find(text) is None]
+        if unread:
+            with self.reading():
+                for text in unread:
+                    row = self.encode_text(text)
+                    if self.embeddings is not None:
+                        self.embeddings.keep(text, row.tensors())
+                    if text in rows:
+                        rows[text] = row
+        return kind.join([rows[text].to(self.device) for text in texts])
+
+    def _find(self, text: str) -> Any:
+        found = None if self.embeddings is None else self.embeddings.find(text)
+        return None if found is None else type(self.empty).from_tensors(found)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """The text encoders are on the device meanwhile."""
+        encoders = _networks(self.pipeline, encoders=True)
+        with nullcontext() if self.device.type == "cpu" else brought(encoders, self.device):
+            yield
+
+    def open_embeddings(self, contents: str | None) -> Embeddings:
+        """Those that were kept of this model, whose text parts are told by `contents`."""
+        return open_embeddings(
+            contents,
+            self.empty.tensors(),
+            family=self.pipeline_class,
+            text_length=self.text_length,
+            machine=describe_machine(self.device),
+            libraries=[library.__version__ for library in (torch, diffusers, transformers)],
+        )
+
+    @abstractmethod
+    def encode_text(self, text: str) -> Conditioning:
+        """One row, by the text encoders."""
+
     def encode_empty(self) -> Conditioning:
         """What guidance leads away from, one row."""
-        return self.encode([self.empty_text])
+        return self.encode_text(self.empty_text)
+
+    def add_lora(self, file: Path) -> None:
+        """Put a LoRA made elsewhere on the model, at its own strength; raises as `lora.add_lora` does."""
+        add_lora(self.pipeline, file)
+        self.embeddings = self.open_embeddings(None)  # it may be one of the text encoders too
+        with self.reading():
+            self.empty = self.encode_empty()
 
     def velocity(
         self,
@@ -220,3 +284,9 @@ class PipelineModel(Model):
     def save_lora(self, folder: Path, weights: Mapping[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         layers = {f"{self.network}_lora_layers": dict(weights), f"{self.network}_lora_adapter_metadata": metadata}
         getattr(diffusers, self.pipeline_class).save_lora_weights(folder, **layers)
+
+
+def _networks(pipeline: Any, *, encoders: bool) -> list[torch.nn.Module]:
+    """A pipeline's text encoders, or all its other networks."""
+    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    return [part for name, part in parts.items() if name.startswith(TEXT_ENCODER) == encoders]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from dgpo.models.canvas import Canvas
-from dgpo.models.masked import MaskedConditioning
 from dgpo.models.packing import pack, unpack
+from dgpo.models.padded import PaddedConditioning
 from dgpo.models.pipeline_model import PipelineModel
 from dgpo.paths import guide
 from dgpo.sections import Sampling
@@ -30,9 +30,9 @@ class QwenImage(PipelineModel):
         return Canvas(channels=network.get("in_channels", 64) // 4, cells=128, scale=2 ** len(stages), patch=2)
 
     @torch.no_grad()
-    def encode(self, texts: list[str]) -> MaskedConditioning:
-        states, mask = self.pipeline.encode_prompt(texts, device=self.device, max_sequence_length=self.text_length)
-        return MaskedConditioning(states, torch.ones_like(states[..., 0]) if mask is None else mask)
+    def encode_text(self, text: str) -> PaddedConditioning:
+        states, _ = self.pipeline.encode_prompt([text], device=self.device, max_sequence_length=self.text_length)
+        return PaddedConditioning.of(states)
 
     def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
         """Each patch keeps the length of its conditional prediction."""
@@ -51,18 +51,17 @@ class QwenImage(PipelineModel):
         self,
         x_BCHW: torch.Tensor,
         sigma_B: torch.Tensor,
-        conditioning: MaskedConditioning,
+        conditioning: PaddedConditioning,
         weights: Mapping[str, torch.Tensor] | None,
     ) -> torch.Tensor:
-        states, mask = conditioning.trimmed()
         height, width = (side // 2 for side in x_BCHW.shape[-2:])
         velocity = self.ask(
             weights,
             hidden_states=pack(x_BCHW.to(self.dtype)),
             timestep=sigma_B.to(self.dtype),
             guidance=None,
-            encoder_hidden_states=states.to(self.dtype),
-            encoder_hidden_states_mask=None if mask.all() else mask,
+            encoder_hidden_states=conditioning.states_NTD.to(self.dtype),
+            encoder_hidden_states_mask=conditioning.mask_NT,
             img_shapes=[[(1, height, width)]] * len(x_BCHW),
         )
         return unpack(velocity, tuple(x_BCHW.shape)).float()

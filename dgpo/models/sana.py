@@ -5,15 +5,24 @@ Shapes: N prompts, T tokens, D text width; B images, C, H, W of the latent.
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from dgpo.models.canvas import Canvas
-from dgpo.models.masked import MaskedConditioning
+from dgpo.models.model import Conditioning
 from dgpo.models.pipeline_model import PipelineModel
 from dgpo.schedule import Schedule, build_schedule
 from dgpo.sections import Sampling
+
+
+@dataclass(frozen=True)
+class SanaConditioning(Conditioning):
+    """Token states [N, T, D], and which of them are of the prompt [N, T]."""
+
+    states_NTD: torch.Tensor
+    mask_NT: torch.Tensor
 
 
 class Sana(PipelineModel):
@@ -38,23 +47,23 @@ class Sana(PipelineModel):
         """The scheduler makes its own table, whose shift no image moves."""
         return build_schedule(sampling.sampler, config, sampling.steps)
 
-    def encode(self, texts: list[str]) -> MaskedConditioning:
+    def encode_text(self, text: str) -> SanaConditioning:
         instruction = inspect.signature(type(self.pipeline).__call__).parameters["complex_human_instruction"].default
-        return self._encode(texts, instruction)
+        return self._encode(text, instruction)
 
-    def encode_empty(self) -> MaskedConditioning:
-        return self._encode([self.empty_text], None)
+    def encode_empty(self) -> SanaConditioning:
+        return self._encode(self.empty_text, None)
 
     @torch.no_grad()
-    def _encode(self, texts: list[str], instruction: list[str] | None) -> MaskedConditioning:
+    def _encode(self, text: str, instruction: list[str] | None) -> SanaConditioning:
         states, mask, _, _ = self.pipeline.encode_prompt(
-            list(texts),
+            [text],
             do_classifier_free_guidance=False,
             device=self.device,
             max_sequence_length=self.text_length,
             complex_human_instruction=instruction,
         )
-        return MaskedConditioning(states, mask)
+        return SanaConditioning(states, mask)
 
     def own_arguments(self, texts: list[str], guidance: float) -> dict[str, Any]:
         """At the very size that is asked for, not at one of its list."""
@@ -64,7 +73,7 @@ class Sana(PipelineModel):
         self,
         x_BCHW: torch.Tensor,
         sigma_B: torch.Tensor,
-        conditioning: MaskedConditioning,
+        conditioning: SanaConditioning,
         weights: Mapping[str, torch.Tensor] | None,
     ) -> torch.Tensor:
         predicted = self.ask(

@@ -68,9 +68,9 @@ class SD3(PipelineModel):
         return build_schedule(sampling.sampler, config, sampling.steps, dynamic_shift=shift)
 
     @torch.no_grad()
-    def encode(self, texts: list[str]) -> SD3Conditioning:
+    def encode_text(self, text: str) -> SD3Conditioning:
         states, _, pooled, _ = self.pipeline.encode_prompt(
-            texts,
+            [text],
             None,
             None,
             do_classifier_free_guidance=False,
@@ -91,7 +91,7 @@ class SD3(PipelineModel):
         """v(x_t, t, prompt); with guidance above 1 in one call of twice the rows."""
         if guidance is None or guidance == 1.0:
             return self.predict(x_BCHW, sigma_B, conditioning, weights)
-        both = conditioning.join(self.empty.first(len(x_BCHW)))
+        both = SD3Conditioning.join([conditioning, self.empty.first(len(x_BCHW))])
         velocity = self.predict(torch.cat([x_BCHW, x_BCHW]), torch.cat([sigma_B, sigma_B]), both, weights)
         conditional, unconditional = velocity.chunk(2)
         return guide(conditional, unconditional, guidance)

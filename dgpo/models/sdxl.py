@@ -79,15 +79,15 @@ class SDXL(PipelineModel):
         return noise_BCHW * schedule.solver.start
 
     @torch.no_grad()
-    def encode(self, texts: list[str]) -> SDXLConditioning:
+    def encode_text(self, text: str) -> SDXLConditioning:
         states, _, pooled, _ = self.pipeline.encode_prompt(
-            list(texts), device=self.device, do_classifier_free_guidance=False
+            [text], device=self.device, do_classifier_free_guidance=False
         )
         return SDXLConditioning(states, pooled)
 
     def encode_empty(self) -> SDXLConditioning:
         """Zeros, where the model says so."""
-        empty = self.encode([self.empty_text])
+        empty = self.encode_text(self.empty_text)
         if not self.pipeline.config.force_zeros_for_empty_prompt:
             return empty
         return SDXLConditioning(torch.zeros_like(empty.states_NTD), torch.zeros_like(empty.pooled_NP))

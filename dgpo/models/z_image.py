@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dgpo.models.canvas import Canvas
-from dgpo.models.masked import MaskedConditioning
+from dgpo.models.padded import PaddedConditioning
 from dgpo.models.pipeline_model import PipelineModel
 from dgpo.sections import Sampling
 
@@ -33,13 +33,11 @@ class ZImage(PipelineModel):
         )
 
     @torch.no_grad()
-    def encode(self, texts: list[str]) -> MaskedConditioning:
+    def encode_text(self, text: str) -> PaddedConditioning:
         rows, _ = self.pipeline.encode_prompt(
-            list(texts), self.device, do_classifier_free_guidance=False, max_sequence_length=self.text_length
+            [text], self.device, do_classifier_free_guidance=False, max_sequence_length=self.text_length
         )
-        lengths = torch.tensor([len(row) for row in rows], device=self.device)
-        states = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        return MaskedConditioning(states, torch.arange(states.shape[1], device=self.device) < lengths[:, None])
+        return PaddedConditioning.of(rows[0][None])
 
     def own_arguments(self, texts: list[str], guidance: float) -> dict[str, Any]:
         return super().own_arguments(list(texts), guidance - 1)
@@ -48,7 +46,7 @@ class ZImage(PipelineModel):
         self,
         x_BCHW: torch.Tensor,
         sigma_B: torch.Tensor,
-        conditioning: MaskedConditioning,
+        conditioning: PaddedConditioning,
         weights: Mapping[str, torch.Tensor] | None,
     ) -> torch.Tensor:
         predicted = self.ask(

@@ -31,6 +31,7 @@ PINNED = {
     "MKL_CBWR": "AVX2",
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
+    "DGPO_EMBEDDINGS_GB": "0",
 }
 SMALL = {
     "steps": 2,

@@ -26,7 +26,7 @@ def test_take_gives_rows_of_every_field_in_the_order_asked(told):
 
 
 def test_join_puts_one_behind_the_other(told):
-    joined = told.join(told.take(torch.tensor([1])))
+    joined = Told.join([told, told.take(torch.tensor([1]))])
     assert isinstance(joined, Told)
     assert joined.length_N.tolist() == [7, 8, 9, 8]
     assert torch.equal(joined.states_NTD, told.states_NTD[[0, 1, 2, 1]])
@@ -37,6 +37,12 @@ def test_first_repeats_the_first_prompt_without_a_copy(told):
     assert rows.length_N.tolist() == [7] * 5
     assert torch.equal(rows.states_NTD, told.states_NTD[[0] * 5])
     assert rows.states_NTD.data_ptr() == told.states_NTD.data_ptr()
+
+
+def test_what_is_kept_of_it_makes_it_again(told):
+    again = Told.from_tensors(told.tensors())
+    assert torch.equal(again.states_NTD, told.states_NTD)
+    assert torch.equal(again.length_N, told.length_N)
 
 
 def test_guidance_costs_a_second_pass_where_a_family_says_nothing_else():

@@ -1,0 +1,184 @@
+"""What text encoders make of prompts, kept: a text that was read once is not read again, by any run on this machine.
+
+Every text is read alone, so that what is kept of it depends on no other. It is found by the model's text parts and by
+the numbers that this machine gives for one text: what comes from the cache is what reading would give, to the last bit.
+"""
+
+import hashlib
+import logging
+import os
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from rewards.errors import UsageError
+from rewards.files import sha256_of
+
+log = logging.getLogger(__name__)
+
+PLACE = "DGPO_EMBEDDINGS_DIR"
+LARGEST = "DGPO_EMBEDDINGS_GB"
+DEFAULT_GB = 20.0
+IN_MEMORY = 2**29
+"""Bytes that a process keeps beside the disk."""
+AFTER = 0.8  # of the limit, which is left when there was no room
+Tensors = Mapping[str, torch.Tensor]
+
+
+class Embeddings:
+    """The embeddings of one model's texts, in memory and on disk."""
+
+    def __init__(self, folder: Path | None, *, limit: float = DEFAULT_GB * 1e9) -> None:
+        """`folder` is the model's own, beside those of others, which have `limit` bytes together; None is memory alone.
+
+        What was used longest ago goes first, in memory and on disk.
+        """
+        self.folder, self.limit = folder, limit
+        self.memory: OrderedDict[str, Tensors] = OrderedDict()
+        self.held = 0
+        self.room: float | None = None
+
+    def find(self, text: str) -> Tensors | None:
+        """On the CPU; None where the text was not read yet, or the file of it is damaged."""
+        if text in self.memory:
+            self.memory.move_to_end(text)
+            return self.memory[text]
+        path = self._path(text)
+        found = None if path is None else _read(path)
+        if found is not None and path is not None:
+            _touch(path)
+            self._remember(text, found)
+        return found
+
+    def keep(self, text: str, tensors: Tensors) -> None:
+        """Whoever finds it afterwards, in this process or another, gets these numbers."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        self._remember(text, tensors)
+        path = self._path(text)
+        if path is None:
+            return
+        data = save(dict(tensors), {"sha256": _digest(tensors)})
+        try:
+            self._make_room(len(data))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{uuid.uuid4().hex}.safetensors")  # whoever makes room finds it, if it stays
+            partial.write_bytes(data)
+            partial.replace(path)
+        except OSError as error:
+            log.warning("embeddings of prompts are not kept on disk from here on: %s (%s)", error, PLACE)
+            self.folder = None
+
+    def _path(self, text: str) -> Path | None:
+        name = sha256_of(text)
+        return None if self.folder is None else self.folder / name[:2] / f"{name}.safetensors"
+
+    def _remember(self, text: str, tensors: Tensors) -> None:
+        self.memory[text] = tensors
+        self.held += _size(tensors)
+        while self.held > IN_MEMORY and len(self.memory) > 1:
+            self.held -= _size(self.memory.popitem(last=False)[1])
+
+    def _make_room(self, size: int) -> None:
+        """For a file of so many bytes; the disk is looked at when a process first writes, and when room was used up."""
+        assert self.folder is not None
+        if self.room is None or self.room < size:
+            self.room = _free_up(self.folder.parent, self.limit)
+        self.room -= size
+
+
+def open_embeddings(model: str | None, probe: Tensors, **settings: object) -> Embeddings:
+    """Those of a model, on disk where its contents are known.
+
+    Args:
+        model: what tells its text parts from others'.
+        probe: what it makes of some text here and now: in this precision, on this device, by these libraries.
+        settings: what else changes an embedding.
+
+    Raises:
+        UsageError: DGPO_EMBEDDINGS_GB is no number.
+    """
+    limit = _limit()
+    if model is None or limit <= 0:
+        return Embeddings(None)
+    key = sha256_of(f"{model} {_digest(probe)} {sorted(settings.items())}")
+    return Embeddings(cache_folder() / key, limit=limit)
+
+
+def describe_machine(device: torch.device) -> str:
+    """What decides by which kernels a device computes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
+
+
+def cache_folder() -> Path:
+    """DGPO_EMBEDDINGS_DIR, or beside the other files of ours in the model hub's cache."""
+    from huggingface_hub import constants
+
+    return Path(os.environ.get(PLACE) or Path(constants.HF_HUB_CACHE) / "dgpo" / "embeddings")
+
+
+def _limit() -> float:
+    text = os.environ.get(LARGEST, str(DEFAULT_GB))
+    try:
+        return float(text) * 1e9
+    except ValueError:
+        raise UsageError(f"{LARGEST} is {text!r}; give a number of gigabytes (0 keeps nothing on disk).") from None
+
+
+def _read(path: Path) -> Tensors | None:
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
+            stated = (file.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError):
+        return None
+    return tensors if stated == _digest(tensors) else None
+
+
+def _digest(tensors: Tensors) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _size(tensors: Tensors) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def _touch(path: Path) -> None:
+    try:
+        os.utime(path)
+    except OSError:  # somebody else's cache, or just removed
+        return
+
+
+def _free_up(folder: Path, limit: float) -> float:
+    """Remove the files used longest ago if there is no room; returns the room that there is."""
+    files = sorted((stat.st_mtime, stat.st_size, path) for path, stat in _stats(folder))
+    used = sum(size for _, size, _ in files)
+    if used < limit:
+        return limit - used
+    for _, size, path in files:
+        path.unlink(missing_ok=True)
+        used -= size
+        if used <= AFTER * limit:
+            break
+    return limit - used
+
+
+def _stats(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    found = []
+    for path in folder.glob("*/*/*.safetensors"):
+        try:
+            found.append((path, path.stat()))
+        except OSError:  # removed by another process meanwhile
+            continue
+    return found
