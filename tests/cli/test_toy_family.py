@@ -72,7 +72,7 @@ class Points(Model):
     def size(self, height, width):
         return (8, 8)
 
-    def encode(self, texts):
+    def encode(self, texts, soon=()):
         return Length(torch.tensor([[len(text) / 10] for text in texts]))
 
     def schedule(self, sampling, shape):

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from dgpo.models import embeddings
 from dgpo.models.embeddings import LARGEST, PLACE, Embeddings, open_embeddings
 from dgpo.models.families import FAMILIES, family_of
+from dgpo.models.flux import Flux
 from dgpo.models.pretrained import read_index
 from dgpo.models.waiting import brought
 from rewards.errors import UsageError
