@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 from dgpo.models.folder import INDEX, check_folder
@@ -74,7 +75,13 @@ def _explain_file(path: Path) -> str:
     """A single file is no model here, however it was published."""
     if path.suffix.lower() not in WEIGHT_FILES:
         return f"{path} is a file, and a model is a folder (with a {INDEX})."
+    if path.suffix.lower() != ".safetensors":
+        return (
+            f"{path} is a single file, and a model is taken as a diffusers folder only. `dgpo models convert` makes one "
+            "of a .safetensors file; get the model as one."
+        )
     return (
-        f"{path} is a single file, and a model is taken as a diffusers folder only. Make one of it with diffusers: "
-        f"StableDiffusion3Pipeline.from_single_file({str(path)!r}).save_pretrained(DIR); a LoRA alone is no model."
+        f"{path} is a single file, and a model is taken as a diffusers folder only. Make one of it: dgpo models convert "
+        f"{shlex.quote(str(path))} --like FOLDER_OR_HUB_ID --output DIR, like a model of its family and size; a LoRA "
+        "alone is no model."
     )
