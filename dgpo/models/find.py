@@ -75,13 +75,10 @@ def _explain_file(path: Path) -> str:
     """A single file is no model here, however it was published."""
     if path.suffix.lower() not in WEIGHT_FILES:
         return f"{path} is a file, and a model is a folder (with a {INDEX})."
+    refusal = f"{path} is a single file, and a model is taken as a diffusers folder only."
     if path.suffix.lower() != ".safetensors":
-        return (
-            f"{path} is a single file, and a model is taken as a diffusers folder only. `dgpo models convert` makes one "
-            "of a .safetensors file; get the model as one."
-        )
+        return f"{refusal} `dgpo models convert` makes one of a .safetensors file: get the model as one."
     return (
-        f"{path} is a single file, and a model is taken as a diffusers folder only. Make one of it: dgpo models convert "
-        f"{shlex.quote(str(path))} --like FOLDER_OR_HUB_ID --output DIR, like a model of its family and size; a LoRA "
-        "alone is no model."
+        f"{refusal} Make one of it: dgpo models convert {shlex.quote(str(path))} --like MODEL --output DIR, with a "
+        "folder or hub id of its family and size as MODEL; a LoRA alone is no model."
     )

@@ -41,11 +41,12 @@ AUTOENCODER = ("first_stage_model.", "vae.")
 TEXT = ("text_encoders.", "conditioner.", "cond_stage_model.")
 """What begins the names of text encoders, those that diffusers does not read among them."""
 CLIP_L, CLIP_G, T5 = "text_encoders.clip_l.", "text_encoders.clip_g.", "text_encoders.t5xxl."
+XL_L, XL_G = "conditioner.embedders.0.", "conditioner.embedders.1."
 ENCODERS = {
     "FluxPipeline": {CLIP_L: "text_encoder", T5: "text_encoder_2"},
     "StableDiffusion3Pipeline": {CLIP_L: "text_encoder", CLIP_G: "text_encoder_2", T5: "text_encoder_3"},
-    "StableDiffusionXLPipeline": {"conditioner.embedders.0.": "text_encoder", "conditioner.embedders.1.": "text_encoder_2"},
-}  # fmt: skip
+    "StableDiffusionXLPipeline": {XL_L: "text_encoder", XL_G: "text_encoder_2"},
+}
 """The text encoders that diffusers reads, by what stands before their weights."""
 READ = {*SINGLE_FILE_LOADABLE_CLASSES, "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"}
 ADDED = {CLIP_L: "text_projection.weight", T5: "encoder.embed_tokens.weight"}
@@ -160,7 +161,9 @@ class _Checkpoint:
         read = [prefix for prefix in found if self._is_read(parts.get(prefix), found[prefix])]
         if NETWORK not in read:
             self._refuse_network(found[NETWORK])
-        return {parts[prefix]: (prefix, found[prefix]) for prefix in read}, tuple(sorted({*found} - {*read}))
+        return {parts[prefix]: (prefix, found[prefix]) for prefix in read}, tuple(
+            sorted(prefix.rstrip(".") for prefix in {*found} - {*read})
+        )
 
     def convert(self, part: str, piece: Piece, place: Path) -> Any:
         """A part with the file's weights, all of them and no others; its config is in `place`."""
@@ -186,7 +189,7 @@ class _Checkpoint:
         if lacking:
             raise UsageError(f"{self.file} lacks weights of the {part}: {_some(lacking)}. {MEND}")
         after = _tally(held.values(), dtype)
-        if said or after != before:
+        if after != before:
             left = list(given) if len(given) < len(names) else []  # of a conversion that takes out what it uses
             hint = said[0] if said else _some(left) if left else f"of {before[0]} numbers {after[0]} were taken"
             raise UsageError(f"{self.file} holds weights that have no place in the {part}: {hint}. {MEND}")
@@ -201,7 +204,7 @@ class _Checkpoint:
     def _is_read(self, part: str | None, names: Sequence[str]) -> bool:
         kind = self._kind(part)
         plain = {self.precisions[name] for name in self._without_unread(names)} <= {*PRECISIONS}
-        return plain and isinstance(kind, type) and any(base.__name__ in READ for base in kind.__mro__)
+        return bool(names) and plain and isinstance(kind, type) and any(base.__name__ in READ for base in kind.__mro__)
 
     def _without_unread(self, names: Iterable[str]) -> list[str]:
         own = UNREAD_OF.get(self.index["_class_name"], "(?!)")
@@ -214,7 +217,7 @@ class _Checkpoint:
         others = sorted({self.precisions[name] for name in self._without_unread(names)} - {*PRECISIONS})
         if others:
             raise UsageError(
-                f"{self.file} holds its {self.network} as {', '.join(others)}, which rounds or scales weights: get it as "
+                f"{self.file} holds its {self.network} as {', '.join(others)}, which cuts weights short: get it as "
                 "bf16, fp16 or fp32."
             )
         kind = getattr(self._kind(self.network), "__name__", self.index.get(self.network))
