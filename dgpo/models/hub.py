@@ -8,7 +8,7 @@ from pathlib import Path
 from dgpo.models.folder import INDEX
 from rewards.errors import SetupError
 
-INSTEAD = "or give --model a local diffusers folder."
+INSTEAD = "or give a local diffusers folder."
 
 
 def fetch_file(name: str, file: str = INDEX) -> Path:

@@ -4,6 +4,7 @@ Conversions rename, cut, swap and transpose; they never compute. So the numbers 
 those that went in, part by part, and no weight is dropped or made up in silence.
 """
 
+import os
 import re
 import shutil
 from collections import defaultdict
@@ -30,7 +31,7 @@ from dgpo.models.folder import INDEX, check_folder, read_components, read_json
 from dgpo.models.hub import fetch_file, told_of_the_hub
 from dgpo.models.pretrained import FAULTS, overheard
 from rewards.errors import SetupError, UsageError
-from rewards.files import move
+from rewards.files import check_writable, move
 
 SUFFIX = ".safetensors"
 LORA = re.compile(r"lora[._]|lokr_|hada_")
@@ -89,10 +90,13 @@ def convert_file(file: Path, like: Path | str, output: Path) -> Converted:
     Raises:
         UsageError: the file is no safetensors file, a LoRA, or of another family or size; it lacks weights, or holds
             some that have no place; the family is none that can be trained; `output` holds something already.
-        SetupError: `like` cannot be had or is not whole, or the folder cannot be written.
+        SetupError: `like` cannot be had or is not whole, or there is no room for the weights.
+        OSError: no folder can be made at `output`; nothing is left there.
     """
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise UsageError(f"{output} holds something already; name a new folder with --output.")
+    output = Path(os.path.realpath(output))
+    check_writable(output, folder=True)
     precisions = _read_precisions(file)
     start = like if isinstance(like, Path) else fetch_file(like).parent
     index = read_json(start / INDEX)
@@ -158,6 +162,8 @@ class _Checkpoint:
         if "" in found:
             odd = self._without_unread(found[""])
             raise UsageError(f"{self.file} holds weights that are of no part of a {pipeline}: {_some(odd)}. {MEND}")
+        if {*AUTOENCODER} <= {*found}:
+            raise UsageError(f"{self.file} holds two autoencoders, {' and '.join(AUTOENCODER)}; save it with one.")
         read = [prefix for prefix in found if self._is_read(parts.get(prefix), found[prefix])]
         if NETWORK not in read:
             self._refuse_network(found[NETWORK])

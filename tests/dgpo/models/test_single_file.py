@@ -16,7 +16,7 @@ from rewards.errors import SetupError, UsageError
 from tests.dgpo.models import original_layouts as original
 from tests.dgpo.models.tiny_folders import save_tiny
 
-SD3, XL, QWEN = "StableDiffusion3Pipeline", "StableDiffusionXLPipeline", "QwenImagePipeline"
+SD3, XL, QWEN, Z = "StableDiffusion3Pipeline", "StableDiffusionXLPipeline", "QwenImagePipeline", "ZImagePipeline"
 NEVER_READ = {"norm_final.weight": torch.full((32,), torch.nan)}
 Tensors = dict[str, torch.Tensor]
 
@@ -182,13 +182,21 @@ def test_a_unet_alone_is_found_without_its_prefix(models, convert, layout):
     [
         ("Flux2KleinPipeline", original.flux2),
         ("SanaPipeline", original.sana),
-        ("ZImagePipeline", lambda tensors: original.z_image(tensors) | NEVER_READ),
+        (Z, lambda tensors: original.z_image(tensors) | NEVER_READ),
     ],
 )
 def test_the_other_families(models, convert, name, layout, prefix):
     source, _ = models(name)
     _, folder = convert(name, prefixed(prefix, layout(weights(source / "transformer"))))
     assert is_same(folder / "transformer", source / "transformer")
+
+
+def test_an_autoencoder_is_read_beside_a_network_of_another_kind(models, convert):
+    source, _ = models(Z)
+    vae = prefixed("vae.", original.autoencoder(weights(source / "vae"), levels=4))
+    made, folder = convert(Z, prefixed(NETWORK, original.z_image(weights(source / "transformer"))) | vae)
+    assert made.from_file == ("transformer", "vae")
+    assert is_same(folder / "vae", source / "vae")
 
 
 def test_of_a_hub_model_only_what_is_needed_is_asked_for(models, convert, tmp_path, monkeypatch):
@@ -242,13 +250,13 @@ REFUSED = {
         lambda models: (QWEN, sd3_network(models(SD3)[0])), r"lacks weights that the transformer of .*like has",
     ),
     "another size": (
-        changed_sd3(having(f"{NETWORK}context_embedder.weight", 32, 96)), r"expected shape .* of its own family and size",
+        changed_sd3(having(f"{NETWORK}context_embedder.weight", 32, 96)), r"expected shape .* of its own family and",
     ),
     "no network": (lambda _: (SD3, having("vae.x")({})), "holds no transformer"),
     "weights lacking": (
-        changed_sd3(without(f"{NETWORK}joint_blocks.1.x_block.attn.proj.bias")), "joint_blocks.1.x_block.attn.proj.bias",
+        changed_sd3(without(f"{NETWORK}joint_blocks.1.x_block.mlp.fc1.bias")), "joint_blocks.1.x_block.mlp.fc1.bias",
     ),
-    "weights lacking, where names only change": (changed_qwen(without("proj_out.bias")), "lacks weights that the transf"),
+    "weights lacking, where names only change": (changed_qwen(without("proj_out.bias")), "lacks weights that the"),
     "a text encoder's lacking": (
         changed_sd3(having(f"{T5}transformer.shared.weight", 11, 128)),
         r"lacks weights of the text_encoder_3: encoder\.block\.0.* and \d+ more",
@@ -259,6 +267,9 @@ REFUSED = {
         r"no place in the transformer: joint_blocks\.0\.x_block\.odd\.weight\. Get",
     ),
     "an autoencoder of other depth": (deeper_autoencoder, r"no place in the vae: of \d+ numbers \d+ were taken"),
+    "two autoencoders": (
+        changed_sd3(lambda tensors: having("vae.x")(having("first_stage_model.x")(tensors))), "holds two autoencoders",
+    ),
     "weights of no part": (changed_sd3(having("model_ema.decay")), r"are of no part of a .*: model_ema\.decay\."),
     "fp8": (
         changed_sd3(lambda tensors: {name: value.to(torch.float8_e4m3fn) for name, value in tensors.items()}),
@@ -301,7 +312,10 @@ def test_what_stands_in_the_place_is_kept(tmp_path, models, convert):
     with pytest.raises(UsageError, match="holds something already; name a new folder with --output"):
         convert(SD3, tensors)
     (tmp_path / "made" / "mine.txt").unlink()
+    (tmp_path / "made").rename(tmp_path / "elsewhere")
+    (tmp_path / "made").symlink_to(tmp_path / "elsewhere")
     assert (convert(SD3, tensors)[1] / "model_index.json").is_file()
+    assert (tmp_path / "elsewhere" / "model_index.json").is_file()
 
 
 def test_the_other_model_is_one_that_can_be_trained_and_whole(tmp_path, models, convert):
