@@ -154,6 +154,16 @@ def test_parts_that_diffusers_does_not_read_are_left_out_and_named(models, conve
     assert is_copy(folder / "text_encoder", like / "text_encoder")
 
 
+def test_a_text_encoder_in_fp8_is_left_out(models, convert):
+    source, like = models(SD3)
+    encoder = prefixed(f"{T5}transformer.", weights(source / "text_encoder_3"))
+    short = {name: value.to(torch.float8_e4m3fn) for name, value in encoder.items()}
+    made, folder = convert(SD3, prefixed(NETWORK, sd3_network(source)) | short)
+    assert made.left_out == ("text_encoders.t5xxl",)
+    assert "text_encoder_3" in made.from_like
+    assert is_copy(folder / "text_encoder_3", like / "text_encoder_3")
+
+
 def test_all_of_sdxl_comes_from_its_file(models, convert):
     source, _ = models(XL)
     made, folder = convert(
