@@ -44,10 +44,12 @@ def _beginning(model: str, reward: str) -> str:
     """What the family's recipes begin with; of a model that is not on this machine, as a recipe that names it does."""
     from dgpo.config import find_recipe, recipe_names
     from dgpo.load import find_recipes
+    from dgpo.models.find import HubId
 
     found = find_recipes(model)
     if found is not None:
         return found
+    model = HubId.of(model).repository
     texts = {name: find_recipe(name).read_text() for name in recipe_names() if name.endswith(reward)}
     named = [name for name, text in texts.items() if f"\nmodel: {model}\n" in text and "\nalgorithm:" not in text]
     return named[0].removesuffix(reward) if named and reward not in named else ""

@@ -13,7 +13,7 @@ from cli.options import DEFAULT_MODEL
 from cli.run_origin import check_base, find_trained_on, finding_base
 from cli.screen import say
 from dgpo.contents import model_contents
-from dgpo.models.find import expand, find_model
+from dgpo.models.find import HubId, expand, find_model
 from dgpo.models.libraries import hushed_loading
 from rewards.errors import UsageError
 from rewards.files import sha256
@@ -71,6 +71,7 @@ def choose_model(text: str | None, base: str | None = None, lora: str | None = N
     """Which model `text` names; without one the embedded model, which is said.
 
     RUN_DIR is a run's last sound checkpoint, RUN_DIR@STEP that of an iteration, RUN_DIR@0 the model it began with.
+    Where there is no such folder, OWNER/NAME@7 is the revision 7 of a model of the hub.
 
     Args:
         base: where a run's base model is now.
@@ -114,8 +115,8 @@ def _choose(text: str | None) -> Choice:
             f"{text} holds no model: it is neither a folder of `dgpo train` (config.yaml) nor of diffusers"
             f" (model_index.json).{_hint_at_run(folder)}"
         )
-    find_model(text)
-    return Choice(expand(text).resolve().name, text)
+    place = find_model(text)
+    return Choice(place.resolve().name if isinstance(place, Path) else HubId.of(place).short, text)
 
 
 def _hint_at_run(folder: Path) -> str:
@@ -163,8 +164,11 @@ def describe_run_model(run: Path, base: str, step: int) -> dict[str, Any]:
 
 def _split_step(text: str) -> tuple[Path, int | None]:
     folder, at, step = text.rpartition("@")
-    if at and step.isdecimal() and not os.path.exists(expand(text)):
-        return expand(folder), int(step)
+    if at and not os.path.exists(expand(text)):
+        if step.isdecimal():
+            return expand(folder), int(step)
+        if folder and os.path.isfile(expand(folder) / "config.yaml"):
+            raise UsageError(f"{folder} is a run, and {folder}@STEP its checkpoint of a step, a number; got {text}.")
     return expand(text), None
 
 

@@ -48,7 +48,7 @@ def convert_model(
         str,
         typer.Option(
             "--like",
-            metavar="FOLDER|OWNER/NAME",
+            metavar="FOLDER|OWNER/NAME[@REVISION]",
             help="A model of the same family and size: configs, tokenizers and what the file lacks are taken from it.",
         ),
     ],

@@ -16,7 +16,7 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="tiny (embedded, the default), a diffusers folder or hub id, or RUN_DIR[@STEP].",
+        help="tiny (embedded, the default), a diffusers folder, OWNER/NAME[@REVISION] of the hub, or RUN_DIR[@STEP].",
     ),
 ]
 LoraName = Annotated[
@@ -24,7 +24,7 @@ LoraName = Annotated[
     typer.Option(
         "--lora",
         metavar="LORA",
-        help="A LoRA on the model: a safetensors file, its folder, or OWNER/NAME[/FILE] of the hub.",
+        help="A LoRA on the model: a safetensors file, its folder, or OWNER/NAME[@REVISION][/FILE] of the hub.",
     ),
 ]
 BaseOfRun = Annotated[

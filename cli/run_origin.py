@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cli.screen import say
 from cli.trust import reaches
 from dgpo.contents import model_contents
-from dgpo.models.find import find_model
+from dgpo.models.find import HubId, find_model
 from rewards.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def check_base(run: Path, base: str, given: str | None) -> str | None:
     elif then != now:
         raise UsageError(
             f"{run} was trained on other contents of the model {base} ({then} then, {now} now), so that what it "
-            f"learned does not go with it.{_advise(base, then)} {_BASE}."
+            f"learned does not go with it. {_advise(base, then)}"
         )
     return now
 
@@ -105,5 +105,5 @@ def _was_a_folder(run: Path) -> bool:
 def _advise(base: str, then: str) -> str:
     """How to get back what a hub model was."""
     if isinstance(find_model(base), Path):
-        return ""
-    return f" `hf download {base} --revision {then}` gets what it was and prints its folder."
+        return f"{_BASE}."
+    return f"What it was trained on is --base {HubId.of(base).repository}@{then}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from cli.screen import hear_rewards, say
 from cli.training import run_training
 from cli.training_checks import check_processes, check_settings, check_sizes
 from cli.trust import check_trust
+from dgpo.models.find import HubId
 from dgpo.processes import find_place
 from rewards.errors import UsageError
 from rewards.files import check_writable
@@ -30,7 +32,10 @@ def train(
     weights: WeightFolders = None,
     model: Annotated[
         str | None,
-        typer.Option(help="tiny (the embedded model, the default), a diffusers folder or a hub id (`dgpo models ls`)."),
+        typer.Option(
+            help="tiny (the embedded model, the default), a diffusers folder or a hub id, "
+            "OWNER/NAME[@REVISION] (`dgpo models ls`)."
+        ),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="A named recipe (`dgpo recipes ls`) or a YAML file.")] = None,
     algorithm: Annotated[str | None, typer.Option(help="How to learn (`dgpo algorithms ls`); dgpo by default.")] = None,
@@ -145,4 +150,5 @@ def _tell_turned_round(rewards: RewardChoice) -> None:
 
 
 def _run_name(config: Config, rewards: RewardChoice) -> str:
-    return "-".join([Path(config.model).name, config.algorithm, *(spec.name for spec in rewards.trained)])
+    model = Path(config.model).name if os.path.isdir(config.model) else HubId.of(config.model).short
+    return "-".join([model, config.algorithm, *(spec.name for spec in rewards.trained)])

@@ -50,7 +50,8 @@ RENAMED = {
 
 class Config(Section):
     model: str = "tiny"
-    """`tiny`, a local diffusers folder, or a hub id, of a family that can be trained (`dgpo models ls`)."""
+    """`tiny`, a local diffusers folder, or OWNER/NAME[@REVISION] of the hub, of a family that can be trained
+    (`dgpo models ls`)."""
     algorithm: str = DEFAULT_ALGORITHM
     """The learning algorithm (`dgpo algorithms ls`); its own settings stand in the section that has its name."""
     rewards: tuple[str, ...] = ()

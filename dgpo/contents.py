@@ -11,6 +11,7 @@ from typing import Any
 
 from dgpo.models.find import EMBEDDED, TINY, expand
 from dgpo.models.folder import INDEX
+from dgpo.models.hub import find_cached
 from rewards.files import fingerprint, read_json, sha256_of
 
 Contents = Mapping[str, Any]
@@ -27,7 +28,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def model_contents(name: str) -> str | None:
-    """A folder by the files that a pipeline reads of it; a model of the hub, once it was loaded, by its commit.
+    """A folder by the files that a pipeline reads of it; a model of the hub, once it was loaded, by its commit,
+    which is that of the revision if one is named.
 
     The cache's own folder of a hub model is that model too. None where there is nothing of that name on this machine.
     """
@@ -41,10 +43,8 @@ def text_contents(place: Path | str) -> str | None:
 
 def _contents(place: Path, parts: Callable[[Path], list[str] | None]) -> str | None:
     if not place.is_dir():
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(str(place), INDEX)
-        return Path(found).parent.name if isinstance(found, str) else None
+        found = find_cached(str(place))
+        return None if found is None else found.parent.name
     if place.parent.name == "snapshots" and _COMMIT.fullmatch(place.name):
         return place.name
     return fingerprint(place, parts(place))

@@ -98,9 +98,10 @@ def load_model(name: str, *, dtype: str, device: torch.device, text_length: int)
     """The named model, frozen, on `device`.
 
     Raises:
-        UsageError: the name is neither `tiny`, nor a folder with a `model_index.json`, nor of the form OWNER/NAME, or
-            it is a model of another family.
-        SetupError: its files are damaged or not all there; or the hub cannot be reached, refuses, or has no such model.
+        UsageError: the name is neither `tiny`, nor a folder with a `model_index.json`, nor of the form
+            OWNER/NAME[@REVISION], or it is a model of another family.
+        SetupError: its files are damaged or not all there; or the hub cannot be reached, refuses, or has no such model
+            or revision.
     """
     place = find_model(name)
     family = family_of(place, read_index(place))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def find_differences(runs: Mapping[str, Results], used: Mapping[str, set[str]]) 
 def _differences(run: Results, suite: str, keys: set[str]) -> list[str]:
     """In what a folder's numbers were made otherwise than the published ones, besides what the notes say of all."""
     record, found = run.record, []
-    if not str(_facts(run, "model").get("base", "")).endswith(published.BASE_MODEL):
+    if not re.search(rf"{re.escape(published.BASE_MODEL)}(@.+)?$", str(_facts(run, "model").get("base", ""))):
         found.append(f"the model is not known to be {published.BASE_MODEL}, as it is or trained")
     sampler = _facts(run, "sampler")
     if sampler and (sampler.get("height"), sampler.get("width")) != (published.SIZE, published.SIZE):

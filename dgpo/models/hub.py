@@ -1,48 +1,79 @@
-"""A model on the hub: asked for once, and what goes wrong is said in words that help."""
+"""A model or LoRA on the hub: asked for once, and what goes wrong is said in words that help.
+
+It is named OWNER/NAME, or OWNER/NAME@REVISION with a branch, a tag or a commit.
+"""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from dgpo.models.find import HubId
 from dgpo.models.folder import INDEX
 from rewards.errors import SetupError
 
-INSTEAD = "or give a local diffusers folder."
+
+@dataclass(frozen=True)
+class Kind:
+    """What is fetched, in the words of sentences about it: `instead` is what else could be given, `lacks` what is wrong
+    with a repository that has not the file."""
+
+    noun: str
+    instead: str
+    lacks: str
 
 
-def fetch_file(name: str, file: str = INDEX) -> Path:
-    """A small file of a hub model, in the local cache, where an earlier one will do: families do not change.
+MODEL = Kind(
+    "model",
+    "or give a local diffusers folder.",
+    f"is no diffusers model: it lacks {INDEX} or another file",
+)
+
+
+def fetch_file(name: str, file: str = INDEX, kind: Kind = MODEL) -> Path:
+    """A file of what `name` names, in the local cache, where an earlier one will do: families do not change.
 
     Raises:
-        SetupError: the hub is out of reach, refuses, or has no such model.
+        SetupError: the hub is out of reach, refuses, or has nothing of that name.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    cached = try_to_load_from_cache(name, file)
-    if isinstance(cached, str):
-        return Path(cached)
-    with told_of_the_hub(name):
-        get_hf_file_metadata(hf_hub_url(name, file))  # asks once; a download asks six times, for half a minute
-        return Path(hf_hub_download(name, file))
+    cached = find_cached(name, file)
+    if cached is not None:
+        return cached
+    repository, revision = HubId.of(name)
+    with told_of_the_hub(name, kind):
+        # Asks once; a download asks six times, for half a minute.
+        get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+        return Path(hf_hub_download(repository, file, revision=revision))
+
+
+def find_cached(name: str, file: str = INDEX) -> Path | None:
+    """A file that is in the cache of this machine already, of the named revision alone; the hub is not asked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, revision = HubId.of(name)
+    found = try_to_load_from_cache(repository, file, revision=revision)
+    return Path(found) if isinstance(found, str) else None
 
 
 @contextmanager
-def told_of_the_hub(name: str) -> Iterator[None]:
-    """What the hub, the network or the disk refuses while a hub model is fetched becomes a sentence."""
+def told_of_the_hub(name: str, kind: Kind = MODEL) -> Iterator[None]:
+    """What the hub, the network or the disk refuses while something of the hub is fetched becomes a sentence."""
     from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
     _check_token()
     try:
         yield
     except (OSError, HTTPError, EntryNotFoundError) as error:
-        told = _explain(name, error)
+        told = _explain(name, kind, error)
         if told is None:
             raise
         raise SetupError(told) from error
 
 
-def _explain(name: str, error: BaseException) -> str | None:
+def _explain(name: str, kind: Kind, error: BaseException) -> str | None:
     """By the cause that says most, since libraries wrap what the hub answered in words of their own.
 
     None for what is neither the hub's, the network's nor the disk's fault.
@@ -55,62 +86,74 @@ def _explain(name: str, error: BaseException) -> str | None:
         HTTPError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
+    (repository, revision), what = HubId.of(name), f"{kind.noun} {name}"
     causes = list(_causes(error))
 
     def first(*kinds: type[BaseException]) -> BaseException | None:
         return next((cause for cause in causes if isinstance(cause, kinds)), None)
 
     if first(GatedRepoError):
-        return _explain_gate(name)
+        return _explain_gate(what, repository)
     if constants.HF_HUB_OFFLINE or first(OfflineModeIsEnabled):
         return (
-            f"The model {name} could not be loaded: it is not in the cache of this machine, and HF_HUB_OFFLINE is set. "
-            f"Unset it to fetch the model, {INSTEAD}"
+            f"The {what} could not be loaded: it is not in the cache of this machine, and HF_HUB_OFFLINE is set. "
+            f"Unset it to fetch the {kind.noun}, {kind.instead}"
         )
     full = next((one for one in causes if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT)), None)
     if full:
         return (
-            f"The disk is full while fetching the model {name} into {constants.HF_HUB_CACHE}. Make room, or name "
+            f"The disk is full while fetching the {what} into {constants.HF_HUB_CACHE}. Make room, or name "
             "another place: export HF_HOME=DIR. The same command goes on."
         )
     if first(RepositoryNotFoundError):
         return (
-            f"There is no model {name} on the hub, or it is private. Check the name; for a private one log in with "
-            f"`hf auth login`; {INSTEAD}"
+            f"There is no {kind.noun} {repository} on the hub, or it is private.{_no_run(name, kind)} Check the name; "
+            f"for a private one log in with `hf auth login`; {kind.instead}"
+        )
+    if first(RevisionNotFoundError):
+        return (
+            f"{repository} is on the hub, but has no revision {revision or 'main'}.{_no_run(name, kind)} Check the "
+            f"branch, tag or commit behind the @, {kind.instead}"
         )
     refused = first(HfHubHTTPError)
     status = refused.response.status_code if isinstance(refused, HfHubHTTPError) else None
     if status in (401, 403):
         return (
-            f"The hub refuses this machine's token for the model {name} (it answers {status}): log in again with "
-            "`hf auth login`, or unset HF_TOKEN for a public model."
+            f"The hub refuses this machine's token for the {what} (it answers {status}): log in again with "
+            f"`hf auth login`, or unset HF_TOKEN for a public {kind.noun}."
         )
     if status == 404:
-        return (
-            f"{name} is on the hub, but is no diffusers model: it lacks {INDEX} or another file ({_first_line(error)})."
-        )
+        return f"{name} is on the hub, but {kind.lacks} ({_first_line(error)})."
     if status is not None:
-        return f"The model {name} could not be loaded: the hub answers {status}. Try again later, {INSTEAD}"
+        return f"The {what} could not be loaded: the hub answers {status}. Try again later, {kind.instead}"
     lost = first(HTTPError, ConnectionError, EntryNotFoundError)
     if lost is None:
         return None
     return (
-        f"The model {name} could not be loaded from the hub ({_first_line(lost)}). Check the name and the connection, "
-        f"{INSTEAD}"
+        f"The {what} could not be loaded from the hub ({_first_line(lost)}). Check the name and the "
+        f"connection, {kind.instead}"
     )
 
 
-def _explain_gate(name: str) -> str:
-    page = f"https://huggingface.co/{name}"
+def _no_run(name: str, kind: Kind) -> str:
+    """A number behind the @ may have been meant as the step of a run."""
+    repository, revision = HubId.of(name)
+    meant = kind is MODEL and revision is not None and revision.isdecimal()
+    return f" There is no run folder {repository} here either." if meant else ""
+
+
+def _explain_gate(what: str, repository: str) -> str:
+    page = f"https://huggingface.co/{repository}"
     if _has_token():
         return (
-            f"The model {name} is gated, and this machine's token has no access to it: accept its licence at {page} "
+            f"The {what} is gated, and this machine's token has no access to it: accept its licence at {page} "
             "with the account the token belongs to (`hf auth whoami` names it), and give the same command again."
         )
     return (
-        f"The model {name} is gated: accept its licence at {page}, then log in on this machine with `hf auth login` "
+        f"The {what} is gated: accept its licence at {page}, then log in on this machine with `hf auth login` "
         "(or set HF_TOKEN), and give the same command again."
     )
 

@@ -4,6 +4,7 @@ Only safetensors are read. What does not fit the model as a whole is refused: ha
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from dgpo.models.find import check_revision, is_hub_id
 from dgpo.models.folder import read_json
-from dgpo.models.hub import fetch_file
+from dgpo.models.hub import Kind, fetch_file
 from dgpo.models.pretrained import FAULTS, overheard
 from rewards.errors import UsageError
 from rewards.files import sha256
@@ -23,6 +25,13 @@ PEFT = "base_model.model."
 """What stands before the layers' names in a file that PEFT itself wrote."""
 PEFT_SETTINGS = "adapter_config.json"
 SUFFIX = ".safetensors"
+KIND = Kind(
+    "LoRA",
+    f"or give a local {SUFFIX} file.",
+    f"has no such file of a LoRA ({FILE}, where none is named); name one that it has, as OWNER/NAME/FILE",
+)
+IN_A_REPOSITORY = re.compile(rf"([^/@]+/[^/@]+(?:@(?:refs/[^/]+/[^/]+|[^/]*))?)/(.+{re.escape(SUFFIX)})")
+"""OWNER/NAME[@REVISION]/FILE: of revisions with a slash, only the hub's own (refs/pr/1) can stand before a file."""
 Shape = tuple[int, ...]
 LOADERS = ("diffusers.utils.peft_utils", "diffusers.loaders.peft", "diffusers.loaders.lora_base")
 UNHEARD = ("unexpected keys", "missing keys")
@@ -30,7 +39,7 @@ UNHEARD = ("unexpected keys", "missing keys")
 
 
 def find_lora(text: str) -> Path:
-    """The file that FILE, DIR, OWNER/NAME or OWNER/NAME/FILE names, on this machine; a hub's is fetched.
+    """The file that FILE, DIR or OWNER/NAME[@REVISION][/FILE] names, on this machine; a hub's is fetched.
 
     Raises:
         UsageError: there is none, or it is no safetensors file.
@@ -46,11 +55,12 @@ def find_lora(text: str) -> Path:
         if path.suffix != SUFFIX:
             raise UsageError(f"{text} is no {SUFFIX} file; others can run code as they are read. Convert it first.")
         return path
-    owner, _, rest = text.partition("/")
-    name, _, file = rest.partition("/")
-    if not (owner and name) or text.startswith((".", "/", "~")) or (file and not file.endswith(SUFFIX)):
+    inside = IN_A_REPOSITORY.fullmatch(text)
+    name, file = inside.groups() if inside else (text, FILE)
+    check_revision(name)
+    if not is_hub_id(name):
         raise UsageError(f"There is no LoRA {text}: give a {SUFFIX} file, its folder, or OWNER/NAME of the hub.")
-    return fetch_file(f"{owner}/{name}", file or FILE)
+    return fetch_file(name, file, KIND)
 
 
 def add_lora(pipeline: Any, file: Path) -> None:

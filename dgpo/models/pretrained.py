@@ -10,8 +10,9 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
+from dgpo.models.find import HubId
 from dgpo.models.folder import INDEX, read_json
-from dgpo.models.hub import fetch_file, told_of_the_hub
+from dgpo.models.hub import fetch_file, find_cached, told_of_the_hub
 from dgpo.precision import TORCH_NAMES
 from rewards.errors import SetupError
 
@@ -51,9 +52,7 @@ def read_part(place: Path | str, file: str) -> dict[str, Any]:
 
 def is_here(place: Path | str, file: str) -> bool:
     """Whether `read_part` needs no network."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(place, Path) or isinstance(try_to_load_from_cache(place, file), str)
+    return isinstance(place, Path) or find_cached(place, file) is not None
 
 
 def load_pretrained(family: type[DiffusionPipeline], place: Path | str, **options: Any) -> Any:
@@ -62,9 +61,12 @@ def load_pretrained(family: type[DiffusionPipeline], place: Path | str, **option
     Raises:
         SetupError: its files cannot be loaded, or lack weights that its networks have.
     """
+    source: Path | str = place
+    if isinstance(place, str):
+        source, options["revision"] = HubId.of(place)
     try:
         with told_of_the_hub(place) if isinstance(place, str) else nullcontext(), overheard(LOADERS, MADE_UP) as said:
-            pipeline = family.from_pretrained(place, use_safetensors=True, **options)
+            pipeline = family.from_pretrained(source, use_safetensors=True, **options)
     except FAULTS as error:
         line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason is given")
         raise SetupError(

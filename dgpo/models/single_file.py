@@ -27,6 +27,7 @@ from diffusers.loaders.single_file_utils import (
 from safetensors import SafetensorError, safe_open
 
 from dgpo.models.families import family_of
+from dgpo.models.find import HubId
 from dgpo.models.folder import INDEX, check_folder, read_components, read_json
 from dgpo.models.hub import fetch_file, told_of_the_hub
 from dgpo.models.pretrained import FAULTS, overheard
@@ -267,8 +268,10 @@ def _fetch(name: str, pieces: Iterable[str], rest: Iterable[str]) -> Path:
 
     wanted = [INDEX, *(f"{part}/config.json" for part in pieces)]
     wanted += [f"{part}/*{suffix}" for part in rest for suffix in COPIED]
+    repository, revision = HubId.of(name)
     with told_of_the_hub(name):
-        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=VARIANT))
+        kept = snapshot_download(repository, revision=revision, allow_patterns=wanted, ignore_patterns=VARIANT)
+    return Path(kept)
 
 
 def _copy(part: Path, target: Path) -> None:
