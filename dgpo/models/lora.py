@@ -59,7 +59,7 @@ def find_lora(text: str) -> Path:
     name, file = inside.groups() if inside else (text, FILE)
     check_revision(name)
     if not is_hub_id(name):
-        raise UsageError(f"There is no LoRA {text}: give a {SUFFIX} file, its folder, or OWNER/NAME of the hub.")
+        raise UsageError(f"There is no LoRA {text}: give a {SUFFIX} file, its folder, or OWNER/NAME[@REVISION][/FILE].")
     return fetch_file(name, file, KIND)
 
 

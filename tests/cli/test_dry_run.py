@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.commands import app
+from cli.default_recipe import default_recipe
 from dgpo.config import load_config
 from dgpo.run import Run
+from tests.dgpo.models.hub_cache import keep
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +136,23 @@ def test_files_that_are_not_here_are_named_and_not_fetched(filled, monkeypatch):
             in done.stderr
         )
     assert not (filled / "cache").exists()
+
+
+@pytest.mark.parametrize("revision", ["", "@refs/pr/1", "@7"])
+def test_a_hub_models_revision_stands_in_the_run_folders_name(filled, model_folder, revision):
+    """Read from the cache, where only that revision is."""
+    keep(filled / "cache", "someone/model", model_folder, "a" * 40, revision[1:] or "main")
+    done = train("--reward", "ocr", "--recipe", "tiny", "--model", f"someone/model{revision}", "--prompts", "own.txt",
+                 "--set", "sampling.height=32", "--set", "sampling.width=64", "--dry-run")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert f"model: someone/model{revision}\n" in done.stdout
+    assert f"would train in {filled}/runs/model{revision.replace('/', '-')}-dgpo-ocr on" in done.stderr
+
+
+def test_a_revision_goes_with_the_recipe_of_its_model(place):
+    for revision in ("", "@v1"):
+        name = f"black-forest-labs/FLUX.1-dev{revision}"
+        assert default_recipe(name, ["pickscore"]) == "flux-pickscore"
 
 
 def test_own_list_under_a_published_name_is_told_as_ones_own(filled):

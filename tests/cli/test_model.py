@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from benchmarks.harness.images import Cell
@@ -15,8 +16,9 @@ from cli.model import choose_model, load_choice, pick_device
 from dgpo.checkpoint import Progress, save_checkpoint
 from dgpo.load import load_trained
 from dgpo.precision import Wanted, examine, settle
-from rewards.errors import UsageError
+from rewards.errors import SetupError, UsageError
 from rewards.prompt import Prompt
+from tests.dgpo.models.hub_cache import keep
 from tests.dgpo.unet import save_unet
 
 SIZES = {"height": 32, "width": 64, "steps": 2, "guidance": 1.0, "sampler": "euler", "text_length": 0}
@@ -49,6 +51,7 @@ def test_no_model_means_the_embedded_one_and_says_so(capsys):
 def test_folder_and_hub_id_are_named_by_their_last_part(model_folder):
     assert choose_model(str(model_folder)).name == "noise"
     assert choose_model("someone/some-model").name == "some-model"
+    assert choose_model("someone/some-model@refs/pr/1").name == "some-model@refs-pr-1"
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,42 @@ def test_a_checkpoints_own_folder_is_refused_with_its_name(run_folder):
     copy = checkpoint.rename(checkpoint.with_name("step-000002.bak"))
     with pytest.raises(UsageError, match=r"\(model_index.json\)\.$"):
         choose_model(str(copy))
+
+
+def test_a_number_behind_the_at_is_a_step_where_there_is_a_run_and_else_a_revision(run_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert choose_model("someone/run@2").run is None
+    assert choose_model("someone/run@2").text == "someone/run@2"
+    (tmp_path / "someone").mkdir()
+    (tmp_path / "someone/run").symlink_to(run_folder)
+    assert choose_model("someone/run@2").step == 2
+    with pytest.raises(UsageError, match="no checkpoint of step 7"):
+        choose_model("someone/run@7")
+    with pytest.raises(
+        UsageError, match=r"someone/run is a run, and someone/run@STEP .* a number; got someone/run@last"
+    ):
+        choose_model("someone/run@last")
+
+
+def test_a_revision_of_the_hub_is_drawn_from_and_recorded(model_folder, tmp_path, monkeypatch):
+    """By the cache alone; `main` and the revision are two models there."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    now, then = "a" * 40, "b" * 40
+    weights = keep(tmp_path, "o/n", model_folder, now, "main") / "transformer/diffusion_pytorch_model.safetensors"
+    save_file({name: 1.5 * values for name, values in load_file(weights).items()}, weights)
+    keep(tmp_path, "o/n", model_folder, then, "v1")
+    models = {name: load_choice(choose_model(name), SIZES) for name in ("o/n", "o/n@v1", f"o/n@{then}")}
+    assert [model.name for model in models.values()] == ["n", "n@v1", "n@bbbbbbbb"]
+    assert [model.facts for model in models.values()] == [
+        {"base": name, "weights": commit} for name, commit in zip(models, (now, then, then), strict=True)
+    ]
+    of_main, of_tag, of_commit = map(pixels, models.values())
+    assert np.array_equal(of_tag, pixels(load_choice(choose_model(str(model_folder)), SIZES)))
+    assert np.array_equal(of_tag, of_commit)
+    assert not np.array_equal(of_tag, of_main)
+    with pytest.raises(SetupError, match=r"The model o/n@v2 could not be loaded: it is not in the cache"):
+        load_choice(choose_model("o/n@v2"))
 
 
 def test_base_model_is_drawn_from_with_the_given_sampler(model_folder):

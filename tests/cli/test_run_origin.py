@@ -9,6 +9,7 @@ from benchmarks.harness.images import Cell
 from cli.model import choose_model, load_choice
 from rewards.errors import UsageError
 from rewards.prompt import Prompt
+from tests.dgpo.models.hub_cache import keep
 
 
 @pytest.fixture
@@ -59,6 +60,25 @@ def test_another_base_is_drawn_from_only_if_it_is_given_and_that_is_said(run_on_
     assert "is not the model that" in capsys.readouterr().err
     assert other.facts["weights"] == before.facts["weights"]
     assert other.facts["base_contents"] != before.facts["base_contents"]
+
+
+def test_hub_model_that_moved_on_is_had_by_its_commit(run_folder, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    then, now = "a" * 40, "b" * 40
+    keep(tmp_path / "cache", "o/n", model_folder, then, "v1")
+    keep(tmp_path / "cache", "o/n", model_folder, now, "main")
+    record = json.loads((run_folder / "run.json").read_text())
+    record["contents"]["model"] = then
+    (run_folder / "run.json").write_text(json.dumps(record))
+    name_base(run_folder, "o/n@v1")
+    before = load_choice(choose_model(f"{run_folder}@1"))
+    assert (before.facts["base"], before.facts["base_contents"]) == ("o/n@v1", then)
+    name_base(run_folder, "o/n")
+    with pytest.raises(UsageError, match=rf"{then} then, {now} now.* What it was trained on is --base o/n@{then}\.$"):
+        load_choice(choose_model(f"{run_folder}@1"))
+    found = load_choice(choose_model(f"{run_folder}@1", f"o/n@{then}"))
+    assert (found.facts["base"], found.facts["base_contents"]) == (f"o/n@{then}", then)
 
 
 @pytest.mark.parametrize("named", ["/gone/away", "gone/away"])

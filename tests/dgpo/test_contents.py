@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from dgpo.contents import changed, model_contents, prompts_contents
+from dgpo.contents import changed, model_contents, prompts_contents, text_contents
+from tests.dgpo.models.hub_cache import keep
 
 
 def test_a_model_is_what_is_read_of_it_wherever_it_lies(model_folder, tmp_path):
@@ -43,6 +44,24 @@ def test_a_hub_model_is_its_commit_by_name_and_by_its_folder_in_the_cache(tmp_pa
         assert model_contents("o/n") == commit
     assert model_contents(str(repository / "snapshots" / ("a" * 40))) == "a" * 40
     assert model_contents("o/absent") is None
+
+
+def test_a_revision_of_a_hub_model_is_its_own_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").write_text("{}")
+    now, then = "a" * 40, "b" * 40
+    keep(tmp_path / "cache", "o/n", tmp_path / "model", now, "main")
+    keep(tmp_path / "cache", "o/n", tmp_path / "model", then, "v1", "refs/pr/1")
+    for name, commit in {
+        "o/n": now,
+        "o/n@main": now,
+        "o/n@v1": then,
+        "o/n@refs/pr/1": then,
+        f"o/n@{then}": then,
+    }.items():
+        assert model_contents(name) == text_contents(name) == commit
+    assert model_contents("o/n@v2") is model_contents(f"o/n@{'c' * 40}") is None
 
 
 def test_prompts_count_in_their_order():

@@ -17,4 +17,7 @@ def test_what_is_here_is_anchored_and_names_stay_names(tmp_path, monkeypatch):
     names = {"model": "tiny", "prompts": "signs", "evaluation.suite": "signs"}
     named = load_config("tiny", names)
     assert (named.model, named.prompts, named.evaluation.suite) == ("tiny", "signs", "signs")
-    assert load_config("tiny", {"model": "owner/name"}).model == "owner/name"
+    for name in ("owner/name", "owner/name@refs/pr/1", "m/sd3@v1"):
+        assert load_config("tiny", {"model": name}).model == name
+    (tmp_path / "m" / "sd3@v1").mkdir()
+    assert load_config("tiny", {"model": "m/sd3@v1"}).model == str(tmp_path / "m" / "sd3@v1")

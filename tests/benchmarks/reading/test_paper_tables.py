@@ -62,10 +62,12 @@ def test_a_row_says_how_it_was_made_and_what_was_otherwise(write_results):
     assert "is not known to be stable-diffusion-3.5-medium" in note
 
 
-def test_a_row_made_like_the_published_ones_has_no_double_dagger(write_results):
+@pytest.mark.parametrize("revision", ["", "@refs/pr/1"])
+def test_a_row_made_like_the_published_ones_has_no_double_dagger(write_results, revision):
     from benchmarks.harness.record import read_record, write_record
 
-    folder = write_results("m", {"aesthetic@1": cells([5.0, 6.0, 7.0], 5)}, of=small("drawbench"), **LIKE_THE_PAPER)
+    facts = {**LIKE_THE_PAPER, "model": {"base": f"{SD35['base']}{revision}"}}
+    folder = write_results("m", {"aesthetic@1": cells([5.0, 6.0, 7.0], 5)}, of=small("drawbench"), **facts)
     write_record(folder, {**read_record(folder), "finished": True})
     assert make_table([folder]).lines[-1].marks == " a"
 

@@ -1,8 +1,10 @@
 """What a model's name means, without asking anybody."""
 
+from pathlib import Path
+
 import pytest
 
-from dgpo.models.find import TINY, find_model
+from dgpo.models.find import TINY, HubId, find_model
 from rewards.errors import UsageError
 
 
@@ -27,6 +29,59 @@ def test_owner_and_name_is_a_hub_id():
     assert find_model("stabilityai/stable-diffusion-3.5-medium") == "stabilityai/stable-diffusion-3.5-medium"
 
 
+@pytest.mark.parametrize("revision", ["main", "v1.0-rc+1", "7", "0123abc", "a" * 40, "refs/pr/1", "feature/x_y"])
+def test_a_hub_id_may_have_a_revision(revision):
+    assert find_model(f"owner/na.me@{revision}") == f"owner/na.me@{revision}"
+    assert HubId.of(f"owner/na.me@{revision}") == ("owner/na.me", revision)
+    assert HubId.of("owner/na.me") == ("owner/na.me", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("tiny", "tiny"),
+        ("o/n", "n"),
+        ("o/n@v1.0", "n@v1.0"),
+        ("o/n@refs/pr/1", "n@refs-pr-1"),
+        (f"o/n@{'0123456789' * 4}", "n@01234567"),
+    ],
+)
+def test_what_is_named_after_a_model_is_one_part_of_a_path(name, short):
+    assert HubId.of(name).short == short
+
+
+def test_revision_that_is_none_is_refused():
+    assert "owner/name@ names no revision; write a branch, tag or commit" in refusal("owner/name@")
+    for odd in ("a b", "../../x", "/x", "x/", "a//b", "-x", "a@b", "a:b", "a\0"):
+        assert "is no name that a branch, tag or commit can have" in refusal(f"owner/name@{odd}")
+
+
+@pytest.mark.parametrize("revision", ["", "x", "7", "refs/pr/1"])
+def test_the_embedded_model_has_no_revisions(revision):
+    assert "tiny is the embedded model, which has no revisions" in refusal(f"tiny@{revision}")
+
+
+@pytest.mark.parametrize("name", ["mine", "./mine", "models/mine"])
+def test_a_folder_has_no_revisions(tmp_path, name):
+    (tmp_path / name).mkdir(parents=True)
+    for revision in ("v1", "7", "", "refs/pr/1"):
+        assert f"There is no folder {name}@{revision}. {name} is one, and has no revisions" in refusal(
+            f"{name}@{revision}"
+        )
+
+
+@pytest.mark.parametrize("name", ["mine@v1", "./mine@v1", "owner/name@v1", "own@er/name", "tiny@x"])
+def test_a_folder_that_has_an_at_in_its_name_is_that_folder(tmp_path, model_folder, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to(model_folder)
+    assert find_model(name) == Path(name)
+
+
+@pytest.mark.parametrize("name", ["./absent@v1", "/absent/model@v1", "a@b/c/../d", "m/x@1.safetensors"])
+def test_path_with_an_at_that_is_not_there_is_no_hub_id(name):
+    assert f"There is no model folder {name}" in refusal(name)
+
+
 @pytest.mark.parametrize(
     "name",
     ["./absent", "/absent/model", "a/b/c", "~/absent", "m/one.safetensors", "one.ckpt", "owner/", "a\\b", "m/x.yaml"],
@@ -40,6 +95,8 @@ def test_path_that_is_not_there_is_no_hub_id(name):
     [
         ("https://huggingface.co/stabilityai/stable-diffusion-3.5-medium", "stabilityai/stable-diffusion-3.5-medium"),
         ("https://huggingface.co/a/b/tree/main", "a/b"),
+        ("https://huggingface.co/a/b/tree/refs%2Fpr%2F1/vae", "a/b@refs/pr/1"),
+        ("https://huggingface.co/a/b/commit/0123abc", "a/b@0123abc"),
         ("https://hf.co/a/b?x=1", "a/b"),
         ("http://elsewhere.org/a/b", None),
     ],
@@ -52,9 +109,10 @@ def test_an_address_is_no_model_and_that_of_a_models_page_names_it(name, hint):
 
 def test_first_part_that_is_a_folder_makes_it_a_path(tmp_path):
     (tmp_path / "runs").mkdir()
-    said = refusal("runs/nothere")
-    assert "There is no model folder runs/nothere" in said
-    assert "runs is a folder here" in said
+    for name in ("runs/nothere", "runs/nothere@7"):
+        said = refusal(name)
+        assert f"There is no model folder {name}" in said
+        assert "runs is a folder here" in said
 
 
 def test_word_gets_the_nearest():

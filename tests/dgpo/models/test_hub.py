@@ -6,9 +6,12 @@ import json
 import pytest
 import torch
 
+from dgpo.contents import model_contents, text_contents
 from dgpo.load import load_model
 from dgpo.models.hub import fetch_file, told_of_the_hub
-from rewards.errors import SetupError
+from dgpo.models.lora import FILE, find_lora
+from dgpo.models.pretrained import is_here
+from rewards.errors import SetupError, UsageError
 from tests.rewards.hub import Hub, Served
 
 NAME = "someone/some-model"
@@ -33,25 +36,25 @@ def hub(monkeypatch, tmp_path):
     hub.close()
 
 
-def publish(hub, folder):
-    """All files of a folder, as the hub serves a repository."""
+def publish(hub, folder, revision="main"):
+    """All files of a folder, as the hub serves a repository at one revision."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = [path.relative_to(folder).as_posix() for path in paths]
     for name, path in zip(names, paths, strict=True):
-        hub.add_small(NAME, "main", name, path.read_bytes())
-    about = {"id": NAME, "modelId": NAME, "sha": "main", "siblings": [{"rfilename": name} for name in names]}
+        hub.add_small(NAME, revision, name, path.read_bytes())
+    about = {"id": NAME, "modelId": NAME, "sha": revision, "siblings": [{"rfilename": name} for name in names]}
     tree = [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in names]
     api = f"/api/models/{NAME}"
     for path, answer in (
         (api, about),
-        (f"{api}/revision/main", about),
-        (f"{api}/tree/main?recursive=true&expand=false", tree),
+        (f"{api}/revision/{revision}", about),
+        (f"{api}/tree/{revision}?recursive=true&expand=false", tree),
     ):
         hub.files[path] = Served(json.dumps(answer).encode(), etag="answer")
 
 
-def load():
-    return load_model(NAME, dtype="fp32", device=torch.device("cpu"), text_length=0)
+def load(name=NAME):
+    return load_model(name, dtype="fp32", device=torch.device("cpu"), text_length=0)
 
 
 def refusal(hub, **answer):
@@ -68,6 +71,110 @@ def test_model_of_the_hub_is_fetched_and_loaded(hub, model_folder):
     assert load().transformer.config.sample_size
     hub.down = 503
     assert fetch_file(NAME).name == "model_index.json"
+
+
+@pytest.mark.parametrize("revision", ["v2", "c" * 40])
+def test_a_revision_is_what_is_fetched_loaded_and_recorded(hub, model_folder, revision):
+    publish(hub, model_folder, revision)
+    named = f"{NAME}@{revision}"
+    assert not is_here(named, "model_index.json")
+    assert load(named).transformer.config.sample_size
+    assert {one.path.split("/resolve/")[1].split("/")[0] for one in hub.asked if "/resolve/" in one.path} == {revision}
+    assert not [one.path for one in hub.asked if "main" in one.path]
+    assert model_contents(named) == text_contents(named) == revision
+    assert is_here(named, "model_index.json")
+    assert model_contents(NAME) is None
+    assert not is_here(NAME, "model_index.json")
+
+
+def test_a_revision_with_slashes_is_fetched(hub):
+    hub.add_small(NAME, "refs%2Fpr%2F1", "model_index.json", b"{}")
+    assert fetch_file(f"{NAME}@refs/pr/1").read_bytes() == b"{}"
+    hub.down = 503
+    assert fetch_file(f"{NAME}@refs/pr/1").read_bytes() == b"{}"
+
+
+def refused(hub, name, revision, error_code):
+    hub.add_small(NAME, revision, "model_index.json", b"", status=404, error_code=error_code)
+    with pytest.raises(SetupError) as refused:
+        load(name)
+    return str(refused.value)
+
+
+def test_a_revision_that_the_hub_does_not_know(hub):
+    said = refused(hub, f"{NAME}@v3", "v3", "RevisionNotFound")
+    assert said.startswith(f"{NAME} is on the hub, but has no revision v3. Check the branch, tag or commit")
+    assert len(hub.asked) == 1
+
+
+def test_a_number_that_is_no_revision_may_have_been_a_step(hub):
+    for code, sentence in (("RevisionNotFound", "no revision 7."), ("RepoNotFound", "or it is private.")):
+        said = refused(hub, f"{NAME}@7", "7", code)
+        assert f"{sentence} There is no run folder {NAME} here either. Check" in said
+
+
+def test_absent_model_is_named_without_the_revision(hub):
+    assert f"There is no model {NAME} on the hub" in refused(hub, f"{NAME}@v3", "v3", "RepoNotFound")
+
+
+def test_gate_of_a_revision_is_at_the_models_page(hub):
+    said = refused(hub, f"{NAME}@v3", "v3", "GatedRepo")
+    assert f"The model {NAME}@v3 is gated: accept its licence at https://huggingface.co/{NAME}, then" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (NAME, f"main/{FILE}"),
+        (f"{NAME}/styles/one.safetensors", "main/styles/one.safetensors"),
+        (f"{NAME}@v2", f"v2/{FILE}"),
+        (f"{NAME}@v2/styles/one.safetensors", "v2/styles/one.safetensors"),
+        (f"{NAME}@refs/pr/1", f"refs%2Fpr%2F1/{FILE}"),
+        (f"{NAME}@refs/pr/1/one.safetensors", "refs%2Fpr%2F1/one.safetensors"),
+        (f"{NAME}@feature/x", f"feature%2Fx/{FILE}"),
+    ],
+)
+def test_a_lora_is_fetched_from_its_revision(hub, text, path):
+    revision, _, file = path.partition("/")
+    hub.add_small(NAME, revision, file, b"a LoRA")
+    assert find_lora(text).read_bytes() == b"a LoRA"
+    assert {one.path for one in hub.gets()} == {f"/{NAME}/resolve/{path}"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ({"status": 401, "error_code": "RepoNotFound"}, "There is no LoRA someone/some-model on the hub"),
+        ({"status": 404, "error_code": "RevisionNotFound"}, "is on the hub, but has no revision 7. Check the branch"),
+        ({"status": 404, "error_code": "EntryNotFound"}, f"has no such file of a LoRA ({FILE}, where none is named)"),
+        ({"status": 401, "error_code": "GatedRepo"}, f"The LoRA {NAME}@7 is gated"),
+        ({"status": 503}, f"The LoRA {NAME}@7 could not be loaded: the hub answers 503"),
+    ],
+)
+def test_what_a_lora_is_refused_for_speaks_of_a_lora(hub, answer, sentence):
+    hub.add_small(NAME, "7", FILE, b"", **answer)
+    with pytest.raises(SetupError) as refused:
+        find_lora(f"{NAME}@7")
+    assert sentence in str(refused.value)
+    assert "model" not in str(refused.value).replace(NAME, "")
+
+
+def test_what_can_be_no_lora_is_refused_before_the_hub_is_asked(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "styles/one").mkdir(parents=True)
+    for text, sentence in {
+        f"{NAME}@": "names no revision",
+        f"{NAME}@/one.safetensors": "names no revision",
+        f"{NAME}@a b": "is no name that a branch, tag or commit can have",
+        "styles/one@v1": "styles/one is one, and has no revisions",
+        "./absent@v1": "There is no LoRA ./absent@v1: give",
+        f"{NAME}/one.bin": "There is no LoRA",
+        "word@v1": "There is no LoRA word@v1: give",
+    }.items():
+        with pytest.raises(UsageError) as refused:
+            find_lora(text)
+        assert sentence in str(refused.value), text
+    assert not hub.asked
 
 
 def test_gated_model_names_its_licence_and_the_log_in(hub, monkeypatch):

@@ -214,14 +214,15 @@ def test_of_a_hub_model_only_what_is_needed_is_asked_for(models, convert, tmp_pa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     asked = []
 
-    def download(name, allow_patterns, ignore_patterns):
+    def download(name, revision, allow_patterns, ignore_patterns):
+        assert (name, revision) == ("someone/qwen", "v2")
         asked.extend(allow_patterns)
         return str(like)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     monkeypatch.setattr("dgpo.models.single_file.fetch_file", lambda name: like / "model_index.json")
     (extra := like / "vae" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"")
-    _, folder = convert(QWEN, weights(source / "transformer"), like="someone/qwen")
+    _, folder = convert(QWEN, weights(source / "transformer"), like="someone/qwen@v2")
     extra.unlink()
     assert is_same(folder / "transformer", source / "transformer")
     assert is_copy(folder / "vae", like / "vae")
