@@ -99,8 +99,8 @@ def _explain(name: str, kind: Kind, error: BaseException) -> str | None:
         return _explain_gate(what, repository)
     if constants.HF_HUB_OFFLINE or first(OfflineModeIsEnabled):
         return (
-            f"The {what} could not be loaded: it is not in the cache of this machine, and HF_HUB_OFFLINE is set. "
-            f"Unset it to fetch the {kind.noun}, {kind.instead}"
+            f"The {what} could not be loaded: it is not in the cache of this machine, and HF_HUB_OFFLINE is set."
+            f"{_no_run(name, kind)} Unset it to fetch the {kind.noun}, {kind.instead}"
         )
     full = next((one for one in causes if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT)), None)
     if full:

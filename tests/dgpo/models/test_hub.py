@@ -113,6 +113,12 @@ def test_a_number_that_is_no_revision_may_have_been_a_step(hub):
         assert f"{sentence} There is no run folder {NAME} here either. Check" in said
 
 
+def test_without_a_network_too(hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SetupError, match=rf"is set\. There is no run folder {NAME} here either\. Unset it"):
+        load(f"{NAME}@7")
+
+
 def test_absent_model_is_named_without_the_revision(hub):
     assert f"There is no model {NAME} on the hub" in refused(hub, f"{NAME}@v3", "v3", "RepoNotFound")
 
