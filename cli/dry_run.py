@@ -17,15 +17,22 @@ from cli.training_prompts import (
 
 if TYPE_CHECKING:
     from dgpo.config import Config
+    from dgpo.precision import Machine
     from dgpo.reward_choice import RewardChoice
 
 
-def describe_training(config: Config, rewards: RewardChoice, folder: Path, processes: int, *, fresh: bool) -> None:
-    """Settings, cost, geometry, then all that the training would refuse; nothing is loaded, fetched or written."""
+def describe_training(
+    config: Config, rewards: RewardChoice, folder: Path, processes: int, gpu_gib: float | None, *, fresh: bool
+) -> None:
+    """Settings, cost, geometry, then all that the training would refuse; nothing is loaded, fetched or written.
+
+    Args:
+        gpu_gib: memory of the GPUs that are planned for; None plans for this machine.
+    """
     from cli.model import pick_device
     from dgpo.load import find_cost
     from dgpo.plan import describe_geometry, describe_passes, planned_passes
-    from dgpo.precision import AUTO, examine, settle
+    from dgpo.precision import AUTO, Machine, examine, settle
     from dgpo.run import Run
     from dgpo.session import open_pool
     from dgpo.settings import dump_settings
@@ -33,7 +40,8 @@ def describe_training(config: Config, rewards: RewardChoice, folder: Path, proce
 
     print(hide_secrets(dump_settings(config.model_dump(mode="json"))), end="")
     earlier = AUTO if fresh else Run(folder).precision
-    settled = settle(config.training.dtype, examine(pick_device()), earlier=earlier, since="as this run began")
+    machine = examine(pick_device()) if gpu_gib is None else Machine(f"a GPU of {gpu_gib:g} GiB", bf16=True)
+    settled = settle(config.training.dtype, machine, earlier=earlier, since="as this run began")
     say(f"precision: {settled}")
     say(describe_geometry(config, processes))
     say(describe_passes(planned_passes(config, find_cost(config.model))))
@@ -43,7 +51,34 @@ def describe_training(config: Config, rewards: RewardChoice, folder: Path, proce
     one = config.model_copy(update={"workers": min(config.workers, 1)})  # to ask, one of them is enough
     with open_pool(one, rewards, measuring=config.evaluation.on) as pool:
         check_training(config, rewards, pool, folder, training, suite, fresh=fresh)
+    for sentence in _plan_memory(config.in_precision(settled.dtype), machine, processes, gpu_gib):
+        say(sentence)
     for file in absent:
         say(f"would fetch {file.url}")
     on = training.describe() if training is not None else "the prompts fetched"
     say(f"would train in {folder} on {on}")
+
+
+def _plan_memory(config: Config, machine: Machine, processes: int, gpu_gib: float | None) -> list[str]:
+    """What each process would take of its GPU or, without any, of this machine, whose processes share it."""
+    import torch
+
+    from cli.model import pick_device
+    from dgpo.footprint import Footprint
+    from dgpo.footprint_advice import GIB, describe_footprint
+    from dgpo.load import load_outline
+    from dgpo.memory import total_memory
+    from dgpo.models.libraries import hushed_loading
+
+    with hushed_loading():
+        model = load_outline(config)
+        if model is None:
+            return [f"memory: it can be told once the small files (*.json) of {config.model} are on this machine"]
+        device = pick_device()
+        gpu = gpu_gib is not None or device.type == "cuda"
+        footprint = Footprint(model, config, ranks=processes, gpu=gpu)
+        if gpu_gib is not None:
+            room = int(gpu_gib * GIB)
+        else:
+            room = torch.cuda.get_device_properties(device).total_memory if gpu else total_memory() // processes
+        return describe_footprint(footprint, room, machine.name, processes)

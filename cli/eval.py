@@ -21,6 +21,8 @@ from cli.options import (
     JudgeTexts,
     LoraName,
     ModelName,
+    Offloaded,
+    Quantized,
     RewardSeconds,
     RewardSets,
     SamplingSets,
@@ -32,6 +34,7 @@ from cli.options import (
 from cli.peers import join_peers
 from cli.screen import hear_rewards, say
 from cli.suites import find_suite
+from dgpo.models.holding import Holding
 from rewards.errors import UsageError
 from rewards.exits import SOME_FAILED
 from rewards.files import check_writable
@@ -50,6 +53,8 @@ def evaluate(
     model: ModelName = None,
     base: BaseOfRun = None,
     lora: LoraName = None,
+    quantize: Quantized = "none",
+    offload: Offloaded = False,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Score these images in place of a model's.")
     ] = None,
@@ -82,9 +87,11 @@ def evaluate(
     if model is not None and images is not None:
         raise UsageError("Give either --model, which draws, or --images, which are scored as they are.")
     sampling = parse_sampling(sets)
-    if images is not None and (sampling or dtype != "auto" or base is not None or lora is not None):
+    given = sampling, base, lora, None if dtype == "auto" else dtype, None if quantize == "none" else quantize, offload
+    if images is not None and any(given):
         raise UsageError(
-            "--set, --dtype, --base and --lora are for a model that draws; the --images are scored as they are."
+            "--set, --dtype, --base, --lora, --quantize and --offload are for a model that draws; the --images are "
+            "scored as they are."
         )
     launching = has_to_launch(num_processes)
     leave_with_launcher()
@@ -103,7 +110,8 @@ def evaluate(
         if images is not None:
             made = EvaluationSource.of_folder(images, chosen, seeds)
         else:
-            choice = choose_model(model if speaks else model or DEFAULT_MODEL, base, lora)
+            named = model if speaks else model or DEFAULT_MODEL
+            choice = choose_model(named, base, lora, Holding(quantize, offload))
             made = EvaluationSource.of_model(choice, sampling, dtype, seeds or 1)
         place = output or RESULTS / f"{chosen.name}-{made.name}"
         folder = place.absolute()  # a reward may change the working directory

@@ -14,6 +14,7 @@ from cli.run_origin import check_base, find_trained_on, finding_base
 from cli.screen import say
 from dgpo.contents import model_contents
 from dgpo.models.find import HubId, expand, find_model
+from dgpo.models.holding import WHOLE, Holding
 from dgpo.models.libraries import hushed_loading
 from rewards.errors import UsageError
 from rewards.files import sha256
@@ -36,7 +37,8 @@ class Choice:
     """A model that was named but not loaded; `run` is the folder of the training run that made it, if one did.
 
     `base` is where --base says that the run's base model is now; `lora` is the file of a LoRA that is put on a model
-    which no run made.
+    which no run made,
+    and `holding` is how such a model's frozen weights are held.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Choice:
     step: int | None = None
     base: str | None = None
     lora: Path | None = None
+    holding: Holding = WHOLE
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,9 @@ class LoadedModel:
         return self.make_images([(cell.prompt, cell.seed) for cell in cells])
 
 
-def choose_model(text: str | None, base: str | None = None, lora: str | None = None) -> Choice:
+def choose_model(
+    text: str | None, base: str | None = None, lora: str | None = None, holding: Holding = WHOLE
+) -> Choice:
     """Which model `text` names; without one the embedded model, which is said.
 
     RUN_DIR is a run's last sound checkpoint, RUN_DIR@STEP that of an iteration, RUN_DIR@0 the model it began with.
@@ -76,12 +81,20 @@ def choose_model(text: str | None, base: str | None = None, lora: str | None = N
     Args:
         base: where a run's base model is now.
         lora: put on the model; what `find_lora` takes.
+        holding: of a model that no run made; runs keep their own.
 
     Raises:
         UsageError: a folder that holds no model, a run without that checkpoint, a `base` for what is no run, or a
-            `lora` for what is one.
+            `lora` or `holding` for what is one.
     """
     choice = _choose(text)
+    if holding != WHOLE:
+        if choice.run is not None:
+            raise UsageError(
+                f"{choice.text} is a run, whose base model is held as in its training (training.quantize and "
+                "training.offload); --quantize and --offload are for a base model."
+            )
+        choice = replace(choice, holding=holding)
     if lora is not None:
         from dgpo.models.lora import find_lora
 
@@ -193,15 +206,22 @@ def _choose_checkpoint(text: str, folder: Path, step: int | None) -> Choice:
 def _load_base(choice: Choice, changes: Mapping[str, Any], settled: Settled, *, recorded: bool) -> LoadedModel:
     from dgpo.load import default_sampling, load_drawable, load_drawer
     from dgpo.models.lora import add_lora
+    from dgpo.precision import held_in
 
     defaults = default_sampling(choice.text)
     if defaults is None:
+        if choice.holding != WHOLE:
+            raise UsageError(
+                f"{choice.text} is of a family that is drawn from by its own program, whose network is not held "
+                "otherwise here; leave --quantize and --offload out."
+            )
         other = load_drawer(choice.text, changes, pick_device(), precision=settled.dtype)
         if choice.lora is not None:
             add_lora(other.pipeline, choice.lora)
         return LoadedModel(choice.name, _base_facts(choice, recorded), other.sampler, settled, None, other.draw)
     sampling = _changed(defaults, changes)
-    policy = load_drawable(choice.text, sampling, pick_device(), precision=settled.dtype)
+    settled = held_in(settled, choice.holding.quantize)
+    policy = load_drawable(choice.text, sampling, pick_device(), precision=settled.dtype, holding=choice.holding)
     if choice.lora is not None:
         policy.model.add_lora(choice.lora)
     return _drawn_by(policy, sampling, choice.name, _base_facts(choice, recorded), settled, None)
@@ -224,11 +244,13 @@ def _load_trained(
 ) -> LoadedModel:
     from dgpo.checkpoint import MANIFEST
     from dgpo.load import check_drawable, load_policy, load_trained
+    from dgpo.precision import held_in
     from dgpo.run import read_config
     from dgpo.sample import evaluation_sampling
 
     config, step = read_config(run).in_precision(settled.dtype), choice.step or UNTRAINED
     sampling = _changed(evaluation_sampling(config.sampling, config.evaluation), changes)
+    settled = held_in(settled, config.training.quantize)
     with finding_base(run, config, choice.base) as base:
         check_drawable(base, sampling)
         if step == UNTRAINED:

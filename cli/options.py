@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from dgpo.precision import Wanted
+from dgpo.sections import Quantize
 from rewards.errors import UsageError
 from rewards.reward import DEADLINE_S
 
@@ -26,6 +27,16 @@ LoraName = Annotated[
         metavar="LORA",
         help="A LoRA on the model: a safetensors file, its folder, or OWNER/NAME[@REVISION][/FILE] of the hub.",
     ),
+]
+Quantized = Annotated[
+    Quantize,
+    typer.Option(
+        "--quantize", help="Hold the base model's network in 8 bits, or on a GPU in 4: less memory, other numbers."
+    ),
+]
+Offloaded = Annotated[
+    bool,
+    typer.Option("--offload", help="A base model's network waits in host memory while text encoders are on the GPU."),
 ]
 BaseOfRun = Annotated[
     str | None,

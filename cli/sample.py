@@ -9,9 +9,19 @@ from typing import Annotated
 import typer
 
 from cli.model import choose_model, load_choice
-from cli.options import BaseOfRun, DrawingDtype, LoraName, ModelName, SamplingSets, parse_sampling
+from cli.options import (
+    BaseOfRun,
+    DrawingDtype,
+    LoraName,
+    ModelName,
+    Offloaded,
+    Quantized,
+    SamplingSets,
+    parse_sampling,
+)
 from cli.screen import say
 from cli.threads import share_cores
+from dgpo.models.holding import Holding
 from rewards.errors import SetupError, UsageError
 from rewards.files import check_writable, replace_file
 from rewards.prompt import Prompt
@@ -25,6 +35,8 @@ def sample(
     model: ModelName = None,
     base: BaseOfRun = None,
     lora: LoraName = None,
+    quantize: Quantized = "none",
+    offload: Offloaded = False,
     seed: Annotated[
         int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Starting noise; another seed, another image.")
     ] = 0,
@@ -44,7 +56,7 @@ def sample(
     sampling = parse_sampling(sets)
     check_writable(output or SAMPLES / "image.png")
     share_cores(0)
-    choice = choose_model(model, base, lora)
+    choice = choose_model(model, base, lora, Holding(quantize, offload))
     loaded = load_choice(choice, sampling, dtype, recorded=choice.run is not None)
     say(f"precision: {loaded.precision}")
     cell = Cell(Prompt(prompt.strip()), seed)

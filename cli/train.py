@@ -73,6 +73,15 @@ def train(
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(
+            "--gpu-memory",
+            metavar="GIB",
+            min=1,
+            help="With --dry-run: plan for such GPUs, not for this machine.",
+        ),
+    ] = None,
 ) -> None:
     """Train a model on groups of its own images, scored by rewards."""
     from dgpo.config import load_config
@@ -106,6 +115,8 @@ def train(
     trusted = check_trust(
         config, [given, [parse_setting(text)[1] for text in set_ or []]], str(recipe), trust=trust_run
     )
+    if gpu_memory is not None and not dry_run:
+        raise UsageError("--gpu-memory is for --dry-run, which plans; a training takes the devices that there are.")
     rewards = check_settings(config)
     folder = (output or Path("runs") / _run_name(config, rewards)).absolute()  # a reward may change the directory
     check_writable(folder, folder=True)
@@ -118,7 +129,7 @@ def train(
     if place.rank == 0:
         _tell_turned_round(rewards)
     if dry_run:
-        describe_training(config, rewards, folder, num_processes, fresh=fresh)
+        describe_training(config, rewards, folder, num_processes, gpu_memory, fresh=fresh)
         return
     if model is None and config.model == DEFAULT_MODEL and place.rank == 0:
         from dgpo.models.tiny.record import notice

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +12,7 @@ from dgpo.config import Config
 from dgpo.models.families import family_of, is_trainable
 from dgpo.models.find import EMBEDDED, find_model
 from dgpo.models.folder import INDEX
+from dgpo.models.holding import WHOLE, Holding
 from dgpo.models.model import Model
 from dgpo.models.pipeline import TextToImage
 from dgpo.models.pretrained import is_here, read_index, read_part
@@ -23,6 +24,9 @@ from dgpo.run import find_checkpoint, read_config
 from dgpo.sections import Sampling, Training
 from dgpo.windows import kind_of_noise
 from rewards.errors import UsageError
+
+if TYPE_CHECKING:
+    from dgpo.models.pipeline_model import PipelineModel
 
 
 def check_drawable(name: str, sampling: Sampling, *, fetch: bool = True) -> list[float]:
@@ -75,6 +79,27 @@ def check_learnable(config: Config, *, fetch: bool = True) -> None:
         )
 
 
+def load_outline(config: Config) -> "PipelineModel | None":
+    """The config's model without its numbers, of its small files alone; nothing is fetched.
+
+    None where they are not all on this machine, or the family has no pipeline of diffusers.
+    """
+    place = find_model(config.model)
+    family = _trainable_family(place, fetch=False)
+    if family is None:
+        return None
+    from dgpo.models.outline import outline, part_files
+    from dgpo.models.pipeline_model import PipelineModel
+
+    def read(file: str) -> dict[str, Any]:
+        return read_part(place, file)
+
+    if not issubclass(family, PipelineModel) or not all(is_here(place, file) for file in part_files(family, read)):
+        return None
+    dtype, text_length = dtype_of(weights_dtype(config.training)), config.sampling.text_length
+    return outline(family, read, dtype=dtype, text_length=text_length)
+
+
 def find_recipes(name: str) -> str | None:
     """What the names of the recipes for a model begin with; None where its family is not known on this machine."""
     family = _trainable_family(find_model(name), fetch=False)
@@ -94,7 +119,7 @@ def _trainable_family(place: Path | str, *, fetch: bool = True) -> type[Model] |
     return family_of(place, index) if is_trainable(index) else None
 
 
-def load_model(name: str, *, dtype: str, device: torch.device, text_length: int) -> Model:
+def load_model(name: str, *, dtype: str, device: torch.device, text_length: int, holding: Holding = WHOLE) -> Model:
     """The named model, frozen, on `device`.
 
     Raises:
@@ -105,7 +130,8 @@ def load_model(name: str, *, dtype: str, device: torch.device, text_length: int)
     """
     place = find_model(name)
     family = family_of(place, read_index(place))
-    return family.load(place, dtype=dtype_of(dtype), device=device, text_length=text_length)
+    more = {} if holding == WHOLE else {"holding": holding}
+    return family.load(place, dtype=dtype_of(dtype), device=device, text_length=text_length, **more)
 
 
 def default_sampling(name: str) -> Sampling | None:
@@ -126,12 +152,14 @@ def load_drawer(name: str, settings: Mapping[str, Any], device: torch.device, *,
     return TextToImage.from_folder(find_model(name), settings, dtype=dtype_of(precision), device=device)
 
 
-def load_drawable(name: str, sampling: Sampling, device: torch.device, *, precision: Precision) -> Policy:
+def load_drawable(
+    name: str, sampling: Sampling, device: torch.device, *, precision: Precision, holding: Holding = WHOLE
+) -> Policy:
     """A model of a family that can be trained, as it is, ready to draw."""
     check_drawable(name, sampling)
-    model = load_model(name, dtype=precision, device=device, text_length=sampling.text_length)
+    model = load_model(name, dtype=precision, device=device, text_length=sampling.text_length, holding=holding)
     model.scale = sampling.guidance
-    return Policy(model, Training(dtype=precision), trainable=False)
+    return Policy(model, Training(dtype=precision, quantize=holding.quantize), trainable=False)
 
 
 def load_policy(name: str, config: Config, device: torch.device, *, trainable: bool = False) -> Policy:
@@ -139,7 +167,8 @@ def load_policy(name: str, config: Config, device: torch.device, *, trainable: b
     training = config.in_precision(settle(config.training.dtype, examine(device)).dtype).training
     dtype = weights_dtype(training)
     check_drawable(name, config.sampling)
-    model = load_model(name, dtype=dtype, device=device, text_length=config.sampling.text_length)
+    holding = Holding(training.quantize, training.offload)
+    model = load_model(name, dtype=dtype, device=device, text_length=config.sampling.text_length, holding=holding)
     model.scale = config.sampling.guidance
     return Policy(model, training, seed=config.seed, trainable=trainable)
 

@@ -37,6 +37,16 @@ def planned_steps(config: Config) -> range:
     return stochastic_steps(config.rollout, config.sampling.steps, seed=config.seed)
 
 
+def weights_kept(config: Config) -> list[str]:
+    """Names of the copies of the trained weights that a training keeps beside them."""
+    kept = set(find_algorithm(config.algorithm).needs(config.learning).snapshots)
+    if config.rollout.old_after is not None:
+        kept.add("old")
+    if config.averages.evaluation_decay > 0:
+        kept.add("average")
+    return sorted(kept)
+
+
 def check_rollout(config: Config) -> None:
     """UsageError where the rollout is not one that the algorithm can learn from, or cannot be made."""
     name, settings = config.algorithm, config.rollout
@@ -96,11 +106,7 @@ def check_trajectory(config: Config, shape: Sequence[int], ranks: Ranks, free: i
         shape: of a latent.
         free: bytes of memory.
     """
-    needs = find_algorithm(config.algorithm).needs(config.learning)
-    if not needs.trajectory:
-        return
-    steps, images = len(planned_steps(config)), -(-config.images // ranks.size)
-    states = steps + 1 + (steps if needs.means else 0)
+    images, states = images_of_a_rank(config, ranks.size), states_kept(config)
     size = images * states * math.prod(shape) * 4  # fp32
     if size > free:
         raise UsageError(
@@ -108,6 +114,34 @@ def check_trajectory(config: Config, shape: Sequence[int], ranks: Ranks, free: i
             f"{free / 2**30:.1f} GiB of memory are free. Make rollout.window, groups or group_size smaller, or start "
             "more processes."
         )
+
+
+def images_of_a_rank(config: Config, ranks: int) -> int:
+    """The most that one of them draws and learns from in an iteration."""
+    return -(-config.images // ranks)
+
+
+def drawn_at_once(config: Config, ranks: int) -> int:
+    """Images of a rank's rollout that are in the network together."""
+    return min(config.rollout.micro_batch, images_of_a_rank(config, ranks))
+
+
+def learned_at_once(config: Config, ranks: int) -> int:
+    """The most images of a rank's backward pass."""
+    return min(_images_a_pass(config, ranks), config.optimizer.micro_batch)
+
+
+def _images_a_pass(config: Config, ranks: int) -> int:
+    """Of whole groups, as many as fit into the micro-batches of all ranks, but one at least."""
+    together = max(1, config.optimizer.micro_batch * ranks // config.group_size)
+    return -(-min(together, config.groups) * config.group_size // ranks)
+
+
+def states_kept(config: Config) -> int:
+    """Latents of each image that an algorithm learns from beside the image itself."""
+    needs = find_algorithm(config.algorithm).needs(config.learning)
+    steps = len(planned_steps(config))
+    return steps + 1 + (steps if needs.means else 0) if needs.trajectory else 0
 
 
 def passes_per_image(
@@ -133,9 +167,7 @@ def describe_passes(passes: dict[str, float]) -> str:
 
 def describe_geometry(config: Config, ranks: int) -> str:
     """How many images each rank draws and learns from at once."""
-    share = -(-config.images // ranks)
-    together = max(1, config.optimizer.micro_batch * ranks // config.group_size)
-    per_pass = -(-min(together, config.groups) * config.group_size // ranks)
+    share, per_pass = images_of_a_rank(config, ranks), _images_a_pass(config, ranks)
     note = ""
     if per_pass > config.optimizer.micro_batch:
         note = (
@@ -144,6 +176,6 @@ def describe_geometry(config: Config, ranks: int) -> str:
         )
     return (
         f"{config.groups} groups x {config.group_size} images on {ranks} process{'es' if ranks > 1 else ''}: "
-        f"up to {share} images each, drawn {min(config.rollout.micro_batch, share)} and learned from "
-        f"{min(per_pass, config.optimizer.micro_batch)} at a time{note}"
+        f"up to {share} images each, drawn {drawn_at_once(config, ranks)} and learned from "
+        f"{learned_at_once(config, ranks)} at a time{note}"
     )

@@ -76,7 +76,9 @@ class Policy:
     @property
     def precision(self) -> str:
         """In which the model's networks compute, as a record of its images says it."""
-        return describe_parts({**self.model.precisions, "transformer": self.training.dtype})
+        training = self.training
+        held = "" if training.quantize == "none" else f" of {training.quantize} weights"
+        return describe_parts({**self.model.precisions, "transformer": f"{training.dtype}{held}"})
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:

@@ -75,6 +75,14 @@ def _warning(precision: Precision, machine: Machine) -> str:
     return f"; {machine.name} does not compute in it itself, so fp32 is faster here" if imitated else ""
 
 
+def held_in(settled: Settled, quantize: str) -> Settled:
+    """The same for frozen weights in fewer bits, if they are, and what that means."""
+    if quantize == "none":
+        return settled
+    note = f"frozen weights are held in {quantize}, which draws a little differently than the whole model"
+    return Settled(settled.dtype, f"{settled.reason}; {note}")
+
+
 def dtype_of(precision: str) -> torch.dtype:
     """Torch's own value of a precision.
 

@@ -5,7 +5,7 @@ Every field has its meaning in words; an unknown key or an impossible value is r
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dgpo.precision import AUTO, Wanted
 from rewards.parse import anchor
@@ -19,6 +19,9 @@ Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
+
+
+Quantize = Literal["none", "int8", "nf4"]
 
 
 class Section(BaseModel):
@@ -46,6 +49,20 @@ class Training(Section):
     computes in it itself, fp32 elsewhere; fp16 is for drawing only."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, one more forward."""
+    quantize: Quantize = "none"
+    """Hold the network's frozen weights in 8 bits (torchao) or, on a GPU, in 4 (bitsandbytes); for adapters only. What
+    it draws is a little different from what the whole model draws."""
+    offload: bool = False
+    """The network's frozen weights wait in host memory while text encoders are on the GPU; for adapters only."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Training":
+        for name, wanted in (("quantize", self.quantize != "none"), ("offload", self.offload)):
+            if wanted and self.method == "full":
+                raise ValueError(f"{name} is for weights that stay as they are, and method is full; take method=lora")
+        if self.quantize != "none" and self.offload:
+            raise ValueError("quantised weights do not wait in host memory; give quantize or offload, not both")
+        return self
 
 
 class Sampling(Section):

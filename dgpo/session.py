@@ -20,9 +20,9 @@ from dgpo.load import check_learnable, load_policy
 from dgpo.memory import free_memory
 from dgpo.offline import RecordedSource, Recording, read_recording
 from dgpo.parallel import Ranks
-from dgpo.plan import check_first_step, check_rollout, check_trajectory, describe_passes
+from dgpo.plan import check_first_step, check_rollout, check_trajectory, describe_passes, weights_kept
 from dgpo.policy import Policy
-from dgpo.precision import AUTO, Settled, examine, settle
+from dgpo.precision import AUTO, Settled, examine, held_in, settle
 from dgpo.prompts import PromptStream, default_prompts
 from dgpo.reward_choice import RewardChoice, choose_rewards
 from dgpo.rollout import Rollout
@@ -119,7 +119,7 @@ def train(
         prompts = default_prompts(config) if recording is None else recording.prompts
     run = Run(Path(folder))
     with run.lock() if ranks.main else nullcontext():
-        settled = _settle_precision(config, run, ranks, fresh=fresh)
+        settled = held_in(_settle_precision(config, run, ranks, fresh=fresh), config.training.quantize)
         tell(f"precision: {settled}")
         config = config.in_precision(settled.dtype)
         policy = load_policy(config.model, config, ranks.device, trainable=True)
@@ -195,13 +195,8 @@ def assemble(
 def build_algorithm(config: Config, policy: Policy, ranks: Ranks) -> Algorithm:
     """The algorithm that a config names; the policy keeps the weights that it needs beside the trained ones."""
     kind = find_algorithm(config.algorithm)
-    kept = set(kind.needs(config.learning).snapshots)
-    if config.rollout.old_after is not None:
-        kept.add("old")
-    for name in sorted(kept):
+    for name in weights_kept(config):
         policy.keep(name)
-    if config.averages.evaluation_decay > 0:
-        policy.keep("average")
     geometry = Geometry(config.groups, config.group_size, config.optimizer.micro_batch, config.seed)
     return kind(config.learning, advantage=config.advantage, geometry=geometry, policy=policy, ranks=ranks)
 

@@ -68,6 +68,11 @@ class Flux(PipelineModel):
         )
         return FluxConditioning(states, pooled)
 
+    def blank(self, rows: int) -> FluxConditioning:
+        config = self.transformer.config
+        states_NTD = torch.empty(rows, self.text_length, config.joint_attention_dim, dtype=self.dtype)
+        return FluxConditioning(states_NTD, torch.empty(rows, config.pooled_projection_dim, dtype=self.dtype))
+
     def velocity(
         self,
         x_BCHW: torch.Tensor,

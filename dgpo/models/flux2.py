@@ -71,6 +71,10 @@ class Flux2Klein(PipelineModel):
         states, _ = self.pipeline.encode_prompt([text], device=self.device, max_sequence_length=self.text_length)
         return Flux2Conditioning(states)
 
+    def blank(self, rows: int) -> Flux2Conditioning:
+        width = self.transformer.config.joint_attention_dim
+        return Flux2Conditioning(torch.empty(rows, self.text_length, width, dtype=self.dtype))
+
     def own_latents(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return x_BCHW.flatten(2).transpose(1, 2)
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from PIL import Image
 
+from dgpo.models.holding import WHOLE, Holding
 from dgpo.paths import Path as NoisePath
 from dgpo.schedule import Schedule
 from dgpo.sections import Sampling
@@ -84,11 +85,13 @@ class Model(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, place: Path | str, *, dtype: torch.dtype, device: torch.device, text_length: int) -> Self:
+    def load(
+        cls, place: Path | str, *, dtype: torch.dtype, device: torch.device, text_length: int, holding: Holding = WHOLE
+    ) -> Self:
         """The model of a local folder or a hub id, frozen, on `device`.
 
         Raises:
-            SetupError: its files cannot be loaded.
+            SetupError: its files cannot be loaded, or not held so.
         """
 
     @classmethod

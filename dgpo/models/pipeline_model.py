@@ -6,7 +6,7 @@ Shapes: N prompts; B images; C, H, W of the latent.
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,10 +22,11 @@ from dgpo.models.decoded import to_images, to_pixels
 from dgpo.models.dynamic_shift import FluxShift
 from dgpo.models.embeddings import Embeddings, describe_machine, open_embeddings
 from dgpo.models.folder import INDEX
+from dgpo.models.holding import WHOLE, Holding, quantization_of
 from dgpo.models.lora import add_lora
 from dgpo.models.model import Conditioning, Model, ReadConfig
 from dgpo.models.pretrained import FAULTS, component_precisions, load_pretrained, read_index
-from dgpo.models.waiting import brought
+from dgpo.models.waiting import Resting, away, brought, weights_of
 from dgpo.paths import RectifiedFlow, guide
 from dgpo.schedule import CONFIG, Schedule, build_schedule
 from dgpo.sections import Sampling
@@ -53,9 +54,13 @@ class PipelineModel(Model):
     embeddings: Embeddings | None = None
     """Where what was read of texts is kept; without it every text is read whenever it is asked for."""
 
+    resting: Sequence[Resting] = ()
+    """Weights of the network that leave the device while texts are read, where that is wanted."""
+
     def __init__(self, pipeline: Any, text_length: int):
         self.pipeline, self.text_length = pipeline, text_length
         self.transformer = getattr(pipeline, self.network)
+        self._device = self.transformer.device  # the network may be away
         for part in pipeline.components.values():
             if isinstance(part, torch.nn.Module):
                 part.requires_grad_(False).eval()
@@ -64,7 +69,9 @@ class PipelineModel(Model):
             self.empty: Any = self.encode_empty()
 
     @classmethod
-    def load(cls, place: Path | str, *, dtype: torch.dtype, device: torch.device, text_length: int) -> Self:
+    def load(
+        cls, place: Path | str, *, dtype: torch.dtype, device: torch.device, text_length: int, holding: Holding = WHOLE
+    ) -> Self:
         """A local diffusers folder or a hub id."""
         pipeline_class, index = getattr(diffusers, cls.pipeline_class), read_index(place)
         parts = inspect.signature(pipeline_class.__init__).parameters
@@ -76,12 +83,16 @@ class PipelineModel(Model):
                 "copy or download it again."
             )
         absent = dict.fromkeys(name for name in missing if name in cls.optional_parts)
-        pipeline = load_pretrained(pipeline_class, place, dtype=dtype, **absent)
+        how = quantization_of(holding.quantize, cls.network, dtype=dtype, device=device)
+        pipeline = load_pretrained(pipeline_class, place, dtype=dtype, **absent, **how)
+        network = getattr(pipeline, cls.network)
+        resting = [(tensor, tensor.data) for tensor in weights_of([network])] if holding.offload else []
         pipeline.set_progress_bar_config(disable=True)
         for part in _networks(pipeline, encoders=False):  # text encoders wait where they were loaded
             part.to(device)
         try:
             model = cls(pipeline, text_length)
+            model.resting = resting
             model.embeddings = model.open_embeddings(text_contents(place))
             return model
         except FAULTS as error:
@@ -132,7 +143,7 @@ class PipelineModel(Model):
 
     @property
     def device(self) -> torch.device:
-        return self.transformer.device
+        return self._device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -176,8 +187,11 @@ class PipelineModel(Model):
     @contextmanager
     def reading(self) -> Iterator[None]:
         """The text encoders are on the device meanwhile."""
+        if self.device.type == "cpu":
+            yield
+            return
         encoders = _networks(self.pipeline, encoders=True)
-        with nullcontext() if self.device.type == "cpu" else brought(encoders, self.device):
+        with away(self.resting, self.device), brought(encoders, self.device):
             yield
 
     def open_embeddings(self, contents: str | None) -> Embeddings:
@@ -194,6 +208,10 @@ class PipelineModel(Model):
     @abstractmethod
     def encode_text(self, text: str) -> Conditioning:
         """One row, by the text encoders."""
+
+    @abstractmethod
+    def blank(self, rows: int) -> Conditioning:
+        """Of so many texts as long as they may be, the shape that they have for the network; the numbers are none."""
 
     def encode_empty(self) -> Conditioning:
         """What guidance leads away from, one row."""

@@ -34,6 +34,10 @@ class QwenImage(PipelineModel):
         states, _ = self.pipeline.encode_prompt([text], device=self.device, max_sequence_length=self.text_length)
         return PaddedConditioning.of(states)
 
+    def blank(self, rows: int) -> PaddedConditioning:
+        states_1TD = torch.empty(1, self.text_length, self.transformer.config.joint_attention_dim, dtype=self.dtype)
+        return PaddedConditioning.of(states_1TD).first(rows)
+
     def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
         """Each patch keeps the length of its conditional prediction."""
         guided = pack(guide(conditional, unconditional, guidance))

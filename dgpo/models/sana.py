@@ -65,6 +65,10 @@ class Sana(PipelineModel):
         )
         return SanaConditioning(states, mask)
 
+    def blank(self, rows: int) -> SanaConditioning:
+        states_NTD = torch.empty(rows, self.text_length, self.transformer.config.caption_channels, dtype=self.dtype)
+        return SanaConditioning(states_NTD, torch.empty(rows, self.text_length, dtype=torch.int64))
+
     def own_arguments(self, texts: list[str], guidance: float) -> dict[str, Any]:
         """At the very size that is asked for, not at one of its list."""
         return {**super().own_arguments(texts, guidance), "use_resolution_binning": False}

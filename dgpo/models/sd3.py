@@ -79,6 +79,11 @@ class SD3(PipelineModel):
         )
         return SD3Conditioning(states, pooled)
 
+    def blank(self, rows: int) -> SD3Conditioning:
+        config, clip = self.transformer.config, self.pipeline.tokenizer_max_length
+        states_NTD = torch.empty(rows, clip + self.text_length, config.joint_attention_dim, dtype=self.dtype)
+        return SD3Conditioning(states_NTD, torch.empty(rows, config.pooled_projection_dim, dtype=self.dtype))
+
     def velocity(
         self,
         x_BCHW: torch.Tensor,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 
 from dgpo.models.canvas import Canvas
@@ -85,6 +84,12 @@ class SDXL(PipelineModel):
         )
         return SDXLConditioning(states, pooled)
 
+    def blank(self, rows: int) -> SDXLConditioning:
+        config = self.transformer.config
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        states_NTD = torch.empty(rows, self.text_length, config.cross_attention_dim, dtype=self.dtype)
+        return SDXLConditioning(states_NTD, torch.empty(rows, pooled, dtype=self.dtype))
+
     def encode_empty(self) -> SDXLConditioning:
         """Zeros, where the model says so."""
         empty = self.encode_text(self.empty_text)
@@ -124,10 +129,12 @@ class SDXL(PipelineModel):
 
     def _number_of(self, level_B: torch.Tensor) -> torch.Tensor:
         """The network's time of a noise level k, of which each number has one; between two it is a part of one."""
-        numbers = np.interp(level_B.cpu().numpy(), self.noise_levels, np.arange(len(self.noise_levels)))
-        whole = np.round(numbers)
-        exact = np.where(np.abs(numbers - whole) < 1e-2, whole, numbers)  # what rounding in fp32 has moved
-        return torch.from_numpy(exact).to(level_B)
+        levels, level = self.noise_levels.to(level_B.device), level_B.double()
+        above = torch.searchsorted(levels, level).clamp(1, len(levels) - 1)
+        below = levels[above - 1]
+        numbers = (above - 1 + (level - below) / (levels[above] - below)).clamp(0, len(levels) - 1)
+        whole = numbers.round()
+        return torch.where((numbers - whole).abs() < 1e-2, whole, numbers).float()  # rounding in fp32 has moved some
 
 
 def _scheduler(config: Mapping[str, Any]) -> Any:
@@ -143,7 +150,7 @@ def _scheduler(config: Mapping[str, Any]) -> Any:
     return diffusers.EulerDiscreteScheduler.from_config({k: v for k, v in config.items() if not k.startswith("_")})
 
 
-def _noise_levels(scheduler: Any) -> np.ndarray:
+def _noise_levels(scheduler: Any) -> torch.Tensor:
     """k of each number of a time, smallest first."""
-    kept = scheduler.alphas_cumprod.double().numpy()
-    return np.sqrt((1 - kept) / kept)
+    kept = scheduler.alphas_cumprod.double()
+    return ((1 - kept) / kept).sqrt()

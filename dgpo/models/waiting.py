@@ -1,19 +1,25 @@
-"""Parts of a model that wait in host memory and are on the device only while they are used."""
+"""Frozen weights that are on the device only while they are used, and in host memory otherwise.
 
-from collections.abc import Iterable, Iterator
+Nothing is copied back: what leaves the device is dropped there, and its tensor is the one in host memory again.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
+Resting = tuple[torch.Tensor, torch.Tensor]
+"""A weight, and its numbers in host memory."""
+
+
+def weights_of(parts: Iterable[torch.nn.Module]) -> list[torch.Tensor]:
+    return [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
+
 
 @contextmanager
 def brought(parts: Iterable[torch.nn.Module], device: torch.device) -> Iterator[None]:
-    """These parts, whose weights lie on the CPU, are on `device` for as long as this lasts.
-
-    They are frozen, so nothing is copied back: afterwards each weight is the tensor in host memory again.
-    """
-    waiting = [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
-    kept = [(tensor, tensor.data) for tensor in waiting]
+    """These parts, which lie in host memory, are on `device` for as long as this lasts."""
+    kept = [(tensor, tensor.data) for tensor in weights_of(parts)]
     try:
         for tensor, data in kept:
             tensor.data = data.to(device)
@@ -21,3 +27,15 @@ def brought(parts: Iterable[torch.nn.Module], device: torch.device) -> Iterator[
     finally:
         for tensor, data in kept:
             tensor.data = data
+
+
+@contextmanager
+def away(weights: Sequence[Resting], device: torch.device) -> Iterator[None]:
+    """These weights, which are on `device`, are in host memory for as long as this lasts."""
+    for tensor, data in weights:
+        tensor.data = data
+    try:
+        yield
+    finally:
+        for tensor, data in weights:
+            tensor.data = data.to(device)

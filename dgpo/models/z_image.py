@@ -39,6 +39,10 @@ class ZImage(PipelineModel):
         )
         return PaddedConditioning.of(rows[0][None])
 
+    def blank(self, rows: int) -> PaddedConditioning:
+        states_1TD = torch.empty(1, self.text_length, self.transformer.config.cap_feat_dim, dtype=self.dtype)
+        return PaddedConditioning.of(states_1TD).first(rows)
+
     def own_arguments(self, texts: list[str], guidance: float) -> dict[str, Any]:
         return super().own_arguments(list(texts), guidance - 1)
 
