@@ -20,6 +20,8 @@ from dgpo import __version__
 from rewards.errors import DgpoError, SetupError
 from rewards.exits import INTERRUPTED, READER_GONE
 
+OUT_OF_MEMORY = "OutOfMemoryError"  # torch's, which is not imported here
+
 
 class Commands(TyperGroup):
     """Runs a command. A person's mistake or a lacking environment is told in a message; a bug shows its traceback."""
@@ -39,6 +41,15 @@ class Commands(TyperGroup):
                 raise
             say_last(sentence)
             give_up_answer()
+            raise typer.Exit(SetupError.exit_code) from None
+        except RuntimeError as error:
+            if type(error).__name__ != OUT_OF_MEMORY:
+                raise
+            say_last(
+                f"The memory of the device is used up ({str(error).partition('. ')[0]}). What is finished is kept. With "
+                "the same words and --dry-run, `dgpo train` says what takes how much, and which settings make it fit; to "
+                "draw with less, give --quantize or --offload."
+            )
             raise typer.Exit(SetupError.exit_code) from None
         except DgpoError as error:
             say_last(str(error))

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dgpo.precision import Wanted
-from dgpo.sections import Quantize
+from dgpo.precision import Quantize, Wanted
 from rewards.errors import UsageError
 from rewards.reward import DEADLINE_S
 

@@ -22,7 +22,7 @@ from dgpo.models.holding import BYTES
 from dgpo.models.pipeline_model import TEXT_ENCODER, PipelineModel
 from dgpo.plan import drawn_at_once, images_of_a_rank, learned_at_once, states_kept, weights_kept
 from dgpo.policy import Policy
-from dgpo.sections import Quantize
+from dgpo.precision import Quantize
 from dgpo.windows import kind_of_noise
 
 CUDA_ITSELF = 3 * 2**29

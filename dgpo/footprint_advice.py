@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from dgpo.footprint import Footprint, Stage
-from dgpo.sections import Quantize
+from dgpo.precision import Quantize
 
 GIB = 2**30
 WORDS = {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Wanted = Literal["auto", "fp32", "bf16", "fp16"]
+Quantize = Literal["none", "int8", "nf4"]
+"""In how many bits frozen weights are held beside the precision that is computed in."""
 
 AUTO: Final = "auto"
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dgpo.precision import AUTO, Wanted
+from dgpo.precision import AUTO, Quantize, Wanted
 from rewards.parse import anchor
 from rewards.reward import DEADLINE_S
 
@@ -19,9 +19,6 @@ Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
-
-
-Quantize = Literal["none", "int8", "nf4"]
 
 
 class Section(BaseModel):

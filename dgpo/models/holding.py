@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dgpo.sections import Quantize
+from dgpo.precision import Quantize
 from rewards.errors import SetupError, load_extra
 
 if TYPE_CHECKING:

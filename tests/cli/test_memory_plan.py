@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from cli.commands import app
@@ -72,3 +73,16 @@ def test_published_models_in_full_size(place, name):
     held = float(re.search(r"network (\d+\.\d)", said)[1])  # pyright: ignore[reportOptionalSubscript]
     assert held >= 2 * network / 2**30 - 0.1
     assert "training.offload=true" in plan("--model", "./model", "--gpu-memory", str(int(held) + 6))
+
+
+def test_a_device_that_is_full_is_no_bug(monkeypatch):
+    def fail(*arguments, **settings):
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 1 GiB"
+        )
+
+    monkeypatch.setattr("dgpo.sample.draw_latents", fail)
+    done = CliRunner().invoke(app, ["sample", "--prompt", "a cat", "--model", "tiny", "--output", "cat.png"])
+    assert done.exit_code == 3
+    assert "The memory of the device is used up (CUDA out of memory). What is finished is kept." in done.stderr
+    assert "Traceback" not in done.stderr
