@@ -45,10 +45,10 @@ class Commands(TyperGroup):
         except RuntimeError as error:
             if type(error).__name__ != OUT_OF_MEMORY:
                 raise
+            reason = str(error).partition(". ")[0]
             say_last(
-                f"The memory of the device is used up ({str(error).partition('. ')[0]}). What is finished is kept. With "
-                "the same words and --dry-run, `dgpo train` says what takes how much, and which settings make it fit; to "
-                "draw with less, give --quantize or --offload."
+                f"The memory of the device is used up ({reason}). What is finished is kept. With --dry-run, `dgpo train` "
+                "says what takes how much, and which settings make it fit; --quantize and --offload draw with less."
             )
             raise typer.Exit(SetupError.exit_code) from None
         except DgpoError as error:
