@@ -47,8 +47,8 @@ class Commands(TyperGroup):
                 raise
             reason = str(error).partition(". ")[0]
             say_last(
-                f"The memory of the device is used up ({reason}). What is finished is kept. With --dry-run, `dgpo train` "
-                "says what takes how much, and which settings make it fit; --quantize and --offload draw with less."
+                f"The memory of the device is used up ({reason}). What is finished is kept. `dgpo train --dry-run` says "
+                "what takes how much, and which settings make it fit; --quantize and --offload draw with less."
             )
             raise typer.Exit(SetupError.exit_code) from None
         except DgpoError as error:
