@@ -47,7 +47,7 @@ class Commands(TyperGroup):
                 raise
             reason = str(error).partition(". ")[0]
             say_last(
-                f"The memory of the device is used up ({reason}). What is finished is kept. `dgpo train --dry-run` says "
+                f"The device's memory is used up ({reason}); what is finished is kept. `dgpo train --dry-run` tells "
                 "what takes how much, and which settings make it fit; --quantize and --offload draw with less."
             )
             raise typer.Exit(SetupError.exit_code) from None

@@ -84,5 +84,5 @@ def test_a_device_that_is_full_is_no_bug(monkeypatch):
     monkeypatch.setattr("dgpo.sample.draw_latents", fail)
     done = CliRunner().invoke(app, ["sample", "--prompt", "a cat", "--model", "tiny", "--output", "cat.png"])
     assert done.exit_code == 3
-    assert "The memory of the device is used up (CUDA out of memory). What is finished is kept." in done.stderr
+    assert "The device's memory is used up (CUDA out of memory); what is finished is kept." in done.stderr
     assert "Traceback" not in done.stderr
