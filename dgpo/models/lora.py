@@ -23,7 +23,8 @@ from rewards.files import sha256
 FILE = "pytorch_lora_weights.safetensors"
 PEFT = "base_model.model."
 """What stands before the layers' names in a file that PEFT itself wrote."""
-PEFT_SETTINGS = "adapter_config.json"
+PEFT_FILE, PEFT_SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+"""As PEFT names its own, one beside the other."""
 SUFFIX = ".safetensors"
 KIND = Kind(
     "LoRA",
@@ -60,6 +61,8 @@ def find_lora(text: str) -> Path:
     check_revision(name)
     if not is_hub_id(name):
         raise UsageError(f"There is no LoRA {text}: give a {SUFFIX} file, its folder, or OWNER/NAME[@REVISION][/FILE].")
+    if Path(file).name == PEFT_FILE:
+        fetch_file(name, str(Path(file).with_name(PEFT_SETTINGS)), KIND)
     return fetch_file(name, file, KIND)
 
 

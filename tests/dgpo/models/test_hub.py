@@ -165,6 +165,13 @@ def test_what_a_lora_is_refused_for_speaks_of_a_lora(hub, answer, sentence):
     assert "model" not in str(refused.value).replace(NAME, "")
 
 
+def test_with_a_lora_of_peft_its_strength_is_fetched(hub):
+    for file, content in (("best/adapter_model.safetensors", b"a LoRA"), ("best/adapter_config.json", b"{}")):
+        hub.add_small(NAME, "v1", file, content)
+    found = find_lora(f"{NAME}@v1/best/adapter_model.safetensors")
+    assert found.with_name("adapter_config.json").read_bytes() == b"{}"
+
+
 def test_what_can_be_no_lora_is_refused_before_the_hub_is_asked(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "styles/one").mkdir(parents=True)
