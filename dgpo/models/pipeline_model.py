@@ -7,6 +7,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -53,7 +54,6 @@ class PipelineModel(Model):
 
     embeddings: Embeddings | None = None
     """Where what was read of texts is kept; without it every text is read whenever it is asked for."""
-
     resting: Sequence[Resting] = ()
     """Weights of the network that leave the device while texts are read, where that is wanted."""
 
@@ -65,8 +65,6 @@ class PipelineModel(Model):
             if isinstance(part, torch.nn.Module):
                 part.requires_grad_(False).eval()
         self.canvas = self.canvas_of(self.transformer.config, pipeline.vae.config)
-        with self.reading():
-            self.empty: Any = self.encode_empty()
 
     @classmethod
     def load(
@@ -92,7 +90,7 @@ class PipelineModel(Model):
             part.to(device)
         try:
             model = cls(pipeline, text_length)
-            model.resting = resting
+            model.resting = resting  # before any text is read
             model.embeddings = model.open_embeddings(text_contents(place))
             return model
         except FAULTS as error:
@@ -164,6 +162,12 @@ class PipelineModel(Model):
         own = self.pipeline.scheduler
         return self.times(sampling, {**own.config, "_class_name": type(own).__name__}, self.canvas, shape)
 
+    @cached_property
+    def empty(self) -> Any:
+        """What guidance leads away from, one row."""
+        with self.reading():
+            return self.encode_empty()
+
     def encode(self, texts: Sequence[str], soon: Sequence[str] = ()) -> Any:
         """Each text is read alone and once: its row is the same whatever stands beside it."""
         kind, rows = type(self.empty), {text: self._find(text) for text in dict.fromkeys(texts)}
@@ -186,12 +190,10 @@ class PipelineModel(Model):
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """The text encoders are on the device meanwhile."""
-        if self.device.type == "cpu":
-            yield
-            return
-        encoders = _networks(self.pipeline, encoders=True)
-        with away(self.resting, self.device), brought(encoders, self.device):
+        """The text encoders are on the device meanwhile, and compute in their own precision whoever asks."""
+        encoders = [] if self.device.type == "cpu" else _networks(self.pipeline, encoders=True)
+        own_precision = torch.autocast(self.device.type, enabled=False)
+        with away(self.resting, self.device), brought(encoders, self.device), own_precision:
             yield
 
     def open_embeddings(self, contents: str | None) -> Embeddings:
@@ -214,15 +216,14 @@ class PipelineModel(Model):
         """Of so many texts as long as they may be, the shape that they have for the network; the numbers are none."""
 
     def encode_empty(self) -> Conditioning:
-        """What guidance leads away from, one row."""
+        """`empty`, by the text encoders."""
         return self.encode_text(self.empty_text)
 
     def add_lora(self, file: Path) -> None:
         """Put a LoRA made elsewhere on the model, at its own strength; raises as `lora.add_lora` does."""
         add_lora(self.pipeline, file)
-        self.embeddings = self.open_embeddings(None)  # it may be one of the text encoders too
-        with self.reading():
-            self.empty = self.encode_empty()
+        vars(self).pop("empty", None)  # it may be one of the text encoders too
+        self.embeddings = self.open_embeddings(None)
 
     def velocity(
         self,
