@@ -94,6 +94,8 @@ class Card:
     is False where the score is the image's alone. `entry` is "module:Class"; the class is called with the RewardSpec
     and this card. `repeatability` is by how much, relative to max(1, |value|), a second score of the same image may
     differ from the first, in another batch or on another day; judges that write text need more than the default.
+    `alone` says that an image's score is the same to the last bit whatever stands beside it in a batch, so that workers
+    may share one.
     `examples` are published scores, which `dgpo rewards check` compares with; where there are none, `unpublished` says
     why, or nothing where a number is its own definition.
     """
@@ -114,6 +116,7 @@ class Card:
     disk_size: int | None = None
     reads_prompt: bool = True
     repeatability: float = 1e-4
+    alone: bool = False
     examples: tuple[Example, ...] = ()
     unpublished: str = "no published score is known here"
 

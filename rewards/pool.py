@@ -12,10 +12,11 @@ from PIL.Image import Image
 
 from rewards.errors import DgpoError, UsageError
 from rewards.prompt import Prompt
-from rewards.registry import build
+from rewards.registry import build, card_of
 from rewards.reward import DEADLINE_S, Reward
 from rewards.scoring.batch import Scored, score_batch
 from rewards.scoring.lane import Batch, Lane, Question, Task, Tasks
+from rewards.scoring.pieces import divide, join
 from rewards.scoring.questions import QUESTIONS, RewardFacts
 from rewards.spec import RewardSpec
 
@@ -35,6 +36,9 @@ class ScoringPool:
 
     What is to be known of the rewards (`facts`, `find_problems`, `verify`) is asked of a worker too, so that no reward
     is built, and no network of one loaded, in the process that draws.
+
+    Workers share a batch where scores are the same to the last bit however it is divided (`Card.alone`), so that none
+    idles while another reads sixteen images.
 
     With workers=0 all of it happens here, before `submit` returns; the scores are the same, but nothing guards against
     a reward that hangs or dies.
@@ -108,8 +112,11 @@ class ScoringPool:
             except DgpoError as error:
                 batch.future.set_exception(error)
             return batch.future
-        self._put(batch)
-        return batch.future
+        alone = [spec.key for spec in self.specs if card_of(spec).alone]
+        pieces = divide(batch, alone, self.workers)
+        for piece, _ in pieces:
+            self._put(piece)
+        return join(batch, pieces)
 
     def wait_until_built(self) -> None:
         """Nothing is asked of the rewards; they are there.

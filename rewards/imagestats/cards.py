@@ -17,6 +17,7 @@ CARDS: tuple[Card, ...] = (
         weights="none",
         reads_prompt=False,
         unpublished="",
+        alone=True,
         entry="rewards.imagestats.reward:DarkShare",
     ),
     Card(
@@ -33,6 +34,7 @@ CARDS: tuple[Card, ...] = (
         weights="none",
         reads_prompt=False,
         unpublished="",
+        alone=True,
         entry="rewards.imagestats.reward:EdgeDensity",
     ),
     Card(
@@ -49,6 +51,7 @@ CARDS: tuple[Card, ...] = (
         weights="none",
         reads_prompt=False,
         unpublished="",
+        alone=True,
         entry="rewards.imagestats.reward:ColourEntropy",
     ),
 )

@@ -33,6 +33,7 @@ CARDS: tuple[Card, ...] = (
         weights=_OCR_WEIGHTS,
         entry="rewards.ocr.reward:ReleasedOcr",
         unpublished="",
+        alone=True,
     ),
     Card(
         name="ocr-strict",
@@ -48,5 +49,6 @@ CARDS: tuple[Card, ...] = (
         weights=_OCR_WEIGHTS.replace("ocr=DIR", "ocr-strict=DIR"),
         entry="rewards.ocr.reward:StrictOcr",
         unpublished="",
+        alone=True,
     ),
 )
