@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 # pipeline class -> "module:Class", imported when such a model is loaded; a class itself may stand there too.
 FAMILIES: dict[str, "str | type[Model]"] = {
-    "Flux2KleinPipeline": "dgpo.models.flux2:Flux2Klein",
+    "Flux2KleinPipeline": "dgpo.models.flux2_klein:Flux2Klein",
+    "Flux2Pipeline": "dgpo.models.flux2_dev:Flux2Dev",
     "FluxPipeline": "dgpo.models.flux:Flux",
     "QwenImagePipeline": "dgpo.models.qwen_image:QwenImage",
     "SanaPipeline": "dgpo.models.sana:Sana",

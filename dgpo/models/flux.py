@@ -12,7 +12,7 @@ import torch
 from dgpo.models.canvas import Canvas
 from dgpo.models.model import Conditioning
 from dgpo.models.packing import pack, patch_places, unpack
-from dgpo.models.pipeline_model import PipelineModel
+from dgpo.models.told_guidance import ToldGuidance
 from dgpo.sections import Sampling
 
 
@@ -24,7 +24,7 @@ class FluxConditioning(Conditioning):
     pooled_NP: torch.Tensor
 
 
-class Flux(PipelineModel):
+class Flux(ToldGuidance):
     """One pass a velocity, whatever the guidance: it was distilled into the network (dev) or away (schnell)."""
 
     pipeline_class = "FluxPipeline"
@@ -49,10 +49,6 @@ class Flux(PipelineModel):
     )
 
     @classmethod
-    def passes(cls, guidance: float | None) -> int:
-        return 1
-
-    @classmethod
     def canvas_of(cls, network: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> Canvas:
         return Canvas(
             channels=network.get("in_channels", 64) // 4,
@@ -72,19 +68,6 @@ class Flux(PipelineModel):
         config = self.transformer.config
         states_NTD = torch.empty(rows, self.text_length, config.joint_attention_dim, dtype=self.dtype)
         return FluxConditioning(states_NTD, torch.empty(rows, config.pooled_projection_dim, dtype=self.dtype))
-
-    def velocity(
-        self,
-        x_BCHW: torch.Tensor,
-        sigma_B: torch.Tensor,
-        conditioning: FluxConditioning,
-        *,
-        guidance: float | None = None,
-        weights: Mapping[str, torch.Tensor] | None = None,
-    ) -> torch.Tensor:
-        """v(x_t, t, prompt, guidance), in learning with the guidance of the rollouts."""
-        scale = self.scale if guidance is None else guidance
-        return self.predict(x_BCHW, sigma_B, conditioning, weights, scale)
 
     def own_latents(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return pack(x_BCHW)

@@ -1,4 +1,5 @@
-"""FLUX.2 klein, through diffusers: layers of Qwen3 as text, patches of a normalised latent as channels.
+"""What both kinds of FLUX.2 are, through diffusers: layers of a language model as text, patches of a normalised latent
+as channels.
 
 Shapes: N prompts, T tokens, D text width; B images, C, H, W of the latent: four cells of the autoencoder are one here.
 """
@@ -37,16 +38,9 @@ class FittedShift:
         return compute_empirical_mu(self.tokens, self.steps)
 
 
-class Flux2Klein(PipelineModel):
-    """A model that says of itself that it is distilled takes no guidance."""
+class Flux2(PipelineModel):
+    """The network, its times and its latents; how it is guided is the families'."""
 
-    pipeline_class = "Flux2KleinPipeline"
-    summary = "FLUX.2 klein; classifier-free guidance, none where it is distilled"
-    recipes = "klein-"
-    config_files = (*PipelineModel.config_files, "model_index.json")
-    defaults = Sampling(sampler="euler", steps=50, guidance=4.0, text_length=512)
-    distilled = ("model_index.json", "is_distilled", True)
-    few_steps = {"steps": 4, "guidance": 1.0}  # noqa: RUF012
     lora_targets = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.to_qkv_mlp_proj")
 
     def __init__(self, pipeline: Any, text_length: int):
@@ -87,13 +81,15 @@ class Flux2Klein(PipelineModel):
         sigma_B: torch.Tensor,
         conditioning: Flux2Conditioning,
         weights: Mapping[str, torch.Tensor] | None,
+        scale: float | None = None,
     ) -> torch.Tensor:
+        """Told the guidance, if it takes one."""
         states = conditioning.states_NTD.to(self.dtype)
         velocity = self.ask(
             weights,
             hidden_states=x_BCHW.to(self.dtype).flatten(2).transpose(1, 2),
             timestep=sigma_B.to(self.dtype),
-            guidance=None,
+            guidance=None if scale is None else torch.full_like(sigma_B, scale, dtype=torch.float32),
             encoder_hidden_states=states,
             txt_ids=_places(1, 1, 1, states.shape[1], device=x_BCHW.device),
             img_ids=_places(1, *x_BCHW.shape[-2:], 1, device=x_BCHW.device),

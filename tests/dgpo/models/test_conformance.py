@@ -9,7 +9,9 @@ from dgpo.models.sd3 import SD3
 from tests.dgpo.models.tiny_folders import BUILDERS, save_tiny
 
 # Tokens: enough for the template before a text, in a tokenizer that knows hardly more than letters.
-TEXT_LENGTH = {"Flux2KleinPipeline": 64, "QwenImagePipeline": 300, "SanaPipeline": 40, "ZImagePipeline": 64}
+TEXT_LENGTH = {
+    "Flux2KleinPipeline": 64, "Flux2Pipeline": 240, "QwenImagePipeline": 300, "SanaPipeline": 40, "ZImagePipeline": 64,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))

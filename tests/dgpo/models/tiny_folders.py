@@ -12,6 +12,9 @@ from typing import Any
 
 import diffusers
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -19,6 +22,13 @@ from transformers import (
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizerFast,  # pyright: ignore[reportAttributeAccessIssue]
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    MistralConfig,
+    PixtralImageProcessor,
+    PixtralProcessor,
+    PixtralVisionConfig,
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -37,6 +47,10 @@ READER = Path(__file__).parents[2] / "golden" / "vlm" / "unifiedreward" / "tiny_
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+INSTRUCTED = (
+    "{{ bos_token }}{% for message in messages %}{% set text = message.content[0].text %}{% if message.role == 'system' %}"
+    "[SYSTEM_PROMPT]{{ text }}[/SYSTEM_PROMPT]{% else %}[INST]{{ text }}[/INST]{% endif %}{% endfor %}"
 )
 CLIP_WIDTH, T5_WIDTH = 64, 32
 
@@ -172,10 +186,8 @@ def z_image(**changes: Any) -> Any:
     return diffusers.ZImagePipeline(scheduler, autoencoder(4), text, tokenizer, transformer)
 
 
-def flux2_klein(**changes: Any) -> Any:
-    tokenizer: Any = Qwen2Tokenizer.from_pretrained(READER)
-    tokenizer.chat_template = CHAT
-    text = Qwen3ForCausalLM(qwen3(tokenizer, 28).config)  # of which three layers up to the 27th are read
+def flux2_parts(**changes: Any) -> dict[str, Any]:
+    """What klein and dev have both, beside what reads texts."""
     vae: Any = diffusers.AutoencoderKLFlux2(
         block_out_channels=(8, 8, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=64,
         mid_block_add_attention=False,
@@ -183,18 +195,58 @@ def flux2_klein(**changes: Any) -> Any:
     with torch.no_grad():
         vae.bn.running_mean.uniform_(-0.5, 0.5)
         vae.bn.running_var.uniform_(0.5, 3)
-    distilled = changes.pop("is_distilled", False)
     transformer = diffusers.Flux2Transformer2DModel(
         **{
             "in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
             "num_attention_heads": 2, "joint_attention_dim": 96, "timestep_guidance_channels": 16,
-            "axes_dims_rope": (4, 4, 4, 4), "guidance_embeds": False, **changes,
+            "axes_dims_rope": (4, 4, 4, 4), **changes,
         }
     )  # fmt: skip
-    return diffusers.Flux2KleinPipeline(
-        diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0), vae, text, tokenizer,
-        transformer, is_distilled=distilled,
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
+    return {"scheduler": scheduler, "vae": vae, "transformer": transformer}
+
+
+def flux2_klein(**changes: Any) -> Any:
+    tokenizer: Any = Qwen2Tokenizer.from_pretrained(READER)
+    tokenizer.chat_template = CHAT
+    text = Qwen3ForCausalLM(qwen3(tokenizer, 28).config)  # of which three layers up to the 27th are read
+    distilled = changes.pop("is_distilled", False)
+    parts = flux2_parts(**{"guidance_embeds": False, **changes})
+    return diffusers.Flux2KleinPipeline(text_encoder=text, tokenizer=tokenizer, is_distilled=distilled, **parts)
+
+
+def flux2_dev(**changes: Any) -> Any:
+    processor = pixtral_processor()
+    image = processor.image_token_id
+    text = Mistral3ForConditionalGeneration(
+        Mistral3Config(
+            text_config=MistralConfig(
+                vocab_size=len(processor.tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=31,
+                num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=1024,
+            ),  # of which three layers up to the 30th are read
+            vision_config=PixtralVisionConfig(
+                hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, image_size=28,
+                patch_size=14,
+            ),
+            image_token_index=image,
+        )
     )  # fmt: skip
+    return diffusers.Flux2Pipeline(text_encoder=text, tokenizer=processor, **flux2_parts(**changes))
+
+
+def pixtral_processor() -> Any:
+    """With a tokenizer of Mistral's kind, by bytes, that knows single ones and pads before a text."""
+    special = ["<unk>", "<s>", "</s>", "<pad>"]
+    marks = ["[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"]
+    vocab = [*special, *marks, *sorted(ByteLevel.alphabet())]
+    pieces = Tokenizer(BPE(vocab={token: place for place, token in enumerate(vocab)}, merges=[]))
+    pieces.pre_tokenizer = ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=pieces, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        extra_special_tokens=marks, padding_side="left",
+    )  # fmt: skip
+    images = PixtralImageProcessor()
+    return PixtralProcessor(images, tokenizer, patch_size=14, spatial_merge_size=2, chat_template=INSTRUCTED)
 
 
 def sana(**changes: Any) -> Any:
@@ -266,6 +318,7 @@ def sdxl(**changes: Any) -> Any:
 
 BUILDERS: dict[str, Callable[..., Any]] = {
     "Flux2KleinPipeline": flux2_klein,
+    "Flux2Pipeline": flux2_dev,
     "FluxPipeline": flux,
     "QwenImagePipeline": qwen_image,
     "SanaPipeline": sana,
