@@ -88,6 +88,8 @@ def flux2(tensors: Tensors) -> dict[str, torch.Tensor]:
         (r"\.ff_context\.linear_out", ".txt_mlp.2"), (r"^x_embedder", "img_in"), (r"^context_embedder", "txt_in"),
         (r"^time_guidance_embed\.timestep_embedder\.linear_1", "time_in.in_layer"),
         (r"^time_guidance_embed\.timestep_embedder\.linear_2", "time_in.out_layer"),
+        (r"^time_guidance_embed\.guidance_embedder\.linear_1", "guidance_in.in_layer"),
+        (r"^time_guidance_embed\.guidance_embedder\.linear_2", "guidance_in.out_layer"),
         (r"(modulation\w*)\.linear", r"\1.lin"), (r"^norm_out\.linear", "final_layer.adaLN_modulation.1"),
         (r"^proj_out", "final_layer.linear"),
     ]  # fmt: skip

@@ -18,6 +18,7 @@ from tests.dgpo.unet import STEPS, save_unet
 CPU = torch.device("cpu")
 SIZES = {"steps": 2, "height": 32, "width": 32}
 FLUX = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
+FLUX2 = {"_class_name": "Flux2Pipeline", "transformer": ["diffusers", "Flux2Transformer2DModel"]}
 KLEIN = {"_class_name": "Flux2KleinPipeline", "transformer": ["diffusers", "Flux2Transformer2DModel"]}
 QWEN = {"_class_name": "QwenImagePipeline", "transformer": ["diffusers", "QwenImageTransformer2DModel"]}
 LCM = {"_class_name": "LatentConsistencyModelPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
@@ -71,6 +72,7 @@ def test_settings_without_effect_are_refused(tmp_path, index, configs, settings,
     [
         (FLUX, {"transformer": {"guidance_embeds": True}}, {"guidance": 3.0}),
         (FLUX, {}, {"negative_prompt": "x", "true_cfg_scale": 2.0}),
+        (FLUX2, {}, {"guidance": 4.0}),
         (KLEIN, {"transformer": {"guidance_embeds": False}}, {"guidance": 4.0}),
         (QWEN, {}, {"negative_prompt": "x", "guidance": 2.0}),
         (UNET, {}, {"negative_prompt": "x", "guidance": 2.0, "eta": 0.5}),

@@ -53,8 +53,9 @@ def test_klein_says_so_in_its_index(tmp_path):
     assert (sampling.steps, sampling.guidance) == (4, 1.0)
 
 
-def test_a_network_that_is_told_its_guidance_has_none_to_compare_with(tmp_path):
-    model = small_files(tmp_path, "FluxPipeline", **configs(guidance_embeds=True))
+@pytest.mark.parametrize("name", ["FluxPipeline", "Flux2Pipeline"])
+def test_a_network_that_is_told_its_guidance_has_none_to_compare_with(tmp_path, name):
+    model = small_files(tmp_path, name, **configs(guidance_embeds=True))
     learn(model)
     with pytest.raises(UsageError, match="takes its guidance as an input"):
         learn(model, dgpo={"reference_guidance": 4.5})
@@ -88,6 +89,7 @@ def test_noise_on_the_way_is_for_rectified_flows(tmp_path):
     ("name", "network", "size", "near"),
     [
         ("FluxPipeline", {"guidance_embeds": True}, 40, "32 or 48"),
+        ("Flux2Pipeline", {}, 40, "32 or 48"),
         ("QwenImagePipeline", {}, 8, "16 or 32"),
         ("ZImagePipeline", {}, 100, "96 or 112"),
         ("SanaPipeline", {}, 48, "32 or 64"),

@@ -191,6 +191,7 @@ def test_a_unet_alone_is_found_without_its_prefix(models, convert, layout):
     ("name", "layout"),
     [
         ("Flux2KleinPipeline", original.flux2),
+        ("Flux2Pipeline", original.flux2),
         ("SanaPipeline", original.sana),
         (Z, lambda tensors: original.z_image(tensors) | NEVER_READ),
     ],

@@ -49,8 +49,9 @@ CHAT = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 INSTRUCTED = (
-    "{{ bos_token }}{% for message in messages %}{% set text = message.content[0].text %}{% if message.role == 'system' %}"
-    "[SYSTEM_PROMPT]{{ text }}[/SYSTEM_PROMPT]{% else %}[INST]{{ text }}[/INST]{% endif %}{% endfor %}"
+    "{{ bos_token }}{% for message in messages %}{% set text = message.content[0].text %}"
+    "{% if message.role == 'system' %}[SYSTEM_PROMPT]{{ text }}[/SYSTEM_PROMPT]"
+    "{% else %}[INST]{{ text }}[/INST]{% endif %}{% endfor %}"
 )
 CLIP_WIDTH, T5_WIDTH = 64, 32
 
@@ -217,7 +218,6 @@ def flux2_klein(**changes: Any) -> Any:
 
 def flux2_dev(**changes: Any) -> Any:
     processor = pixtral_processor()
-    image = processor.image_token_id
     text = Mistral3ForConditionalGeneration(
         Mistral3Config(
             text_config=MistralConfig(
@@ -228,7 +228,7 @@ def flux2_dev(**changes: Any) -> Any:
                 hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, image_size=28,
                 patch_size=14,
             ),
-            image_token_index=image,
+            image_token_index=processor.image_token_id,
         )
     )  # fmt: skip
     return diffusers.Flux2Pipeline(text_encoder=text, tokenizer=processor, **flux2_parts(**changes))
