@@ -60,7 +60,20 @@ def describe_training(
 
 
 def _plan_memory(config: Config, machine: Machine, processes: int, gpu_gib: float | None) -> list[str]:
-    """What each process would take of its GPU or, without any, of this machine, whose processes share it."""
+    """What each process would take, in sentences; nothing is refused for what only the plan cannot do."""
+    from dgpo.models.libraries import hushed_loading
+    from dgpo.models.pretrained import FAULTS
+
+    try:
+        with hushed_loading():
+            return _describe_memory(config, machine, processes, gpu_gib)
+    except FAULTS as error:
+        reason = next(iter(str(error).splitlines()), "no reason is given")
+        return [f"memory: it cannot be told for {config.model} ({type(error).__name__}: {reason})"]
+
+
+def _describe_memory(config: Config, machine: Machine, processes: int, gpu_gib: float | None) -> list[str]:
+    """Of its GPU or, without any, of this machine, whose processes share it."""
     import torch
 
     from cli.model import pick_device
@@ -68,17 +81,15 @@ def _plan_memory(config: Config, machine: Machine, processes: int, gpu_gib: floa
     from dgpo.footprint_advice import GIB, describe_footprint
     from dgpo.load import load_outline
     from dgpo.memory import total_memory
-    from dgpo.models.libraries import hushed_loading
 
-    with hushed_loading():
-        model = load_outline(config)
-        if model is None:
-            return [f"memory: it can be told once the small files (*.json) of {config.model} are on this machine"]
-        device = pick_device()
-        gpu = gpu_gib is not None or device.type == "cuda"
-        footprint = Footprint(model, config, ranks=processes, gpu=gpu)
-        if gpu_gib is not None:
-            room = int(gpu_gib * GIB)
-        else:
-            room = torch.cuda.get_device_properties(device).total_memory if gpu else total_memory() // processes
-        return describe_footprint(footprint, room, machine.name, processes)
+    model = load_outline(config)
+    if model is None:
+        return [f"memory: it can be told once the small files (*.json) of {config.model} are on this machine"]
+    device = pick_device()
+    gpu = gpu_gib is not None or device.type == "cuda"
+    footprint = Footprint(model, config, ranks=processes, gpu=gpu)
+    if gpu_gib is not None:
+        room = int(gpu_gib * GIB)
+    else:
+        room = torch.cuda.get_device_properties(device).total_memory if gpu else total_memory() // processes
+    return describe_footprint(footprint, room, machine.name, processes)

@@ -6,7 +6,9 @@ the numbers that this machine gives for one text: what comes from the cache is w
 
 import hashlib
 import logging
+import math
 import os
+import re
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -27,6 +29,8 @@ DEFAULT_GB = 20.0
 IN_MEMORY = 2**29
 """Bytes that a process keeps beside the disk."""
 AFTER = 0.8  # of the limit, which is left when there was no room
+OURS = re.compile(r"[0-9a-f]{64}/[0-9a-f]{2}/([0-9a-f]{64}|\.[0-9a-f]{32})\.safetensors")
+"""MODEL/TE/TEXT: what stands under the folder, and what was being written when a process was killed."""
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -103,7 +107,7 @@ def open_embeddings(model: str | None, probe: Tensors, **settings: object) -> Em
         UsageError: DGPO_EMBEDDINGS_GB is no number.
     """
     limit = _limit()
-    if model is None or limit <= 0:
+    if model is None or limit == 0:
         return Embeddings(None)
     key = sha256_of(f"{model} {_digest(probe)} {sorted(settings.items())}")
     return Embeddings(cache_folder() / key, limit=limit)
@@ -120,15 +124,19 @@ def cache_folder() -> Path:
     """DGPO_EMBEDDINGS_DIR, or beside the other files of ours in the model hub's cache."""
     from huggingface_hub import constants
 
-    return Path(os.environ.get(PLACE) or Path(constants.HF_HUB_CACHE) / "dgpo" / "embeddings")
+    place = Path(os.environ.get(PLACE) or Path(constants.HF_HUB_CACHE) / "dgpo" / "embeddings")
+    return place.expanduser().absolute()  # a reward may change the working directory
 
 
 def _limit() -> float:
     text = os.environ.get(LARGEST, str(DEFAULT_GB))
     try:
-        return float(text) * 1e9
+        gigabytes = float(text)
     except ValueError:
-        raise UsageError(f"{LARGEST} is {text!r}; give a number of gigabytes (0 keeps nothing on disk).") from None
+        gigabytes = math.nan
+    if not gigabytes >= 0:
+        raise UsageError(f"{LARGEST} is {text!r}; give a number of gigabytes (0 keeps nothing on disk).")
+    return gigabytes * 1e9
 
 
 def _read(path: Path) -> Tensors | None:
@@ -175,8 +183,11 @@ def _free_up(folder: Path, limit: float) -> float:
 
 
 def _stats(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """Of our own files alone: the folder may hold others, which are not ours to remove."""
     found = []
     for path in folder.glob("*/*/*.safetensors"):
+        if not OURS.fullmatch(path.relative_to(folder).as_posix()):
+            continue
         try:
             found.append((path, path.stat()))
         except OSError:  # removed by another process meanwhile

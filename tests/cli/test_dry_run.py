@@ -21,6 +21,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.delenv("DGPO_DATA_DIR", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("cli.dry_run._plan_memory", lambda *arguments: [])  # seconds each; test_memory_plan.py has them
     monkeypatch.setattr("dgpo.load.load_policy", lambda *arguments, **settings: pytest.fail("a model was loaded"))
     monkeypatch.setattr(socket.socket, "connect", lambda *arguments: pytest.fail("the network was asked"))
     return tmp_path

@@ -1,6 +1,8 @@
 """`dgpo train --dry-run` says what memory each process takes, before anything large is on the machine."""
 
+import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -49,6 +51,16 @@ def test_gpus_can_be_planned_for_where_there_are_none():
 def test_of_a_model_that_is_not_here_nothing_is_told_and_nothing_fetched():
     said = plan("--model", "owner/name", "--recipe", "ocr")
     assert "can be told once the small files (*.json) of owner/name are on this machine" in said
+
+
+def test_what_cannot_be_planned_is_not_refused(place, model_folder):
+    folder = shutil.copytree(model_folder, place / "model")
+    config = folder / "transformer/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_attention_heads": "many"}))
+    sizes = ("--set", "sampling.height=32", "--set", "sampling.width=64")
+    said = plan("--model", "./model", "--recipe", "ocr", *sizes)
+    assert re.search(r"memory: it cannot be told for \S+ \(TypeError: ", said), said
+    assert "would train in" in said
 
 
 SIZES = {

@@ -42,7 +42,12 @@ def outlined(folder, config, *, ranks=2, gpu=False):
     return Footprint(model, config, ranks=ranks, gpu=gpu)
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+EVERYDAY = ("FluxPipeline", "StableDiffusion3Pipeline")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in EVERYDAY else pytest.mark.slow) for name in sorted(FAMILIES)]
+)
 def test_it_takes_what_was_worked_out(name, tmp_path):
     folder, config = save_tiny(name, tmp_path / "model"), small_config(name)
     worked_out = outlined(folder, config)

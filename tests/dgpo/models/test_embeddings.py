@@ -68,8 +68,11 @@ def test_a_damaged_file_counts_as_none_and_is_written_again(tmp_path, damage):
     assert Embeddings(tmp_path / "model").find("a sign") is not None
 
 
+MODEL, OTHER = "a" * 64, "b" * 64  # as models are told apart there
+
+
 def test_what_was_used_longest_ago_makes_room(tmp_path):
-    first = Embeddings(tmp_path / "model")
+    first = Embeddings(tmp_path / MODEL)
     for number in range(10):
         first.keep(f"text {number}", ROWS)
     size = files(tmp_path)[0].stat().st_size
@@ -77,11 +80,22 @@ def test_what_was_used_longest_ago_makes_room(tmp_path):
         path = first._path(f"text {number}")
         assert path is not None
         os.utime(path, (number, number))
-    Embeddings(tmp_path / "model").find("text 0")  # used now
-    Embeddings(tmp_path / "other", limit=10 * size).keep("new", ROWS)
-    here = Embeddings(tmp_path / "model")
+    Embeddings(tmp_path / MODEL).find("text 0")  # used now
+    Embeddings(tmp_path / OTHER, limit=10 * size).keep("new", ROWS)
+    here = Embeddings(tmp_path / MODEL)
     assert [number for number in range(10) if here.find(f"text {number}") is None] == [1, 2]
-    assert Embeddings(tmp_path / "other").find("new") is not None
+    assert Embeddings(tmp_path / OTHER).find("new") is not None
+
+
+def test_what_is_not_ours_is_never_removed(tmp_path):
+    theirs = [tmp_path / "flux/transformer/model.safetensors", tmp_path / MODEL / "ab/model.safetensors"]
+    killed = tmp_path / MODEL / "ab" / f".{'c' * 32}.safetensors"
+    for path in (*theirs, killed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"0" * 1000)
+    Embeddings(tmp_path / OTHER, limit=500).keep("new", ROWS)
+    assert all(path.is_file() for path in theirs)
+    assert not killed.exists()
 
 
 def test_memory_is_bounded(monkeypatch):
@@ -119,12 +133,26 @@ def test_models_machines_and_settings_do_not_share(tmp_path, monkeypatch):
 def test_the_disk_can_be_left_alone(monkeypatch):
     monkeypatch.setenv(LARGEST, "0")
     assert open_embeddings("model", PROBE).folder is None
-    monkeypatch.setenv(LARGEST, "many")
-    with pytest.raises(UsageError, match="DGPO_EMBEDDINGS_GB is 'many'; give a number of gigabytes"):
-        open_embeddings("model", PROBE)
+    for wrong in ("many", "nan", "-1"):
+        monkeypatch.setenv(LARGEST, wrong)
+        with pytest.raises(UsageError, match=f"DGPO_EMBEDDINGS_GB is '{wrong}'; give a number of gigabytes"):
+            open_embeddings("model", PROBE)
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_its_place_stays_where_it_was_when_somebody_changes_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(PLACE, "cache")
+    folder = open_embeddings("model", PROBE).folder
+    assert folder is not None
+    assert folder.parent == tmp_path / "cache"
+
+
+EVERYDAY = ("QwenImagePipeline", "StableDiffusion3Pipeline")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in EVERYDAY else pytest.mark.slow) for name in sorted(FAMILIES)]
+)
 def test_families_give_the_same_bits_with_and_without(name, tmp_path, monkeypatch):
     monkeypatch.setenv(PLACE, str(tmp_path / "cache"))
     folder = save_tiny(name, tmp_path / "model")
