@@ -150,7 +150,10 @@ def load_config(
     places = {RENAMED.get(name, name): line for name, line in lines.items()}
 
     def source(name: str) -> str:
-        """Who gave a setting, or the section or list it stands in."""
+        """Who gave a setting, or what stands in it, or the section or list it stands in."""
+        within = [origin for one, origin in origins.items() if one.startswith(f"{name}.")]
+        if within:
+            return " and ".join(dict.fromkeys(within))
         while name:
             if name in origins:
                 return origins[name]
@@ -287,6 +290,8 @@ def _sentence(error: Any, source: str | Callable[[str], str], algorithm: str) ->
             return f"{name}: settings of the algorithm {owner}, and this run learns by {algorithm} ({origin})."
         return f'There is no setting "{name}" ({origin}).{suggestion(name, setting_names(algorithm))}'
     message = _WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
+    if isinstance(error["input"], Mapping):  # settings that do not go together
+        return f"{name}: {message} ({origin})." if name else f"{message} ({origin})."
     got = repr(error["input"])
     got = got if len(got) <= 80 else f"{got[:80]}..."
     return f"{name}: {message} (got {got}, {origin})." if name else f"{message} ({origin})."

@@ -9,9 +9,11 @@ import logging
 import math
 import os
 import re
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -29,6 +31,8 @@ DEFAULT_GB = 20.0
 IN_MEMORY = 2**29
 """Bytes that a process keeps beside the disk."""
 AFTER = 0.8  # of the limit, which is left when there was no room
+LOOKS = 64  # at the disk while the limit is filled: other processes fill it too
+AN_HOUR_S = 3600.0
 OURS = re.compile(r"[0-9a-f]{64}/[0-9a-f]{2}/([0-9a-f]{64}|\.[0-9a-f]{32})\.safetensors")
 """MODEL/TE/TEXT: what stands under the folder, and what was being written when a process was killed."""
 Tensors = Mapping[str, torch.Tensor]
@@ -45,7 +49,7 @@ class Embeddings:
         self.folder, self.limit = folder, limit
         self.memory: OrderedDict[str, Tensors] = OrderedDict()
         self.held = 0
-        self.room: float | None = None
+        self.room = 0.0
 
     def find(self, text: str) -> Tensors | None:
         """On the CPU; None where the text was not read yet, or the file of it is damaged."""
@@ -64,16 +68,18 @@ class Embeddings:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         self._remember(text, tensors)
         path = self._path(text)
-        if path is None:
-            return
         data = save(dict(tensors), {"sha256": _digest(tensors)})
+        if path is None or len(data) > self.limit:
+            return
+        partial = path.with_name(f".{uuid.uuid4().hex}.safetensors")
         try:
             self._make_room(len(data))
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{uuid.uuid4().hex}.safetensors")  # whoever makes room finds it, if it stays
             partial.write_bytes(data)
             partial.replace(path)
         except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
             log.warning("embeddings of prompts are not kept on disk from here on: %s (%s)", error, PLACE)
             self.folder = None
 
@@ -82,16 +88,16 @@ class Embeddings:
         return None if self.folder is None else self.folder / name[:2] / f"{name}.safetensors"
 
     def _remember(self, text: str, tensors: Tensors) -> None:
+        self.held += _size(tensors) - _size(self.memory.pop(text, {}))
         self.memory[text] = tensors
-        self.held += _size(tensors)
         while self.held > IN_MEMORY and len(self.memory) > 1:
             self.held -= _size(self.memory.popitem(last=False)[1])
 
     def _make_room(self, size: int) -> None:
-        """For a file of so many bytes; the disk is looked at when a process first writes, and when room was used up."""
+        """For a file of so many bytes; the disk is looked at again when a part of the limit was written."""
         assert self.folder is not None
-        if self.room is None or self.room < size:
-            self.room = _free_up(self.folder.parent, self.limit)
+        if self.room < size:
+            self.room = min(_free_up(self.folder.parent, self.limit), self.limit / LOOKS)
         self.room -= size
 
 
@@ -162,10 +168,8 @@ def _size(tensors: Tensors) -> int:
 
 
 def _touch(path: Path) -> None:
-    try:
+    with suppress(OSError):  # somebody else's cache, or just removed
         os.utime(path)
-    except OSError:  # somebody else's cache, or just removed
-        return
 
 
 def _free_up(folder: Path, limit: float) -> float:
@@ -188,8 +192,8 @@ def _stats(folder: Path) -> list[tuple[Path, os.stat_result]]:
     for path in folder.glob("*/*/*.safetensors"):
         if not OURS.fullmatch(path.relative_to(folder).as_posix()):
             continue
-        try:
-            found.append((path, path.stat()))
-        except OSError:  # removed by another process meanwhile
-            continue
+        with suppress(OSError):  # another process has removed it meanwhile
+            stat = path.stat()
+            if not path.name.startswith(".") or stat.st_mtime < time.time() - AN_HOUR_S:  # else it is being written
+                found.append((path, stat))
     return found

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import diffusers
+import tokenizers
 import torch
 import transformers
 from PIL import Image
 from torch.func import functional_call
 
+import dgpo
 from dgpo.contents import text_contents
 from dgpo.models.canvas import Canvas
 from dgpo.models.decoded import to_images, to_pixels
@@ -204,7 +206,7 @@ class PipelineModel(Model):
             family=self.pipeline_class,
             text_length=self.text_length,
             machine=describe_machine(self.device),
-            libraries=[library.__version__ for library in (torch, diffusers, transformers)],
+            libraries=[library.__version__ for library in (torch, diffusers, transformers, tokenizers, dgpo)],
         )
 
     @abstractmethod

@@ -90,12 +90,35 @@ def test_what_was_used_longest_ago_makes_room(tmp_path):
 def test_what_is_not_ours_is_never_removed(tmp_path):
     theirs = [tmp_path / "flux/transformer/model.safetensors", tmp_path / MODEL / "ab/model.safetensors"]
     killed = tmp_path / MODEL / "ab" / f".{'c' * 32}.safetensors"
-    for path in (*theirs, killed):
+    writing = killed.with_name(f".{'d' * 32}.safetensors")
+    for path in (*theirs, killed, writing):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"0" * 1000)
-    Embeddings(tmp_path / OTHER, limit=500).keep("new", ROWS)
-    assert all(path.is_file() for path in theirs)
+        path.write_bytes(b"0" * 3000)
+    os.utime(killed, (1, 1))
+    Embeddings(tmp_path / OTHER, limit=2000).keep("new", ROWS)
+    assert all(path.is_file() for path in (*theirs, writing))
     assert not killed.exists()
+
+
+def test_processes_share_one_limit(tmp_path):
+    limit = 100_000
+    others = [Embeddings(tmp_path / MODEL, limit=limit) for _ in range(8)]
+    for number in range(80):
+        for place, one in enumerate(others):
+            one.keep(f"text {number} of {place}", ROWS)
+    assert 0.7 * limit < sum(path.stat().st_size for path in files(tmp_path)) < 1.2 * limit
+
+
+def test_what_is_larger_than_the_limit_is_not_kept(tmp_path):
+    Embeddings(tmp_path / MODEL, limit=100).keep("a sign", ROWS)
+    assert files(tmp_path) == []
+
+
+def test_a_text_that_is_kept_twice_counts_once():
+    kept = Embeddings(None)
+    for _ in range(3):
+        kept.keep("a sign", {"states": torch.zeros(10)})
+    assert kept.held == 40
 
 
 def test_memory_is_bounded(monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from dgpo.config import check_config
+from dgpo.config import check_config, load_config
 from dgpo.models.embeddings import Embeddings
 from dgpo.models.flux import Flux
 from dgpo.models.holding import BYTES, Holding, quantization_of
@@ -90,6 +90,15 @@ def test_nf4_is_for_a_gpu():
 def test_what_cannot_be_held_so(training, reason):
     with pytest.raises(UsageError, match=reason):
         check_config({"training": training}, "this test")
+
+
+def test_settings_that_do_not_go_together_are_named_by_who_gave_them():
+    with pytest.raises(UsageError) as refused:
+        load_config("tiny", sets=["training.method=full", "training.quantize=int8"])
+    assert str(refused.value) == (
+        "training: quantize is for weights that stay as they are, and method is full; take method=lora (by --set "
+        "training.method=full and by --set training.quantize=int8)."
+    )
 
 
 def test_weights_are_away_and_come_back_even_after_an_error():
