@@ -19,7 +19,7 @@ from dgpo.algorithms.algorithm import Needs, find_algorithm
 from dgpo.config import Config
 from dgpo.models.attention import training_attention
 from dgpo.models.holding import BYTES
-from dgpo.models.pipeline_model import TEXT_ENCODER, PipelineModel
+from dgpo.models.pipeline_model import TEXT_ENCODER, PipelineModel, networks_of
 from dgpo.plan import drawn_at_once, images_of_a_rank, learned_at_once, states_kept, weights_kept
 from dgpo.policy import Policy
 from dgpo.precision import Quantize
@@ -184,7 +184,7 @@ def _latents(model: PipelineModel, config: Config, ranks: int) -> int:
 
 def _fill(policy: Policy, model: PipelineModel) -> None:
     """Fake tensors in place of the outline's, each with a gradient where it is trained."""
-    for part in model.pipeline.components.values():
+    for part in networks_of(model.pipeline, encoders=False):  # text encoders are not run
         for module in part.modules():
             for name, tensor in module._parameters.items():
                 if tensor is not None:

@@ -16,7 +16,6 @@ from dgpo.models.pipeline_model import TEXT_ENCODER, PipelineModel
 
 def outline(family: type[PipelineModel], read: ReadConfig, *, dtype: torch.dtype, text_length: int) -> PipelineModel:
     """A model of a family, from its index and the configs of its parts, on the meta device; its texts are `blank`."""
-
     model = family(_Pipeline(family, read, dtype), text_length)
     model.empty = model.blank(1)
     return model

@@ -88,7 +88,7 @@ class PipelineModel(Model):
         network = getattr(pipeline, cls.network)
         resting = [(tensor, tensor.data) for tensor in weights_of([network])] if holding.offload else []
         pipeline.set_progress_bar_config(disable=True)
-        for part in _networks(pipeline, encoders=False):  # text encoders wait where they were loaded
+        for part in networks_of(pipeline, encoders=False):  # text encoders wait where they were loaded
             part.to(device)
         try:
             model = cls(pipeline, text_length)
@@ -193,7 +193,7 @@ class PipelineModel(Model):
     @contextmanager
     def reading(self) -> Iterator[None]:
         """The text encoders are on the device meanwhile, and compute in their own precision whoever asks."""
-        encoders = [] if self.device.type == "cpu" else _networks(self.pipeline, encoders=True)
+        encoders = [] if self.device.type == "cpu" else networks_of(self.pipeline, encoders=True)
         own_precision = torch.autocast(self.device.type, enabled=False)
         with away(self.resting, self.device), brought(encoders, self.device), own_precision:
             yield
@@ -237,11 +237,15 @@ class PipelineModel(Model):
         weights: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """v(x_t, t, prompt), with guidance above 1 by two calls."""
-        conditional = self.predict(x_BCHW, sigma_B, conditioning, weights)
+        conditional = self.predict(x_BCHW, sigma_B, conditioning, weights, **self.told(guidance))
         if self.passes(guidance) == 1 or guidance is None:
             return conditional
         unconditional = self.predict(x_BCHW, sigma_B, self.empty.first(len(x_BCHW)), weights)
         return self.combine(conditional, unconditional, guidance)
+
+    def told(self, guidance: float | None) -> dict[str, float]:
+        """What `predict` is told of the guidance, by name, where a network takes it as an input."""
+        return {}
 
     def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
         """Both predictions [B, C, H, W] weighed, where guidance is classifier-free."""
@@ -307,7 +311,7 @@ class PipelineModel(Model):
         getattr(diffusers, self.pipeline_class).save_lora_weights(folder, **layers)
 
 
-def _networks(pipeline: Any, *, encoders: bool) -> list[torch.nn.Module]:
+def networks_of(pipeline: Any, *, encoders: bool) -> list[torch.nn.Module]:
     """A pipeline's text encoders, or all its other networks."""
     parts = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     return [part for name, part in parts.items() if name.startswith(TEXT_ENCODER) == encoders]

@@ -52,7 +52,7 @@ FAULTS = {
     "colours": ("FluxPipeline", "autoencoder", lambda family: changed(family, "to_pixels", lambda x: 0.9 * x)),
     "start": ("StableDiffusionXLPipeline", "rollout", lambda _: {"start": PipelineModel.start}),
     "empty text": ("SanaPipeline", "rollout", lambda _: {"encode_empty": PipelineModel.encode_empty}),
-    "guidance that is an input": ("Flux2Pipeline", "rollout", lambda _: {"velocity": PipelineModel.velocity}),
+    "guidance that is an input": ("Flux2Pipeline", "rollout", lambda _: {"told": PipelineModel.told}),
     "adapters": ("ZImagePipeline", "lora", lambda _: {"save_lora": save_halves}),
 }  # fmt: skip
 
