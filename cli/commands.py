@@ -11,12 +11,13 @@ from cli.compare import compare
 from cli.disk import check_here, explain, give_up_answer, reader_is_gone
 from cli.doctor import doctor
 from cli.eval import evaluate
-from cli.launch import say_last
+from cli.launch import let_the_cause_end_first, say_last
 from cli.sample import sample
 from cli.score import score
 from cli.serve import serve
 from cli.train import train
 from dgpo import __version__
+from dgpo.processes import PeerLost
 from rewards.errors import DgpoError, SetupError
 from rewards.exits import INTERRUPTED, READER_GONE
 
@@ -53,6 +54,8 @@ class Commands(TyperGroup):
             raise typer.Exit(SetupError.exit_code) from None
         except DgpoError as error:
             say_last(str(error))
+            if isinstance(error, PeerLost):
+                let_the_cause_end_first()
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             say_last("interrupted; give the same command again to go on")

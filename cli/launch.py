@@ -1,32 +1,39 @@
-"""`--num-processes N`: start N copies of this command that find each other, and end as they end.
+"""`--num-processes N`: N copies of this command that find each other, and end as they end.
 
-They get the variables that torchrun gives, so that `torchrun --no-python dgpo train ...` on several machines is the
-same path.
+PyTorch's elastic agent starts them, as torchrun does, so that `torchrun --no-python dgpo train ...` on several machines
+is the same path. What is ours: the agent has one exit code, says why once, and passes on what asks for an end.
 """
 
+import json
+import logging
 import os
 import signal
-import socket
-import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.screen import leave_terminal, say
-from dgpo.processes import LOCAL_SIZE, VARIABLES, PeerLost, take_place
+from dgpo.processes import VARIABLES, PeerLost, take_place
 from rewards.errors import UsageError
 from rewards.exits import BUG, ENVIRONMENT, GATE_FAILED, INTERRUPTED, READER_GONE, SOME_FAILED, WRONG_USE
 
-# How long the others may take to end by themselves: after one has failed, and after a signal has come again.
-GRACE_S = 6.0
+if TYPE_CHECKING:
+    from torch.distributed.elastic.agent.server import SimpleElasticAgent
+    from torch.distributed.elastic.agent.server.api import RunResult
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+# How long the processes may take to end by themselves when a signal has come again.
 AT_ONCE_S = 1.0
+# How long one that has only lost another waits before it ends: whoever starts processes takes the first for the cause.
+LINGER_S = 3.0
 POLL_S = 0.1
 LAUNCHER = "DGPO_LAUNCHER"
-LAST_WORDS = "DGPO_LAST_WORDS"
-ROOM = 60_000  # bytes that a pipe holds until somebody reads
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 # Codes of processes that have told what happened.
 TOLD = (BUG, WRONG_USE, ENVIRONMENT, GATE_FAILED, SOME_FAILED, INTERRUPTED, READER_GONE)
 
@@ -57,12 +64,22 @@ def leave_with_launcher() -> None:
 
 
 def say_last(sentence: str) -> None:
-    """Say why this process ends; one of several leaves that to its launcher, which says the same thing once."""
-    pipe = os.environ.get(LAST_WORDS)
-    if pipe is None:
+    """Say why this process ends; one of several leaves that to our launcher, which says the same thing once.
+
+    torchrun shows it in its summary too, as the error of this process.
+    """
+    file = os.environ.get(ERROR_FILE)
+    if file is not None:
+        with suppress(OSError), open(file, "w", encoding="utf-8") as opened:
+            json.dump({"message": sentence, "timestamp": int(time.time())}, opened)
+    if LAUNCHER not in os.environ:
         say(sentence)
-    else:
-        os.write(int(pipe), sentence.encode(errors="surrogateescape")[:ROOM])
+
+
+def let_the_cause_end_first() -> None:
+    """For a process that ends because another is gone: what started both is to see that one first, and then ends us."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(PeerLost.exit_code))
+    time.sleep(LINGER_S)
 
 
 def launch(processes: int) -> int:
@@ -71,14 +88,17 @@ def launch(processes: int) -> int:
     When one fails, the others, which would wait for it for ever, are ended. Signals are passed on, and the same again
     ends all of them: one that waits for the others cannot hear it.
     """
-    port = _free_port()
-    team = _Team([_Child(rank, processes, port) for rank in range(processes)])
-    before = {number: signal.signal(number, team.pass_on) for number in signals_to_heed()}
-    try:
-        return team.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    os.environ[LAUNCHER] = str(os.getpid())
+    for name in [name for name in os.environ if name.startswith("TORCHELASTIC_")]:
+        del os.environ[name]  # of a launcher that is gone
+    with tempfile.TemporaryDirectory(prefix="dgpo-launch-") as folder:
+        team = _Team(_make_agent(processes, folder))
+        before = {number: signal.signal(number, team.pass_on) for number in signals_to_heed()}
+        try:
+            return team.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def signals_to_heed() -> list[signal.Signals]:
@@ -87,102 +107,88 @@ def signals_to_heed() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
 
 
-class _Child:
-    """One of the processes, and the pipe for its last words."""
+def _make_agent(processes: int, folder: str) -> "SimpleElasticAgent":
+    """PyTorch's agent for one machine; `folder` takes its notes and its processes' last words."""
+    from torch.distributed.elastic.agent.server.api import WorkerSpec
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.rendezvous import RendezvousParameters
+    from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-    def __init__(self, rank: int, processes: int, port: int) -> None:
-        self.name = f"process {rank} of {processes}"
-        self.ended_by_us = False
-        self._words, words = os.pipe()
-        os.set_blocking(self._words, False)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
-        environment |= {
-            LAUNCHER: str(os.getpid()),
-            LAST_WORDS: str(words),
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(processes),
-            LOCAL_SIZE: str(processes),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-        command = [sys.executable, *sys.orig_argv[1:]]
-        self.process = subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=[words])
-        os.close(words)
-
-    @property
-    def code(self) -> int | None:
-        return self.process.poll()
-
-    def read_words(self) -> str:
-        try:
-            return os.read(self._words, ROOM).decode(errors="surrogateescape")
-        except BlockingIOError:  # a program that it has started still holds the other end
-            return ""
-
-    def end(self) -> None:
-        """With the programs that it has started."""
-        self.ended_by_us = True
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it notes, we say in a sentence
+    one_machine = RendezvousParameters(
+        "c10d", "localhost:0", str(os.getpid()), min_nodes=1, max_nodes=1, local_addr="127.0.0.1", is_host=True
+    )
+    command = WorkerSpec(
+        role="dgpo",
+        local_world_size=processes,
+        rdzv_handler=get_rendezvous_handler(one_machine),
+        entrypoint=sys.executable,
+        args=tuple(sys.orig_argv[1:]),
+        max_restarts=0,
+        local_addr="127.0.0.1",
+    )
+    return LocalElasticAgent(command, DefaultLogsSpecs(folder))
 
 
 class _Team:
     """The processes of one command, waited for together."""
 
-    def __init__(self, children: Sequence[_Child]) -> None:
-        self.running = list(children)
-        self.failed: list[_Child] = []
-        self.said: set[str] = set()
+    def __init__(self, agent: "SimpleElasticAgent") -> None:
+        self.agent = agent
+        self.outcome: Future[RunResult] = Future()
         self.heard: set[int] = set()
         self.hurried = False
         self.deadline = float("inf")
+        # In a thread, since in the main one it would end its processes at the first signal.
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self.outcome.set_result(self.agent.run())
+        except BaseException as error:  # whoever waits gets it
+            self.outcome.set_exception(error)
 
     def pass_on(self, number: int, _frame: Any) -> None:
         if number == signal.SIGHUP:
             leave_terminal()
         elif number in self.heard:
             self.hurried = True
-            self._hurry(AT_ONCE_S)
+            self.deadline = min(self.deadline, time.monotonic() + AT_ONCE_S)
         self.heard.add(number)
-        for child in self.running:
-            if child.code is None:
-                child.process.send_signal(number)
+        for process in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
 
     def wait(self) -> int:
-        while self.running:
+        while not self.outcome.done():
             time.sleep(POLL_S)
-            for child in [child for child in self.running if child.code is not None]:
-                self.running.remove(child)
-                self._hear(child)
             if time.monotonic() > self.deadline:
-                for child in self.running:
-                    child.end()
-        return self._conclude()
+                for process in self._processes():
+                    with suppress(ProcessLookupError):
+                        os.killpg(process, signal.SIGKILL)  # with the programs that it has started
+        failures = self.outcome.result().failures
+        if self.hurried:
+            return 128 + signal.SIGINT
+        return self._conclude(failures) if failures else 0
 
-    def _hear(self, child: _Child) -> None:
-        if child.code and not child.ended_by_us:
-            self.failed.append(child)
-            self._hurry(GRACE_S)
-        words = child.read_words()
-        if words and words not in self.said and child.code != PeerLost.exit_code:
-            self.said.add(words)
-            say(words)
+    def _processes(self) -> list[int]:
+        """Numbers of those that run; none before they are started."""
+        workers = [worker.id for worker in self.agent.get_worker_group().workers]
+        return [process for process in workers if isinstance(process, int)]
 
-    def _hurry(self, seconds: float) -> None:
-        self.deadline = min(self.deadline, time.monotonic() + seconds)
-
-    def _conclude(self) -> int:
+    def _conclude(self, failures: "Mapping[int, ProcessFailure]") -> int:
         """The code of the first to fail; whoever has only lost another is not the cause."""
-        causes = sorted(self.failed, key=lambda child: child.code == PeerLost.exit_code)
-        if not causes:
-            return 128 + signal.SIGINT if self.hurried else 0
-        code = causes[0].code or 0
+        causes = [(rank, one) for rank, one in failures.items() if one.exitcode != PeerLost.exit_code]
+        rank, first = (causes or list(failures.items()))[0]
+        for sentence in dict.fromkeys(one.message for _, one in causes if os.path.isfile(one.error_file)):
+            say(sentence)
+        code = first.exitcode
         if code not in TOLD:
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             say(
-                f"{causes[0].name} {how}, so the others are stopped; what is finished is kept, and the same command"
-                " goes on from there"
+                f"process {rank} of {self.agent.get_worker_group().spec.local_world_size} {how}, so the others are "
+                "stopped; what is finished is kept, and the same command goes on from there"
             )
         return 128 - code if code < 0 else code
 
@@ -191,9 +197,3 @@ def _watch(launcher: int) -> None:
     while os.getppid() == launcher:
         time.sleep(0.5)
     os._exit(1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
