@@ -24,7 +24,6 @@ from rewards.exits import BUG, ENVIRONMENT, GATE_FAILED, INTERRUPTED, READER_GON
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server import SimpleElasticAgent
-    from torch.distributed.elastic.agent.server.api import RunResult
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 # How long the processes may take to end by themselves when a signal has come again.
@@ -136,7 +135,7 @@ class _Team:
 
     def __init__(self, agent: "SimpleElasticAgent") -> None:
         self.agent = agent
-        self.outcome: Future[RunResult] = Future()
+        self.outcome: Future[Any] = Future()
         self.heard: set[int] = set()
         self.hurried = False
         self.deadline = float("inf")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cli.screen import say
+from dgpo.heartbeat import Heartbeat
 from dgpo.processes import PeerLost, meet, take_place
 from rewards.errors import SetupError
 
@@ -24,9 +26,14 @@ class Peers:
     take hours for its blocks while another is done.
     """
 
-    def __init__(self, rank: int, size: int, store: Store) -> None:
+    def __init__(self, rank: int, size: int, store: Store, heartbeat: Heartbeat | None = None) -> None:
         self.rank, self.size = rank, size
-        self._store = store
+        self._store, self._heartbeat = store, heartbeat
+
+    def leave(self) -> None:
+        """Be missed by nobody, and miss nobody."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
     def take(self) -> int:
         return self._ask(lambda: self._store.add("taken", 1)) - 1
@@ -72,4 +79,7 @@ def join_peers() -> Peers | None:
 
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
-    return Peers(place.rank, place.size, meet(place, say))
+    store = meet(place, say)
+    peers = Peers(place.rank, place.size, store, Heartbeat(store, place, say))
+    atexit.register(peers.leave)
+    return peers

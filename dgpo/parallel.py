@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed
 
+from dgpo.heartbeat import Heartbeat
 from dgpo.processes import PeerLost, Place, meet, take_place
 from rewards.errors import SetupError
 
@@ -42,7 +43,7 @@ class Ranks:
                 timeout=TIMEOUT,
                 device_id=None if self.device.type == "cpu" else self.device,
             )
-            atexit.register(_leave)
+            atexit.register(_leave, Heartbeat(self.store, self.place, on_note))
 
     @property
     def rank(self) -> int:
@@ -103,8 +104,9 @@ def _together() -> Iterator[None]:
         raise PeerLost(f"Another process of this training cannot be reached any more ({reason}).") from error
 
 
-def _leave() -> None:
+def _leave(heartbeat: Heartbeat) -> None:
     """Put the group's threads away while Python still runs: one that is left at its end aborts the process."""
+    heartbeat.stop()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

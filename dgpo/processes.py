@@ -102,7 +102,7 @@ def meet(place: Place, on_note: Callable[[str], None] = log.warning) -> Store:
     wait = _Wait(place, on_note)
     hosts = place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     if not hosts:
-        wait.until(lambda: _is_open(place), lambda: "nobody answers there")
+        wait.until(lambda: is_open(place), lambda: "nobody answers there")
     tries = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = PrefixStore(f"dgpo/{tries}", _open(place, hosts, wait))
     names = [f"here/{rank}" for rank in range(place.size)]
@@ -175,7 +175,7 @@ def _open(place: Place, hosts: bool, wait: _Wait) -> Store:
         raise
 
 
-def _is_open(place: Place) -> bool:
+def is_open(place: Place) -> bool:
     """Asked before torch does, which reports every vain attempt with a page of its own stack."""
     try:
         with socket.create_connection((place.address, place.port), timeout=2.0):

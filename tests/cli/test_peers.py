@@ -70,6 +70,7 @@ def test_numbers_are_dealt_once_and_words_are_heard_until_the_main_process_is_go
         peers.hear("closed", lambda: None)
     with pytest.raises(PeerLost):
         peers.take()
+    peers.leave()
 
 
 def test_a_process_leaves_with_its_launcher():
