@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,27 @@ if TYPE_CHECKING:
     from dgpo.config import Config
     from dgpo.precision import Machine
     from dgpo.reward_choice import RewardChoice
+    from rewards.pool import ScoringPool
+    from rewards.prompt import Prompt
 
 
 def describe_training(
-    config: Config, rewards: RewardChoice, folder: Path, processes: int, gpu_gib: float | None, *, fresh: bool
+    config: Config,
+    rewards: RewardChoice,
+    folder: Path,
+    processes: int,
+    gpu_gib: float | None,
+    *,
+    fresh: bool,
+    measure: bool,
 ) -> None:
-    """Settings, cost, geometry, then all that the training would refuse; nothing is loaded, fetched or written.
+    """Settings, cost, geometry, then all that the training would refuse; nothing is written.
+
+    Nothing is loaded or fetched either, but to `measure`.
 
     Args:
         gpu_gib: memory of the GPUs that are planned for; None plans for this machine.
+        measure: time the model and say what the training will take.
     """
     from cli.model import pick_device
     from dgpo.load import find_cost
@@ -49,14 +62,38 @@ def describe_training(
     training = None if file_for_training(config, rewards) in absent else find_training_prompts(config, rewards)
     suite = None if file_for_evaluation(config) in absent else find_evaluation_suite(config)
     one = config.model_copy(update={"workers": min(config.workers, 1)})  # to ask, one of them is enough
-    with open_pool(one, rewards, measuring=config.evaluation.on) as pool:
+    with open_pool(config if measure else one, rewards, measuring=config.evaluation.on) as pool:
         check_training(config, rewards, pool, folder, training, suite, fresh=fresh)
+        if measure:
+            training = training or find_training_prompts(config, rewards)
+            trained = pool.limited_to(rewards.trained)
+            for sentence in _measure_cost(config.in_precision(settled.dtype), training.prompts, trained, processes):
+                say(sentence)
     for sentence in _plan_memory(config.in_precision(settled.dtype), machine, processes, gpu_gib):
         say(sentence)
     for file in absent:
         say(f"would fetch {file.url}")
     on = training.describe() if training is not None else "the prompts fetched"
     say(f"would train in {folder} on {on}")
+
+
+def _measure_cost(config: Config, prompts: Sequence[Prompt], pool: ScoringPool, processes: int) -> list[str]:
+    from cli.model import pick_device
+    from cli.threads import share_cores
+    from dgpo.cost import describe_estimate, estimate, measure
+    from dgpo.load import load_policy
+    from dgpo.models.libraries import hushed_loading
+    from dgpo.precision import examine
+
+    threads = share_cores(config.workers)
+    device = pick_device()
+    with hushed_loading():
+        policy = load_policy(config.model, config, device, trainable=True)
+    say("timing a forward, a backward, a decoding and a scoring, for about 20 s")
+    measured = measure(policy, config, prompts, pool, processes)
+    found = estimate(measured, config, policy.model.passes, processes)
+    name = examine(device).name if device.type == "cuda" else f"{threads} threads of this CPU"
+    return describe_estimate(measured, found, config, name, processes)
 
 
 def _plan_memory(config: Config, machine: Machine, processes: int, gpu_gib: float | None) -> list[str]:

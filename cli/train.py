@@ -73,6 +73,12 @@ def train(
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="With --dry-run: load the model, time it for about 20 s, and say what the run will take."
+        ),
+    ] = False,
     gpu_memory: Annotated[
         float | None,
         typer.Option(
@@ -117,6 +123,10 @@ def train(
     )
     if gpu_memory is not None and not dry_run:
         raise UsageError("--gpu-memory is for --dry-run, which plans; a training takes the devices that there are.")
+    if measure and not dry_run:
+        raise UsageError("--measure is for --dry-run; what a training took stands in its run.json under `spent`.")
+    if measure and gpu_memory is not None:
+        raise UsageError("--measure times this machine, and --gpu-memory plans for another; give one of them.")
     rewards = check_settings(config)
     folder = (output or Path("runs") / _run_name(config, rewards)).absolute()  # a reward may change the directory
     check_writable(folder, folder=True)
@@ -129,7 +139,7 @@ def train(
     if place.rank == 0:
         _tell_turned_round(rewards)
     if dry_run:
-        describe_training(config, rewards, folder, num_processes, gpu_memory, fresh=fresh)
+        describe_training(config, rewards, folder, num_processes, gpu_memory, fresh=fresh, measure=measure)
         return
     if model is None and config.model == DEFAULT_MODEL and place.rank == 0:
         from dgpo.models.tiny.record import notice

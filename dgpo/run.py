@@ -140,6 +140,10 @@ class Run:
         """Append one line to the metrics."""
         append_line(self.metrics, line)
 
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Add to what run.json says."""
+        write_json(self.folder / RECORD_FILE, stamp({**read_facts(self.folder), **facts}, TRAINING))
+
     def read_metrics(self) -> list[dict[str, Any]]:
         return read_lines(self.metrics).whole
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from dgpo.algorithms.algorithm import Algorithm, Geometry, find_algorithm
 from dgpo.config import Config
+from dgpo.cost import describe_spent
 from dgpo.facts import describe_training, tell_changes
 from dgpo.load import check_learnable, load_policy
 from dgpo.memory import free_memory
@@ -147,7 +148,10 @@ def train(
                 on_step=on_step,
                 on_note=on_note,
             )
-            return _train(trainer, stop_asked, resume=continues)
+            outcome = _train(trainer, stop_asked, resume=continues)
+            if ranks.main:
+                run.note({"spent": describe_spent(run.read_metrics())})
+            return outcome
 
 
 def open_pool(config: Config, rewards: RewardChoice, *, measuring: bool) -> ScoringPool:

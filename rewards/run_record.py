@@ -61,6 +61,8 @@ class TrainingRecord(Made):
     trusted: NotRequired[list[str]]
     passes: NotRequired[Any]
     """Passes through the network that are planned for an iteration."""
+    spent: NotRequired[Any]
+    """What the iterations took, when the command ended: their number, hours, and mean seconds by part."""
     reward_provenance: NotRequired[Any]
     """What scores, by reward key; one that is no such mapping tells nothing, and drawing from the run goes on."""
     contents: NotRequired[dict[str, Any]]
