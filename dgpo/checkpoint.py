@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dgpo.policy import ADAPTER, Policy, Who
+from dgpo.policy import ADAPTER, REFERENCE, Policy, Who, on_host
 from rewards.errors import SetupError, UsageError
 from rewards.files import about, flush, flush_folder, move, read_json, sha256
 
@@ -43,17 +43,38 @@ class Progress:
     updates: int = 0
 
 
-def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a checkpoint holds, copied to host memory, so that it can be written while the run goes on."""
+
+    progress: Progress
+    published: Who
+    weights: dict[str, torch.Tensor]
+    """As `Policy.published_weights` gives them."""
+    trainer: dict[str, torch.Tensor]
+    """What resuming needs."""
+
+
+def take_snapshot(policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress) -> Snapshot:
+    """The state as it is now."""
+    published = policy.published
+    return Snapshot(progress, published, policy.published_weights(published), _trainer_tensors(policy, optimizer))
+
+
+def save_checkpoint(folder: Path, policy: Policy, snapshot: Snapshot, *, keep: int | None = None) -> Path:
     """Write beside, then rename: a reader sees all of it or nothing.
 
     The files inside are written plainly, and flushed before the folder gets its name.
+
+    Args:
+        keep: how many checkpoints may be there then; older ones are removed. None keeps all.
     """
-    final = checkpoint_of(folder, progress.step)
+    final = checkpoint_of(folder, snapshot.progress.step)
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with about(partial), _tensors_like_other_files():
-            _write(partial, policy, optimizer, progress)
+            _write(partial, policy, snapshot)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -65,15 +86,27 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimiz
     shutil.rmtree(replaced, ignore_errors=True)
     (folder / _SAVED).touch()
     flush_folder(folder)
+    if keep is not None:
+        _prune(folder, keep)
     return final
 
 
-def _write(partial: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def _prune(folder: Path, keep: int) -> None:
+    """Remove the oldest checkpoints beyond `keep`; each is renamed first, so that none is ever there in part."""
+    for path in list(checkpoints(folder))[keep:]:
+        if not path.is_symlink():
+            removed = folder / f".{path.name}.removed"
+            shutil.rmtree(removed, ignore_errors=True)
+            shutil.rmtree(move(path, removed), ignore_errors=True)
+
+
+def _write(partial: Path, policy: Policy, snapshot: Snapshot) -> None:
     partial.mkdir(parents=True)
-    publish_weights(partial, policy)
-    facts = {"step": progress.step, "updates": progress.updates, "published": PUBLISHED[policy.published]}
+    publish_weights(partial, policy, snapshot.weights)
+    progress = snapshot.progress
+    facts = {"step": progress.step, "updates": progress.updates, "published": PUBLISHED[snapshot.published]}
     (partial / PROGRESS).write_text(json.dumps(facts, allow_nan=False))
-    save_file(_trainer_tensors(policy, optimizer), partial / "trainer.safetensors")
+    save_file(snapshot.trainer, partial / "trainer.safetensors")
     _share(partial, like=partial / PROGRESS)
     hashes = {str(path.relative_to(partial)): sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()}
     (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
@@ -96,9 +129,8 @@ def _tensors_like_other_files() -> Iterator[None]:
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
-def publish_weights(folder: Path, policy: Policy) -> None:
+def publish_weights(folder: Path, policy: Policy, weights: dict[str, torch.Tensor]) -> None:
     """What `dgpo eval` and diffusers load: the evaluation average, or the trained weights (see `Policy.published`)."""
-    weights: dict[str, Any] = policy.published_weights(policy.published)
     if policy.training.method == "lora":
         metadata = _in_order(policy.model.transformer.peft_config[ADAPTER].to_dict())
         policy.model.save_lora(folder, weights, metadata)
@@ -122,7 +154,8 @@ def restore_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimi
     """Put trained weights, snapshots and optimiser back exactly as they were saved."""
     tensors = _read_tensors(path / "trainer.safetensors")
     expected = set(_trainer_tensors(policy, None))
-    present = {name for name in tensors if not name.startswith("optimizer/")}
+    # Earlier versions wrote down the reference of full fine-tuning too, which is the base model's own weights.
+    present = {name for name in tensors if not name.startswith(("optimizer/", f"{REFERENCE}/"))}
     if expected != present:
         wrong = sorted(expected.symmetric_difference(present))[:3]
         raise UsageError(
@@ -132,7 +165,7 @@ def restore_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimi
     with torch.no_grad():
         for name, parameter in policy.trained.items():
             parameter.copy_(tensors[f"trained/{name}"])
-    for who, snapshot in policy.snapshots.items():
+    for who, snapshot in _changing(policy).items():
         for name in snapshot:
             snapshot[name].copy_(tensors[f"{who}/{name}"])
     state = {}
@@ -247,9 +280,14 @@ def _order_header(path: Path) -> None:
 
 def _trainer_tensors(policy: Policy, optimizer: torch.optim.Optimizer | None) -> dict[str, torch.Tensor]:
     tensors = {f"trained/{name}": p.detach() for name, p in policy.trained.items()}
-    for who, snapshot in policy.snapshots.items():
+    for who, snapshot in _changing(policy).items():
         tensors |= {f"{who}/{name}": tensor for name, tensor in snapshot.items()}
     if optimizer is not None:
         for place, fields in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{place}/{field}": value for field, value in fields.items()}
-    return {name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()}
+    return {name: on_host(tensor) for name, tensor in tensors.items()}
+
+
+def _changing(policy: Policy) -> dict[Who, dict[str, torch.Tensor]]:
+    """The weights beside the trained ones that a training changes; the reference is what the model was loaded with."""
+    return {who: tensors for who, tensors in policy.snapshots.items() if who != REFERENCE}

@@ -18,6 +18,7 @@ from dgpo.precision import Precision
 from dgpo.sections import (
     Advantage,
     Averages,
+    Checkpoint,
     Count,
     Evaluation,
     Every,
@@ -85,7 +86,7 @@ class Config(Section):
     averages: Averages = Averages()
     evaluation: Evaluation = Evaluation()
     watch: Watch = Watch()
-    checkpoint: Every = Every(every=50)
+    checkpoint: Checkpoint = Checkpoint()
     samples: Every = Every(every=25)
 
     @field_validator("rewards")

@@ -26,6 +26,7 @@ Who = str
 Purpose = str
 """What a pass is counted as: `rollout`, `current`, `backward`, or whose prediction it is."""
 ADAPTER = "policy"
+REFERENCE: Who = "reference"
 
 
 class Policy:
@@ -59,7 +60,7 @@ class Policy:
         for parameter in self.trained.values():
             parameter.data = parameter.data.float()
         if self.training.method == "full":
-            self.keep("reference")
+            self.keep(REFERENCE)
 
     def _check_modules(self) -> None:
         """UsageError for one of `training.modules` that would be left out, or that no adapter fits."""
@@ -127,14 +128,14 @@ class Policy:
             self.model.transformer.enable_adapters()
 
     def published_weights(self, who: Who) -> dict[str, torch.Tensor]:
-        """The weights of `who` as its file holds them: LoRA matrices by PEFT's names, or the whole transformer."""
+        """A copy of the weights of `who` as its file holds them: LoRA matrices by PEFT's names, or the transformer."""
         state = dict(self.model.transformer.state_dict())
         state.update({key: p.detach() for key, p in self.trained.items()} if who == "current" else self.snapshots[who])
         if self.training.method == "lora":
             from peft import get_peft_model_state_dict
 
             state = get_peft_model_state_dict(self.model.transformer, state_dict=state, adapter_name=ADAPTER)
-        return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+        return {key: on_host(tensor) for key, tensor in state.items()}
 
     def load_published(self, weights: dict[str, torch.Tensor]) -> None:
         """Take over weights in the form of `published_weights`; `UsageError` where names or shapes are others."""
@@ -149,6 +150,11 @@ class Policy:
             set_peft_model_state_dict(self.model.transformer, weights, adapter_name=ADAPTER)
         else:
             self.model.transformer.load_state_dict(weights)
+
+
+def on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in host memory, which nothing changes any more."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def lora_config(training: Training, targets: tuple[str, ...]) -> "LoraConfig":

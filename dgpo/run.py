@@ -276,7 +276,9 @@ def find_checkpoint(folder: Path, step: int | None) -> Path:
     path = present[0] if step is None else checkpoint_of(folder / "checkpoints", step)
     if path not in present:
         steps = ", ".join(str(step_of(found)) for found in reversed(present))
-        raise UsageError(f"{folder} has no checkpoint of step {step}; it has {steps}.")
+        kept = read_config(folder).checkpoint.keep
+        pruned = "" if kept is None else f" (checkpoint.keep={kept} removes older ones)"
+        raise UsageError(f"{folder} has no checkpoint of step {step}; it has {steps}{pruned}.")
     problem = damage(path)
     if problem is not None:
         raise UsageError(f"{path} cannot be used: {problem}. Name another one with @STEP.")

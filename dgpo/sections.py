@@ -193,3 +193,8 @@ class Watch(Section):
 class Every(Section):
     every: Whole = 50
     """Iterations between two of them; 0 is only at the end."""
+
+
+class Checkpoint(Every):
+    keep: Count | None = None
+    """How many checkpoints are kept; when a new one is there, the oldest beyond that are removed. None keeps all."""

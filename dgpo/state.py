@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
-from dgpo.checkpoint import Progress, restore_checkpoint, save_checkpoint
+from dgpo.checkpoint import Progress, restore_checkpoint, save_checkpoint, take_snapshot
 from dgpo.config import Config
 from dgpo.optimizer import Optimizer
 from dgpo.parallel import Ranks
 from dgpo.policy import Policy
 from dgpo.run import Run
+from dgpo.writer import Writer
 
 SHOWN = 3
 
@@ -18,6 +20,7 @@ class State:
 
     def __init__(self, config: Config, policy: Policy, run: Run, ranks: Ranks, note: Callable[[str], None]) -> None:
         self.averages, self.policy, self.run, self.ranks, self.note = config.averages, policy, run, ranks, note
+        self.kept, self.writer = config.checkpoint.keep, Writer()
         self.optimizer = Optimizer(config.optimizer, policy.parameters, ranks)
         self.progress = Progress()
 
@@ -40,15 +43,21 @@ class State:
         self._choose_published()
 
     def save(self) -> None:
-        """Write a checkpoint; the others wait, as one that ends early has its launcher end the one that writes."""
+        """Have a checkpoint of the state as it is written beside the loop; it is there after `finish`."""
         if self.ranks.main:
-            save_checkpoint(self.run.checkpoints, self.policy, self.optimizer.adamw, self.progress)
-        self.ranks.wait()
+            taken = take_snapshot(self.policy, self.optimizer.adamw, self.progress)
+            write = partial(save_checkpoint, self.run.checkpoints, self.policy, taken, keep=self.kept)
+            self.writer.hand(write, large=True)
         if "average" in self.policy.snapshots and self.policy.published == "current":
             self.note(
                 f"the checkpoint of step {self.progress.step} publishes the trained weights as they are: their "
                 f"average first moves at iteration {self.averages.evaluation_every} (averages.evaluation_every)"
             )
+
+    def finish(self) -> None:
+        """All that was handed over is written. The others wait, as one that ends early ends the one that writes."""
+        self.writer.wait()
+        self.ranks.wait()
 
     def tell_not_finite(self, updates_before: int, images: Sequence[str]) -> str:
         """Why the run stops at a gradient that is not finite, of which images it may be, and where it stands then."""

@@ -71,9 +71,19 @@ class Trainer:
             GuardTripped: a guard ended the run, which is saved.
             SetupError, UsageError: it cannot go on; the sentence says whether it is saved and how to mend that.
         """
-        config = self.config
         if resume:
             self.state.restore()
+        try:
+            self._go_on(stop_asked)
+        except KeyboardInterrupt:  # at once, without saving
+            raise
+        except BaseException:
+            self.state.writer.wait_quietly()
+            raise
+        self.state.finish()
+
+    def _go_on(self, stop_asked: Callable[[], bool]) -> None:
+        config = self.config
         for hook in self.hooks:
             hook.begin(self, Moment(self.progress.step, last=self.progress.step == config.steps, saves=True))
         while self.progress.step < config.steps:
@@ -83,9 +93,10 @@ class Trainer:
             moment = Moment(step, last, saves=due(step, config.checkpoint.every) or last or stopping)
             for hook in self.hooks:
                 hook.ended(self, moment)
+            self.state.writer.check()
             if stopping and not last:
+                self.state.finish()
                 raise Interrupted
-        self.ranks.wait()
 
     def _iterate(self, step: int) -> None:
         clock, passes, updates = [time.perf_counter()], self.policy.passes.copy(), self.progress.updates
@@ -108,6 +119,7 @@ class Trainer:
         except NotFinite:
             if self.progress.updates == updates:  # else the state is the end of no iteration
                 self.save(check=False)
+            self.state.finish()
             suspects = drawn.batch.name_images(sorted(set(self.ranks.gather(self.algorithm.suspects))))
             raise SetupError(self.state.tell_not_finite(updates, suspects)) from None
         self.state.end_iteration()
@@ -130,7 +142,10 @@ class Trainer:
         self.algorithm.updated(self.state.update())
 
     def save(self, *, check: bool = True) -> None:
-        """Write a checkpoint of the state as it is; the hooks are asked before, unless nothing was learned since."""
+        """Have a checkpoint of the state as it is written beside the loop (`State.finish` waits for it).
+
+        The hooks are asked before, unless nothing was learned since.
+        """
         for hook in self.hooks if check else ():
             hook.saving(self)
         self.state.save()
@@ -139,6 +154,7 @@ class Trainer:
         """Nothing was learned from what went wrong, so the state is the one before it: save that and stop."""
         if not saved:
             self.save(check=False)
+        self.state.finish()
         raise SetupError(f"{sentence} The run is saved; {mending} and give the same command to go on.")
 
     def note(self, *sentences: str) -> None:

@@ -239,7 +239,7 @@ def check_lora(subject: Subject) -> Iterator[Finding]:
     policy = adapted(model)
     sampling = list(subject.samplings)[-1]
     with tempfile.TemporaryDirectory() as place:
-        publish_weights(Path(place), policy)
+        publish_weights(Path(place), policy, policy.published_weights(policy.published))
         plain = subject.another().pipeline
         plain.load_lora_weights(place)
         theirs = subject.draw_theirs(plain, sampling)

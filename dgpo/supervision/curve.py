@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Curve(Hook):
-    """Draws the curve whenever samples or an evaluation are due, and at the end; by the main rank, in a second."""
+    """Draws the curve whenever samples or an evaluation are due, and at the end; by the main rank, beside the loop."""
 
     def __init__(self, *every: int) -> None:
         self.every = every
@@ -23,17 +24,16 @@ class Curve(Hook):
 
     def ended(self, training: "Trainer", moment: Moment) -> None:
         if training.ranks.main and (moment.last or any(due(moment.step, every) for every in self.every)):
-            draw_curve(training.run.read_metrics(), training.run.folder / "curve.png")
+            lines, path = training.run.read_metrics(), training.run.folder / "curve.png"
+            training.state.writer.hand(partial(draw_curve, lines, path))
 
 
 def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Training reward with its spread within groups, and held-out means with their intervals, against iterations."""
-    import matplotlib
+    from matplotlib.figure import Figure  # pyplot is for one thread only
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
     steps = [line for line in lines if line.get("reward") is not None]
     if steps:
         x, reward = [line["step"] for line in steps], [line["reward"] for line in steps]
@@ -54,7 +54,6 @@ def draw_curve(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.legend(loc="lower right")
     data = io.BytesIO()
     figure.savefig(data, dpi=120, format="png")
-    pyplot.close(figure)
     replace_file(path, data.getvalue())
 
 

@@ -153,4 +153,5 @@ class GuardHook(Hook):
         if reasons:
             if not moment.saves:
                 training.save()
+            training.state.finish()
             raise GuardTripped(" ".join(reasons))

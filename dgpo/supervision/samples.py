@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,8 @@ class Samples(Hook):
             drawn.append((number, draw_images(policy, blocks[number], self.sampling, who=policy.published)))
         images = [image for _, block in sorted(training.ranks.gather(drawn), key=lambda one: one[0]) for image in block]
         if training.ranks.main:
-            draw_grid(images, [prompt.text for prompt in self.prompts], SEEDS, path)
+            captions = [prompt.text for prompt in self.prompts]
+            training.state.writer.hand(partial(draw_grid, images, captions, SEEDS, path))
 
 
 def draw_grid(images: Sequence[Image.Image | str], captions: Sequence[str], columns: int, path: Path) -> None:

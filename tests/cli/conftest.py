@@ -57,7 +57,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run_folder(model_folder: Path, tmp_path: Path) -> Path:
     """A run folder with checkpoints of the steps 1 and 2, whose adapters are not zero."""
-    from dgpo.checkpoint import Progress, save_checkpoint
+    from dgpo.checkpoint import Progress, save_checkpoint, take_snapshot
     from dgpo.config import load_config
     from dgpo.contents import model_contents
     from dgpo.load import load_policy
@@ -76,7 +76,8 @@ def run_folder(model_folder: Path, tmp_path: Path) -> Path:
         with torch.no_grad():
             for parameter in policy.parameters:
                 parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
-        save_checkpoint(run.checkpoints, policy, optimizer, Progress(step=step, updates=step))
+        taken = take_snapshot(policy, optimizer, Progress(step=step, updates=step))
+        save_checkpoint(run.checkpoints, policy, taken)
     return run.folder
 
 

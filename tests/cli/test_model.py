@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from benchmarks.harness.images import Cell
 from cli.commands import app
 from cli.model import choose_model, load_choice, pick_device
-from dgpo.checkpoint import Progress, save_checkpoint
+from dgpo.checkpoint import Progress, save_checkpoint, take_snapshot
 from dgpo.load import load_trained
 from dgpo.precision import Wanted, examine, settle
 from rewards.errors import SetupError, UsageError
@@ -250,7 +250,8 @@ def test_a_checkpoint_with_its_average_does_not(run_folder, capsys):
     policy, _, _ = load_trained(run_folder, 2, torch.device("cpu"), precision="fp32")
     policy.keep("average")
     policy.published = "average"
-    save_checkpoint(run_folder / "checkpoints", policy, torch.optim.AdamW(policy.parameters), Progress(3, 3))
+    taken = take_snapshot(policy, torch.optim.AdamW(policy.parameters), Progress(3, 3))
+    save_checkpoint(run_folder / "checkpoints", policy, taken)
     load_choice(choose_model(f"{run_folder}@2"))
     assert "step-000002 holds the trained weights" in capsys.readouterr().err
     load_choice(choose_model(f"{run_folder}@3"))

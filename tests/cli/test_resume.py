@@ -57,3 +57,29 @@ def test_a_run_goes_on_from_what_it_was_made_from_and_from_nothing_else(train, t
     assert "continuing from" in moved.stderr
     assert "it was trained in 4 processes until now and goes on in 1" in moved.stderr
     assert "bright@1 comes from another source than before" in moved.stderr
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_loses_no_earlier_one(train, tmp_path):
+    """It is written beside the loop, and said when the loop looks."""
+    every = ("--set", "checkpoint.every=1")
+    assert train(*every).returncode == 0
+    in_the_way = tmp_path / "run/checkpoints/.step-000002.partial"
+    in_the_way.symlink_to("/dev/full/nowhere")
+    stopped = train(*every, steps=3)
+    assert stopped.returncode == 3, stopped.stderr
+    assert ".step-000002.partial" in stopped.stderr
+    in_the_way.unlink()
+    again = train(*every, steps=3)
+    assert again.returncode == 0, again.stderr
+    assert "continuing from" in again.stderr
+    assert "at step 1" in again.stderr
+
+
+def test_only_so_many_checkpoints_are_kept_and_the_run_goes_on_from_the_last(train, tmp_path):
+    kept = ("--set", "checkpoint.every=1", "--set", "checkpoint.keep=2")
+    assert train(*kept, steps=4).returncode == 0
+    names = sorted(path.name for path in (tmp_path / "run/checkpoints").glob("step-*"))
+    assert names == ["step-000003", "step-000004"]
+    longer = train(*kept, steps=5)
+    assert longer.returncode == 0, longer.stderr
+    assert "at step 4" in longer.stderr

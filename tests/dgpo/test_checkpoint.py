@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from dgpo.checkpoint import (
     read_published,
     restore_checkpoint,
     save_checkpoint,
+    take_snapshot,
     whose_weights,
 )
 from rewards.errors import SetupError, UsageError
@@ -60,7 +62,7 @@ def saved(make_policy, method, tmp_path):
     policy.keep("old")
     policy.keep("average")
     optimizer = train_a_little(policy, 2)
-    path = save_checkpoint(tmp_path, policy, optimizer, Progress(step=12, updates=48))
+    path = save_checkpoint(tmp_path, policy, take_snapshot(policy, optimizer, Progress(step=12, updates=48)))
     return path, policy, optimizer
 
 
@@ -170,7 +172,7 @@ def test_all_files_follow_the_umask(saved, mask):
     path, policy, optimizer = saved
     before = os.umask(mask)
     try:
-        save_checkpoint(path.parent, policy, optimizer, Progress(step=12, updates=48))
+        save_checkpoint(path.parent, policy, take_snapshot(policy, optimizer, Progress(step=12, updates=48)))
     finally:
         os.umask(before)
     files = [file for file in path.rglob("*") if file.is_file()]
@@ -187,7 +189,7 @@ from tests.dgpo.training import small_config
 policy = load_policy(sys.argv[1], small_config(sys.argv[1]), torch.device("cpu"), trainable=True)
 for parameter in policy.parameters:
     torch.nn.init.ones_(parameter)
-publish_weights(Path(sys.argv[2]), policy)
+publish_weights(Path(sys.argv[2]), policy, policy.published_weights("current"))
 """
 
 
@@ -226,7 +228,7 @@ def test_newest_comes_first(tmp_path):
 def test_saving_a_step_again_replaces_it(saved):
     path, policy, optimizer = saved
     train_a_little(policy, 1, optimizer)
-    assert save_checkpoint(path.parent, policy, optimizer, Progress(step=12, updates=49)) == path
+    assert save_checkpoint(path.parent, policy, take_snapshot(policy, optimizer, Progress(step=12, updates=49))) == path
     assert json.loads((path / "trainer.json").read_text()) == {
         "step": 12,
         "updates": 49,
@@ -249,3 +251,50 @@ def test_checkpoint_of_other_settings_is_refused(make_policy, method, saved):
     policy, _ = make_policy({"training.method": method})
     with pytest.raises(UsageError, match="--fresh"):
         restore_checkpoint(saved[0], policy, torch.optim.AdamW(policy.parameters))
+
+
+def test_what_is_learned_after_it_was_taken_is_not_in_it(make_policy, method, tmp_path):
+    policy, optimizer = fresh_policy(make_policy, method)
+    train_a_little(policy, 1, optimizer)
+    taken, before = take_snapshot(policy, optimizer, Progress(step=1, updates=1)), state_of(policy, optimizer)
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    published = policy.published_weights("current")
+    train_a_little(policy, 2, optimizer)
+    path = save_checkpoint(tmp_path, policy, taken)
+    other, other_optimizer = fresh_policy(make_policy, method)
+    restore_checkpoint(path, other, other_optimizer)
+    assert differing(before, state_of(other, other_optimizer)) == []
+    assert differing(published, read_published(path, method)) == []
+
+
+def test_only_so_many_are_kept_and_nothing_else_is_touched(make_policy, tmp_path):
+    policy, optimizer = fresh_policy(make_policy, "lora")
+    others = ["copy of step-000001", "damaged-step-000002", "step-notes"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for step in (1, 2, 3, 10):
+        taken = take_snapshot(policy, optimizer, Progress(step=step, updates=step))
+        save_checkpoint(tmp_path / "run", policy, taken, keep=2)
+        if step == 1:
+            (tmp_path / "run/step-000000").symlink_to(elsewhere)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {".saved", "step-000000", "step-000003", "step-000010"}
+    assert elsewhere.is_dir()
+    assert all((tmp_path / name).is_dir() for name in others)
+
+
+def test_the_reference_of_full_fine_tuning_is_the_model_and_is_not_written(make_policy, tmp_path):
+    """One that an earlier version has written is passed over."""
+    policy, optimizer = fresh_policy(make_policy, "full")
+    train_a_little(policy, 2, optimizer)
+    taken = take_snapshot(policy, optimizer, Progress(step=2, updates=2))
+    assert not any(name.startswith("reference/") for name in taken.trainer)
+    reference = {f"reference/{name}": tensor for name, tensor in policy.snapshots["reference"].items()}
+    earlier = replace(taken, trainer={**taken.trainer, **reference})
+    for name, snapshot in {"now": taken, "earlier": earlier}.items():
+        path = save_checkpoint(tmp_path / name, policy, snapshot)
+        other, other_optimizer = fresh_policy(make_policy, "full")
+        assert restore_checkpoint(path, other, other_optimizer) == Progress(2, 2)
+        assert differing(state_of(policy, optimizer), state_of(other, other_optimizer)) == []

@@ -198,7 +198,7 @@ def test_published_weights_come_back(make_policy, question, tmp_path, method, wh
         policy.keep("average")
         policy.published = "average"
         stir(policy, 0.05, seed=9)
-    publish_weights(tmp_path, policy)
+    publish_weights(tmp_path, policy, policy.published_weights(policy.published))
     other, _ = make_policy({"training.method": method, "seed": 5})
     other.load_published(read_published(tmp_path, method))
     assert torch.equal(question(other, "current"), question(policy, who))
@@ -234,7 +234,7 @@ def test_saved_lora_loads_into_plain_diffusers(make_policy, model_folder, tmp_pa
     """The pipeline with our LoRA draws our picture, from the same noise, with Euler steps and without guidance."""
     policy, _ = make_policy()
     stir(policy, 0.08)
-    publish_weights(tmp_path, policy)
+    publish_weights(tmp_path, policy, policy.published_weights(policy.published))
     sampling = Sampling(sampler="euler", steps=4, guidance=1.0, height=32, width=64, text_length=0)
     (ours,) = draw_images(policy, [(PROMPTS[0], 3)], sampling)
     (base,) = draw_images(policy, [(PROMPTS[0], 3)], sampling, who="reference")
