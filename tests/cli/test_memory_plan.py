@@ -8,11 +8,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from benchmarks.machines.published_layouts import save_layout
 from cli.commands import app
 from dgpo.config import load_config
 from dgpo.load import load_outline
 from dgpo.memory import total_memory
-from tests.dgpo.models.published_layouts import save_layout
 
 NEEDED = ("--reward", "ocr", "--set", "evaluation.every=0")
 

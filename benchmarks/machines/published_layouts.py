@@ -41,20 +41,30 @@ SHIFTED = {
     "base_image_seq_len": 256, "max_image_seq_len": 4096, "shift": 3.0,
 }  # fmt: skip
 
-MODELS: dict[str, dict[str, tuple[str, str, dict[str, Any]]]] = {
-    "StableDiffusion3Pipeline": {
+Part = tuple[str, str, dict[str, Any]]
+"""Library, class and config."""
+
+
+def stable_diffusion_3(layers: int, dual_attention: int) -> dict[str, Part]:
+    """Of each size the width is 64 times the layers; so many first layers of Medium attend to the image once more."""
+    return {
         "transformer": ("diffusers", "SD3Transformer2DModel", {
-            "sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 24,
-            "attention_head_dim": 64, "num_attention_heads": 24, "joint_attention_dim": 4096,
-            "caption_projection_dim": 1536, "pooled_projection_dim": 2048, "pos_embed_max_size": 384,
-            "dual_attention_layers": list(range(13)), "qk_norm": "rms_norm",
+            "sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": layers,
+            "attention_head_dim": 64, "num_attention_heads": layers, "joint_attention_dim": 4096,
+            "caption_projection_dim": 64 * layers, "pooled_projection_dim": 2048,
+            "pos_embed_max_size": 384 if dual_attention else 192,
+            "dual_attention_layers": list(range(dual_attention)), "qk_norm": "rms_norm",
         }),
         "vae": ("diffusers", "AutoencoderKL", {**AUTOENCODER, "scaling_factor": 1.5305, "shift_factor": 0.0609}),
         "text_encoder": ("transformers", "CLIPTextModelWithProjection", CLIP_L),
         "text_encoder_2": ("transformers", "CLIPTextModelWithProjection", CLIP_G),
         "text_encoder_3": ("transformers", "T5EncoderModel", T5_XXL),
         "scheduler": ("diffusers", FLOW, {"_class_name": FLOW, "shift": 3.0}),
-    },
+    }  # fmt: skip
+
+
+MODELS: dict[str, dict[str, Part]] = {
+    "StableDiffusion3Pipeline": stable_diffusion_3(24, 13),
     "FluxPipeline": {
         "transformer": ("diffusers", "FluxTransformer2DModel", {
             "in_channels": 64, "num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128,
@@ -83,12 +93,16 @@ MODELS: dict[str, dict[str, tuple[str, str, dict[str, Any]]]] = {
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
 
 
+def index_of(name: str, parts: dict[str, Part]) -> dict[str, Any]:
+    """model_index.json."""
+    return {"_class_name": name, **{part: [library, kind] for part, (library, kind, _) in parts.items()}}
+
+
 def save_layout(name: str, folder: Path) -> Path:
     """The folder of a pipeline class's published model."""
     parts = MODELS[name]
-    index = {part: [library, kind] for part, (library, kind, _) in parts.items()}
     folder.mkdir(parents=True)
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": name, **index}))
+    (folder / "model_index.json").write_text(json.dumps(index_of(name, parts)))
     for part, (library, kind, config) in parts.items():
         (folder / part).mkdir()
         scheduler = part == "scheduler"
