@@ -23,6 +23,7 @@ from dgpo.models.pipeline_model import TEXT_ENCODER, PipelineModel, networks_of
 from dgpo.plan import drawn_at_once, images_of_a_rank, learned_at_once, states_kept, weights_kept
 from dgpo.policy import Policy
 from dgpo.precision import Quantize
+from dgpo.rollout import may_merge
 from dgpo.windows import kind_of_noise
 
 CUDA_ITSELF = 3 * 2**29
@@ -130,8 +131,11 @@ class Footprint:
 
     def _draw(self, images: int) -> None:
         noisy = kind_of_noise(self.config.rollout, self._needs) != "none"
+        merges = may_merge(self.policy, self.config, self._needs)
         with torch.no_grad(), training_attention(CPU) if noisy and not self.gpu else nullcontext():
-            self._ask(images, self.config.sampling.guidance)
+            merged = self.policy.merge("current") if merges else None
+            with self.policy.drawing_with("current", merged):
+                self._ask(images, self.config.sampling.guidance)
 
     def _decode(self, images: int) -> None:
         with torch.no_grad():

@@ -8,8 +8,9 @@ memory.
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -40,6 +41,7 @@ class Policy:
         self.trained: dict[str, torch.nn.Parameter] = {}
         self.snapshots: dict[str, dict[str, torch.Tensor]] = {}
         self.passes: Counter[str] = Counter()
+        self._merged: dict[Who, dict[str, torch.Tensor]] = {}
         self.published: Who = "current"
         """Whose weights a checkpoint publishes, and evaluations and samples of a training are drawn with."""
         if trainable:
@@ -108,19 +110,47 @@ class Policy:
         """The prediction at (x, t, prompt) in fp32 by `who`; its passes through the network are counted by purpose."""
         self.passes[purpose] += len(x_BCHW) * self.model.passes(guidance)
         autocast = torch.autocast(x_BCHW.device.type, self.dtype, enabled=self.dtype != torch.float32)
-        with autocast, self._adapters_off(who):
-            weights = None if self._is_in_place(who) else self.snapshots[who]
+        merged = self._merged.get(who)
+        off = merged is not None or (who == REFERENCE and self.training.method == "lora")
+        with autocast, self._adapters_off() if off else nullcontext():
+            weights = merged or (None if self._is_in_place(who) else self.snapshots[who])
             return self.model.velocity(x_BCHW, sigma_B, conditioning, guidance=guidance, weights=weights)
+
+    @contextmanager
+    def drawing_with(self, who: Who, merged: "Merged | None") -> Iterator[None]:
+        """Meanwhile `who` is asked by its merged weights, if there are some; nothing is put in place or taken away."""
+        if merged is not None:
+            self._merged[who] = merged.weights
+        try:
+            yield
+        finally:
+            self._merged.pop(who, None)
+
+    @torch.no_grad()
+    def merge(self, who: Who) -> "Merged":
+        """The weights of adapted layers with what the adapters of `who` add, W + alpha / rank B A, for drawing.
+
+        Sums are taken in fp32 and rounded once to the precision of W.
+        """
+        weights, added, lost = {}, torch.zeros(()), torch.zeros(())
+        for name, layer in adapted_layers(self.model.transformer).items():
+            one, other = (self._adapter(who, f"{name}.lora_{side}.{ADAPTER}.weight") for side in "AB")
+            frozen, change = layer.base_layer.weight, layer.scaling[ADAPTER] * (other @ one)
+            merged = (frozen.float() + change).to(frozen.dtype)
+            weights[f"{name}.base_layer.weight"] = merged
+            added = added.to(change) + change.square().sum()
+            lost = lost.to(change) + (merged.float() - frozen.float() - change).square().sum()
+        return Merged(weights, (lost / added.clamp(min=torch.finfo(added.dtype).tiny)).sqrt())
+
+    def _adapter(self, who: Who, name: str) -> torch.Tensor:
+        return self.trained[name].detach() if who == "current" else self.snapshots[who][name]
 
     def _is_in_place(self, who: Who) -> bool:
         """Whether the network itself is `who`, with its adapters on or off; all others are snapshots."""
         return who == "current" or (who == "reference" and self.training.method == "lora")
 
     @contextmanager
-    def _adapters_off(self, who: Who) -> Iterator[None]:
-        if who != "reference" or self.training.method != "lora":
-            yield
-            return
+    def _adapters_off(self) -> Iterator[None]:
         self.model.transformer.disable_adapters()
         try:
             yield
@@ -150,6 +180,30 @@ class Policy:
             set_peft_model_state_dict(self.model.transformer, weights, adapter_name=ADAPTER)
         else:
             self.model.transformer.load_state_dict(weights)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Weights of adapted layers with their adapters added, by the network's names."""
+
+    weights: dict[str, torch.Tensor]
+    lost: torch.Tensor
+    """How much rounding has changed what was added: |W' - W - BA| / |BA| over all layers, with BA scaled; a scalar.
+
+    Small updates to large weights in bf16 vanish (1), and come to be felt as they grow.
+    """
+
+
+def adapted_layers(network: torch.nn.Module) -> dict[str, Any]:
+    """The layers of a network that have adapters, by name."""
+    return {name: layer for name, layer in network.named_modules() if hasattr(layer, "lora_A")}
+
+
+def can_merge(network: torch.nn.Module, training: Training) -> bool:
+    """Whether all adapters of a network can be added to its weights: those of linear layers that are held whole."""
+    layers = adapted_layers(network).values()
+    plain = all(isinstance(layer.base_layer, torch.nn.Linear) for layer in layers)
+    return training.method == "lora" and training.quantize == "none" and plain
 
 
 def on_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ from dgpo.models.attention import training_attention
 from dgpo.models.model import Conditioning
 from dgpo.noise import seeded_noise
 from dgpo.parallel import Ranks
-from dgpo.policy import Policy, Who
+from dgpo.policy import REFERENCE, Merged, Policy, Who, can_merge
 from dgpo.prompts import PromptStream
 from dgpo.sa_solver import NOISE_LEVEL, SASampler
 from dgpo.samplers import SAMPLERS, OnStep, Sampler, StochasticSampler, ignore_step
@@ -28,10 +28,12 @@ from dgpo.sections import Sampling
 from dgpo.source import Drawn
 from dgpo.stochastic import STEPS
 from dgpo.windows import kind_of_noise, stochastic_steps
+from rewards.errors import UsageError
 from rewards.pool import Scored
 from rewards.prompt import Prompt
 
 READ_AHEAD = 64  # prompts
+LOST = 0.1  # of what adapters add, by rounding
 Draw = Callable[[int], torch.Tensor]
 Submit = Callable[[Sequence[Image.Image], Sequence[Prompt]], "Future[Scored]"]
 
@@ -178,21 +180,24 @@ class Rollout:
             scored.append(self.submit(images, prompts))
             handing_s += time.perf_counter() - start
 
-        batch = draw_groups(
-            self.policy,
-            self.prompts.take(step, config.groups),
-            group_size=config.group_size,
-            sampling=config.sampling,
-            micro_batch=config.rollout.micro_batch,
-            who=self._who(step),
-            ranks=self.ranks,
-            seed=config.seed,
-            step=step,
-            on_images=score,
-            noise=choose_noise(config, self.needs, step),
-            soon=self._upcoming(step),
-        )
-        return Drawn(batch, scored, handing_s)
+        who = self._who(step)
+        merged = choose_merged(self.policy, config, self.needs, who)
+        with self.policy.drawing_with(who, merged):
+            batch = draw_groups(
+                self.policy,
+                self.prompts.take(step, config.groups),
+                group_size=config.group_size,
+                sampling=config.sampling,
+                micro_batch=config.rollout.micro_batch,
+                who=who,
+                ranks=self.ranks,
+                seed=config.seed,
+                step=step,
+                on_images=score,
+                noise=choose_noise(config, self.needs, step),
+                soon=self._upcoming(step),
+            )
+        return Drawn(batch, scored, handing_s, merged=merged is not None)
 
     def _upcoming(self, step: int) -> list[Prompt]:
         """Of the next iterations, so many that fetching text encoders for them takes no time to speak of."""
@@ -204,6 +209,35 @@ class Rollout:
             return "reference"
         old_after = self.config.rollout.old_after
         return "old" if old_after is not None and step >= old_after else self.needs.draws
+
+
+def choose_merged(policy: Policy, config: Config, needs: Needs, who: Who) -> Merged | None:
+    """The merged weights by which `who` draws; None where it draws with its adapters, or has none.
+
+    Raises:
+        UsageError: they are asked for, and these adapters cannot be merged.
+    """
+    if who == REFERENCE or config.training.method == "full":
+        return None
+    wanted, possible = config.rollout.merge, may_merge(policy, config, needs)
+    if not possible and wanted == "always":
+        raise UsageError(
+            "rollout.merge=always, and these adapters cannot be merged: weights are held in fewer bits "
+            "(training.quantize), layers are not linear (training.modules), or the algorithm learns from the steps of "
+            "its own rollout. Leave it at auto."
+        )
+    if not possible:
+        return None
+    merged = policy.merge(who)
+    # One look from the host an iteration; fp32 loses next to nothing, but for adapters that add nothing yet.
+    fits = wanted == "always" or policy.model.transformer.dtype == torch.float32 or merged.lost.item() <= LOST
+    return merged if fits else None
+
+
+def may_merge(policy: Policy, config: Config, needs: Needs) -> bool:
+    """Whether adapters can be merged for drawing, and the settings and the algorithm allow it."""
+    wanted = config.rollout.merge != "never" and not needs.trajectory
+    return wanted and can_merge(policy.model.transformer, config.training)
 
 
 def choose_noise(config: Config, needs: Needs, step: int) -> Noise | None:

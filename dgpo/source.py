@@ -18,6 +18,8 @@ class Drawn:
     """Of this rank's images that were made, in the order of `batch.image_B`."""
     handing_s: float = 0.0
     """Seconds spent handing images over to be scored; with workers=0 they are scored in that time."""
+    merged: bool = False
+    """Whether the images were drawn by merged weights (`rollout.merge`)."""
 
     def divide(self, clock: Sequence[float]) -> dict[str, float]:
         """Seconds of drawing, scoring and learning, by the times at which each began and the last ended."""

@@ -131,6 +131,7 @@ class Trainer:
             **learned,
             "gradient_norm": self.optimizer.gradient_norm,
             "learning_rate": self.optimizer.learning_rate,
+            "merged": drawn.merged,
             "seconds": drawn.divide(clock),
             "passes": passes_per_image(self.config, self.policy.model.passes, self.policy.passes, passes, self.ranks),
         }

@@ -40,7 +40,7 @@ SMALL = {
     "workers": 0,
     "training": {"rank": 4, "alpha": 8, "dtype": "fp32", "modules": []},
     "sampling": {"sampler": "dpm++", "steps": 4, "guidance": 1.0, "height": 32, "width": 64, "text_length": 0},
-    "rollout": {"micro_batch": 8},
+    "rollout": {"micro_batch": 8, "merge": "never"},
     "times": {"count": 2, "min_sigma": 0.5},
     "objective": {"kl": 0.0, "clip": None},
     "optimizer": {"learning_rate": 1.0e-3, "micro_batch": 8},
@@ -103,6 +103,7 @@ RUNS: dict[str, Mapping[str, Any]] = {
         "averages.old_growth": 0.2,
     },
     "a step per time, groups cut": {"times.one_update": False, "optimizer.micro_batch": 3, "sampling.sampler": "euler"},
+    "drawn by merged weights": {"rollout.merge": "auto", "steps": 3, "sampling.guidance": 3.0},
     "a mix": {
         "rewards": ["bright.py:Bright=0.7", "bright.py:Red=-0.3"],
         "advantage.per_reward": True,

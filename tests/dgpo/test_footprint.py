@@ -67,7 +67,7 @@ def test_it_takes_what_was_worked_out(name, tmp_path):
         return policy.velocity("current", x, sigma, rows, guidance=guidance, purpose="current")
 
     model.empty, taken = model.blank(1), {}
-    with Allocations() as allocations, torch.no_grad():
+    with Allocations() as allocations, torch.no_grad(), policy.drawing_with("current", policy.merge("current")):
         ask(3, 3.5)
     taken["drawing"] = allocations.peak
     with Allocations() as allocations, torch.no_grad():

@@ -10,6 +10,7 @@ from dgpo.checkpoint import publish_weights, read_published
 from dgpo.load import load_model
 from dgpo.noise import seeded_noise
 from dgpo.paths import guide
+from dgpo.policy import ADAPTER, adapted_layers
 from dgpo.sample import draw_images
 from dgpo.sections import Sampling
 from rewards.errors import UsageError
@@ -259,3 +260,44 @@ def test_policy_that_only_draws_has_no_adapters(make_policy, model_folder, quest
     policy, _ = make_policy(trainable=False)
     assert not policy.trained
     assert torch.equal(question(policy, "current"), base_velocity(model_folder, "fp32", autocast=False))
+
+
+@pytest.mark.parametrize("who", ["current", "old"])
+def test_merged_weights_draw_what_the_adapters_do_and_change_nothing_that_stays(make_policy, question, who):
+    policy, _ = make_policy()
+    stir(policy, 0.05)
+    policy.keep("old")
+    stir(policy, 0.05)
+    state = {name: tensor.clone() for name, tensor in policy.model.transformer.state_dict().items()}
+    apart, base = question(policy, who), question(policy, "reference")
+    with policy.drawing_with(who, policy.merge(who)):
+        together = question(policy, who)
+        assert torch.equal(question(policy, "reference"), base)
+    torch.testing.assert_close(together, apart, rtol=1e-5, atol=2e-6)
+    assert not torch.allclose(together, base, atol=1e-3)
+    assert torch.equal(question(policy, who), apart)
+    after = policy.model.transformer.state_dict()
+    assert all(torch.equal(state[name], after[name]) for name in state)
+
+
+def test_nothing_stays_merged_after_an_error(make_policy, question):
+    policy, _ = make_policy()
+    stir(policy, 0.05)
+    apart = question(policy, "current")
+    with pytest.raises(RuntimeError), policy.drawing_with("current", policy.merge("current")):
+        raise RuntimeError
+    assert torch.equal(question(policy, "current"), apart)
+
+
+@pytest.mark.parametrize(("change", "lost"), [(2**-10, 1.0), (2**-7, 0.0), (0.0, 0.0)])
+def test_what_rounding_loses_by_hand(make_policy, change, lost):
+    """bf16 has steps of 2^-7 above 1: a change of an eighth of that is rounded away, one of a whole step stays."""
+    policy, _ = make_policy({"training.dtype": "bf16", "training.rank": 1, "training.alpha": 1})
+    with torch.no_grad():
+        for layer in adapted_layers(policy.model.transformer).values():
+            layer.base_layer.weight.fill_(1.0)
+            layer.lora_A[ADAPTER].weight.fill_(1.0)
+            layer.lora_B[ADAPTER].weight.fill_(change)
+    merged = policy.merge("current")
+    assert merged.lost.item() == pytest.approx(lost)
+    assert all(weight.eq(1 + change * (lost < 1)).all() for weight in merged.weights.values())
