@@ -48,7 +48,9 @@ class PlainLoop:
             policy.parameters, settings.learning_rate, settings.betas, settings.epsilon, settings.weight_decay
         )
         self.x0_BCHW = torch.empty(0)
-        """The latents of the last iteration."""
+        """The latents of the latest iteration."""
+        self.gradients: list[torch.Tensor] = []
+        """Those of the first."""
 
     def iterate(self, step: int) -> None:
         """Draw, score, learn."""
@@ -165,6 +167,7 @@ class PlainLoop:
 
     def _update(self) -> None:
         settings = self.config.optimizer
+        self.gradients = self.gradients or copy_gradients(self.policy)
         torch.nn.utils.clip_grad_norm_(self.policy.parameters, settings.max_norm)
         rise = min(1.0, (self.updates + 1) / settings.warm_up) if settings.warm_up else 1.0
         for group in self.adamw.param_groups:
@@ -204,3 +207,7 @@ class PlainLoop:
 
     def _parts(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return rows.split(self.config.rollout.micro_batch)
+
+
+def copy_gradients(policy: Policy) -> list[torch.Tensor]:
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in policy.parameters]

@@ -71,7 +71,7 @@ def embed(model: PipelineModel, texts: Sequence[str]) -> Any:
 
 @torch.no_grad()
 def fill(network: torch.nn.Module, device: torch.device) -> None:
-    """Small random weights, in place of none; norms keep their ones. Tables that are no weights are made again."""
+    """Random weights that keep the scale of what goes through them, in place of none; norms have their ones."""
     tables = {name for name, _ in network.named_buffers()}
     network.to_empty(device=device)
     generator = torch.Generator(device).manual_seed(0)
@@ -79,6 +79,6 @@ def fill(network: torch.nn.Module, device: torch.device) -> None:
         if name.endswith("weight") and tensor.dim() == 1:
             tensor.fill_(1.0)
         elif name in tables or tensor.dim() > 1:
-            tensor.normal_(0.0, 0.02, generator=generator)
+            tensor.normal_(0.0, (tensor.numel() / len(tensor)) ** -0.5, generator=generator)
         else:
             tensor.zero_()

@@ -83,8 +83,14 @@ def test_a_cpus_peak_is_measured(monkeypatch):
 
 @pytest.mark.parametrize("more", [(), ("--set", "dgpo.clip=0.01", "--set", "sampling.guidance=2.0")])
 def test_the_plain_loop_comes_to_the_same_numbers(more):
+    """To the last bit where adapters are not merged."""
+    unmerged = ("--set", "rollout.merge=never")
+    same = "gradients of the first iteration differ by 0.0e+00, latents of the last by 0.0e+00"
+    assert same in measure("--against", "plain", "--set", "training.dtype=fp32", *unmerged, *more)
     told = measure("--against", "plain", "--set", "training.dtype=fp32", *more)
-    assert "latents of the last iteration differ by 0.0e+00, trained weights by 0.0e+00" in told
+    gradients, latents = (float(found) for found in re.findall(r"by (\d\.\de[-+]\d+)", told))
+    assert gradients < 1e-4
+    assert latents < 1e-4
     rows = {cells[1]: cells for cells in (re.split(r" *\| *", line) for line in told.splitlines() if line[:1] == "|")}
     whole = float(rows["iteration"][2])
     parts = [float(row[2]) for name, row in rows.items() if name in ("drawing", "decoding", "scoring", "learning")]
