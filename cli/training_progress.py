@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from dgpo.trainer import Trainer
 
 
+WORTH_SAYING = 0.25  # of an iteration's time
+
+
 class TrainingProgress(Hook):
     """The bar of a training with the metrics that its algorithm shows; of several processes the main one speaks."""
 
@@ -57,8 +60,17 @@ def summarise(metrics: dict[str, Any], shown: Any) -> str:
     return (
         f"reward {metrics['reward']:.3f} (spread {metrics['spread']:.3f}, dead groups {metrics['dead_groups']:.0%}"
         f"{failed}){mixed}{learned}, "
-        f"draw/score/learn {seconds['draw']:.1f}/{seconds['score']:.1f}/{seconds['learn']:.1f} s"
+        f"draw/score/learn {seconds['draw']:.1f}/{seconds['score']:.1f}/{seconds['learn']:.1f} s{_waited_for(metrics)}"
     )
+
+
+def _waited_for(metrics: dict[str, Any]) -> str:
+    """The slowest reward, where waiting for scores is a good part of an iteration: more workers would mend it."""
+    seconds, taken = metrics["seconds"], metrics.get("scoring_seconds")
+    if not taken or seconds["score"] < WORTH_SAYING * sum(seconds.values()):
+        return ""
+    slowest = max(taken, key=lambda key: taken[key])
+    return f", waiting for {slowest} ({taken[slowest]:.2g} s an image)"
 
 
 def ask_to_stop(say: Callable[[str], None]) -> Callable[[], bool]:

@@ -25,7 +25,7 @@ from rewards.files import sha256, sha256_of
 
 SHOWN = 20
 # What differs between two runs of one program: how long things took, and where the folder lies.
-TIMINGS = frozenset({"seconds"})
+TIMINGS = frozenset({"seconds", "scoring_seconds"})
 PLACES = frozenset({"run", "image", "seconds"})
 
 Quantities = dict[tuple[int, str], str]

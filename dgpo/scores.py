@@ -106,6 +106,21 @@ def describe_parts(keys: Sequence[str], parts_RKG: torch.Tensor) -> dict[str, di
     }
 
 
+def scoring_seconds(futures: Iterable[Future[Scored]]) -> dict[str, float]:
+    """The seconds that an image took by each reward, in the process that scored it; the mean over batches on this rank.
+
+    All of them are done.
+    """
+    batches = [future.result() for future in futures]
+    counts = [len(next(iter(batch.scores.values()), [])) for batch in batches]
+    total = sum(counts)
+    keys = batches[0].seconds if total else {}
+    return {
+        key: sum(batch.seconds[key] * count for batch, count in zip(batches, counts, strict=True)) / total
+        for key in keys
+    }
+
+
 def _numbers(scores: Sequence[Score]) -> list[float]:
     return [math.nan if score.value is None else score.value for score in scores]
 

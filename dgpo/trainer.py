@@ -16,7 +16,7 @@ from dgpo.parallel import Ranks
 from dgpo.plan import passes_per_image
 from dgpo.policy import Policy
 from dgpo.run import Run
-from dgpo.scores import CannotGoOn, collect_drawn, describe_parts, describe_scores
+from dgpo.scores import CannotGoOn, collect_drawn, describe_parts, describe_scores, scoring_seconds
 from dgpo.source import Source
 from dgpo.state import State
 from dgpo.supervision.hooks import Hook, Moment, Scores, due
@@ -133,6 +133,7 @@ class Trainer:
             "learning_rate": self.optimizer.learning_rate,
             "merged": drawn.merged,
             "seconds": drawn.divide(clock),
+            "scoring_seconds": scoring_seconds(drawn.scored),
             "passes": passes_per_image(self.config, self.policy.model.passes, self.policy.passes, passes, self.ranks),
         }
         if self.ranks.main:

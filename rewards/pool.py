@@ -4,7 +4,6 @@ import copy
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
@@ -14,9 +13,10 @@ from rewards.errors import DgpoError, UsageError
 from rewards.prompt import Prompt
 from rewards.registry import build, card_of
 from rewards.reward import DEADLINE_S, Reward
+from rewards.scoring.allotment import allot, is_on_gpu
 from rewards.scoring.batch import Scored, score_batch
-from rewards.scoring.lane import Batch, Lane, Question, Task, Tasks
-from rewards.scoring.pieces import divide, join
+from rewards.scoring.lane import Batch, Crew, Question
+from rewards.scoring.pieces import Piece, divide, join
 from rewards.scoring.questions import QUESTIONS, RewardFacts
 from rewards.spec import RewardSpec
 
@@ -38,7 +38,8 @@ class ScoringPool:
     is built, and no network of one loaded, in the process that draws.
 
     Workers share a batch where scores are the same to the last bit however it is divided (`Card.alone`), so that none
-    idles while another reads sixteen images.
+    idles while another reads sixteen images. Rewards whose networks are on a GPU have one process of their own, beside
+    the `workers` of all others (`scoring.allotment`); both kinds score a batch at the same time.
 
     With workers=0 all of it happens here, before `submit` returns; the scores are the same, but nothing guards against
     a reward that hangs or dies.
@@ -51,39 +52,33 @@ class ScoringPool:
         self.workers = workers
         self.threads = threads
         self.deadline_s = deadline_s
-        self._tasks: Tasks = SimpleQueue()
-        self._lanes: list[Lane] = []
+        self._crews: list[Crew] = []
         self._here: dict[str, Reward] = {}
         self._facts: dict[str, RewardFacts] = {}
 
     def __enter__(self) -> "ScoringPool":
         if self.workers == 0:
             self._here.update(build(self.specs))
-        lanes = range(self.workers)
-        self._lanes += [Lane(self.specs, self.threads, self.deadline_s, self._tasks, number) for number in lanes]
-        for lane in self._lanes:
-            lane.start()
+        else:
+            for specs, workers in allot(self.specs, self.workers, is_on_gpu):
+                self._crews.append(Crew(specs, workers, self.threads, self.deadline_s))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is not None:
             self.drop()
-        for _ in self._lanes:
-            self._tasks.put(None)
+        for crew in self._crews:
+            crew.dismiss()
         end = time.monotonic() + _END_S
-        for lane in self._lanes:
-            lane.join(None if kind is None else max(0.0, end - time.monotonic()))
-        self._lanes.clear()
+        for crew in self._crews:
+            crew.join(None if kind is None else end)
+        self._crews.clear()
         self._here.clear()
 
     def drop(self) -> None:
         """End the workers, whatever they do; what waits is cancelled."""
-        for lane in self._lanes:
-            lane.close()
-        while not self._tasks.empty():
-            task = self._tasks.get()
-            if task is not None:
-                task.future.cancel()
+        for crew in self._crews:
+            crew.drop()
 
     def limited_to(self, specs: Collection[RewardSpec]) -> "ScoringPool":
         """The same open pool, for somebody who wants some of its rewards only.
@@ -113,9 +108,13 @@ class ScoringPool:
                 batch.future.set_exception(error)
             return batch.future
         alone = [spec.key for spec in self.specs if card_of(spec).alone]
-        pieces = divide(batch, alone, self.workers)
-        for piece, _ in pieces:
-            self._put(piece)
+        pieces: list[Piece] = []
+        for crew, keys in self._crews_of(batch.keys):
+            part = batch if keys == batch.keys else Batch(batch.images, batch.prompts, keys)
+            mine = divide(part, alone, crew.workers)
+            for piece, _ in mine:
+                crew.tasks.put(piece)
+            pieces += mine
         return join(batch, pieces)
 
     def wait_until_built(self) -> None:
@@ -151,9 +150,12 @@ class ScoringPool:
         wanted = self._keys(keys)
         if self.workers == 0:
             return QUESTIONS[name](self._some(wanted), *what)
-        question = Question(name, what, wanted)
-        self._put(question)
-        return question.future.result()
+        questions = []
+        for crew, some in self._crews_of(wanted):
+            questions.append(Question(name, what, some))
+            crew.tasks.put(questions[-1])
+        answers = [question.future.result() for question in questions]
+        return {key: answer for one in answers if one is not None for key, answer in one.items()}
 
     def _keys(self, keys: Collection[str] | None) -> tuple[str, ...]:
         return tuple(spec.key for spec in self.specs if keys is None or spec.key in keys)
@@ -163,7 +165,9 @@ class ScoringPool:
             raise RuntimeError(_CLOSED)
         return {key: self._here[key] for key in keys}
 
-    def _put(self, task: Task) -> None:
-        if not self._lanes:
+    def _crews_of(self, keys: tuple[str, ...]) -> list[tuple[Crew, tuple[str, ...]]]:
+        """Who scores by which of these rewards; without any, everybody."""
+        if not self._crews:
             raise RuntimeError(_CLOSED)
-        self._tasks.put(task)
+        shares = [(crew, tuple(key for key in keys if key in crew.keys)) for crew in self._crews]
+        return [(crew, some) for crew, some in shares if some or not keys]

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -105,3 +106,34 @@ class Lane(threading.Thread):
                 else "died (a crash, a kill, or out of memory): give this command more memory, or go on without it."
             )
             raise SetupError(f"The process that was asked about {who} before any score was wanted {fault}") from None
+
+
+class Crew:
+    """Workers that build the same rewards and take tasks from one queue."""
+
+    def __init__(self, specs: Sequence[RewardSpec], workers: int, threads: int, deadline_s: float) -> None:
+        self.keys = {spec.key for spec in specs}
+        self.workers = workers
+        self.tasks: Tasks = queue.SimpleQueue()
+        self._lanes = [Lane(specs, threads, deadline_s, self.tasks, number) for number in range(workers)]
+        for lane in self._lanes:
+            lane.start()
+
+    def dismiss(self) -> None:
+        """Let each end when all tasks before are done."""
+        for _ in self._lanes:
+            self.tasks.put(None)
+
+    def join(self, end: float | None) -> None:
+        """Until all have ended, or that moment of the monotonic clock."""
+        for lane in self._lanes:
+            lane.join(None if end is None else max(0.0, end - time.monotonic()))
+
+    def drop(self) -> None:
+        """End them, whatever they do; what waits is cancelled."""
+        for lane in self._lanes:
+            lane.close()
+        while not self.tasks.empty():
+            task = self.tasks.get()
+            if task is not None:
+                task.future.cancel()

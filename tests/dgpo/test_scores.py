@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dgpo.parallel import Ranks
-from dgpo.scores import collect_scores, describe_parts, describe_scores
+from dgpo.scores import collect_scores, describe_parts, describe_scores, scoring_seconds
 from rewards.errors import SetupError
 from rewards.parse import parse_rewards
 from rewards.pool import Scored
@@ -61,3 +61,12 @@ def test_scores_in_figures():
 def test_a_part_without_any_score_is_left_out():
     parts_RKG = torch.tensor([[[1.0, 3.0]], [[math.nan, math.nan]]], dtype=torch.float64)
     assert describe_parts(["a", "b"], parts_RKG) == {"rewards": {"a": 2.0}, "spreads": {"a": 1.0}}
+
+
+def test_seconds_per_image_are_the_mean_over_batches_by_their_size():
+    """3 images at 0.1 s and 1 at 0.5 s."""
+    futures = [Future(), Future()]
+    for future, (count, seconds) in zip(futures, ((3, 0.1), (1, 0.5)), strict=True):
+        future.set_result(Scored({"a@1": [Score(0.0)] * count}, {"a@1": seconds}))
+    assert scoring_seconds(futures) == {"a@1": pytest.approx(0.2)}
+    assert scoring_seconds([]) == {}

@@ -304,7 +304,7 @@ from rewards.parse import parse_rewards
 
 if __name__ == "__main__":
     with ScoringPool(parse_rewards(["imagestats"]), workers=1) as pool:
-        while sys.argv[1] == "ready" and not pool._lanes[0].worker._line.poll():
+        while sys.argv[1] == "ready" and not pool._crews[0]._lanes[0].worker._line.poll():
             time.sleep(0.05)
 """
 

@@ -1,0 +1,29 @@
+"""Which scoring processes build which rewards."""
+
+from collections.abc import Callable, Sequence
+
+from rewards.registry import card_of
+from rewards.spec import RewardSpec
+
+Allotment = list[tuple[tuple[RewardSpec, ...], int]]
+"""Rewards, and how many processes build and score by all of them."""
+
+
+def allot(specs: Sequence[RewardSpec], workers: int, on_gpu: Callable[[RewardSpec], bool]) -> Allotment:
+    """Rewards whose networks are on a GPU share one process, and all others have the `workers`.
+
+    Each more process would hold all networks again, on the GPU that others wait for, and score no faster.
+    """
+    there = tuple(spec for spec in specs if on_gpu(spec))
+    here = tuple(spec for spec in specs if spec not in there)
+    return [*([(there, 1)] if there else []), *([(here, workers)] if here or not there else [])]
+
+
+def is_on_gpu(spec: RewardSpec) -> bool:
+    """Whether a reward computes on a GPU of this machine, by its card's option `device`."""
+    device = card_of(spec).settle_options(spec.options).get("device", "cpu")
+    if device != "auto":
+        return device != "cpu"
+    import torch
+
+    return torch.cuda.is_available()
