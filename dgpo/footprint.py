@@ -67,7 +67,7 @@ class Footprint:
             "optimiser": 2 * trained,  # both averages of AdamW
             "autoencoder": others,
             **({} if gpu else {"text encoders": encoders}),
-            "latents": _latents(model, config, ranks),
+            "latents": _latents(model, config, ranks) * (1 + config.rollout.ahead),
             "CUDA" if gpu else "Python": CUDA_ITSELF if gpu else PYTHON_ITSELF,
         }
         if gpu and config.training.dtype != "fp32":

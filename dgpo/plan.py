@@ -12,6 +12,8 @@ from dgpo.stochastic import STEPS
 from dgpo.windows import check_window, kind_of_noise, stochastic_steps
 from rewards.errors import UsageError
 
+AHEAD = "ahead"
+"""The snapshot of the weights that the batch in flight was drawn by (`prefetch`)."""
 ALMOST_NOISE = 0.99  # above it the SDE's first step would be ten times as noisy as the noise level says
 Cost = Callable[[float], int]
 """Passes through the network of one velocity at a guidance, which the model family knows (`Model.passes`)."""
@@ -44,12 +46,16 @@ def weights_kept(config: Config) -> list[str]:
         kept.add("old")
     if config.averages.evaluation_decay > 0:
         kept.add("average")
+    if config.rollout.ahead:
+        kept.add(AHEAD)
     return sorted(kept)
 
 
 def check_rollout(config: Config) -> None:
     """UsageError where the rollout is not one that the algorithm can learn from, or cannot be made."""
     name, settings = config.algorithm, config.rollout
+    if settings.ahead and config.source.kind == "recorded":
+        raise UsageError("rollout.ahead draws an iteration ahead, and a results folder is not drawn; leave it out.")
     needs = find_algorithm(name).needs(config.learning)
     noise = kind_of_noise(settings, needs)
     if needs.trajectory and config.source.kind == "recorded":
@@ -144,13 +150,11 @@ def states_kept(config: Config) -> int:
     return steps + 1 + (steps if needs.means else 0) if needs.trajectory else 0
 
 
-def passes_per_image(
-    config: Config, cost: Cost, passes: Mapping[str, int], before: Mapping[str, int], ranks: Ranks
-) -> dict[str, float]:
-    """Passes made since `before` by the purposes of the plan, over an iteration's images, all ranks together."""
+def passes_per_image(config: Config, cost: Cost, made: Mapping[str, int], ranks: Ranks) -> dict[str, float]:
+    """What each rank has made by the purposes of the plan, over an iteration's images, all ranks together."""
     names = list(planned_passes(config, cost))
-    made = [passes.get(name, 0) - before.get(name, 0) for name in names]
-    counts = ranks.sum(torch.tensor(made, dtype=torch.float64, device=ranks.device))
+    made_here = [made.get(name, 0) for name in names]
+    counts = ranks.sum(torch.tensor(made_here, dtype=torch.float64, device=ranks.device))
     return dict(zip(names, (counts / config.images).tolist(), strict=True))
 
 

@@ -89,7 +89,12 @@ class Policy:
 
     def keep(self, name: Who) -> None:
         """Copy the trained tensors as they are now under `name`."""
-        self.snapshots[name] = {key: p.detach().clone() for key, p in self.trained.items()}
+        self.snapshots[name] = self.copy_of("current")
+
+    def copy_of(self, who: Who) -> dict[str, torch.Tensor]:
+        """The trained tensors of `who` as they are now; those of the reference of adapters are none of its own."""
+        source = self.snapshots.get(who, self.trained)
+        return {key: tensor.detach().clone() for key, tensor in source.items()}
 
     @torch.no_grad()
     def follow(self, name: Who, decay: float) -> None:

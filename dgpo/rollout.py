@@ -170,8 +170,12 @@ class Rollout:
         self.policy, self.config, self.prompts, self.submit = policy, config, prompts, submit
         self.ranks, self.needs, self.offline = ranks, needs, offline
 
-    def draw(self, step: int) -> Drawn:
-        """One rollout; its images are being scored while the next ones are drawn."""
+    def draw(self, step: int, who: Who | None = None) -> Drawn:
+        """One rollout; its images are being scored while the next ones are drawn.
+
+        Args:
+            who: draws, if not the one that the iteration has for it.
+        """
         config, scored, handing_s = self.config, [], 0.0
 
         def score(images: list[Image.Image], prompts: list[Prompt]) -> None:
@@ -180,7 +184,7 @@ class Rollout:
             scored.append(self.submit(images, prompts))
             handing_s += time.perf_counter() - start
 
-        who = self._who(step)
+        who, passes = who or self.who(step), self.policy.passes["rollout"]
         merged = choose_merged(self.policy, config, self.needs, who)
         with self.policy.drawing_with(who, merged):
             batch = draw_groups(
@@ -197,14 +201,16 @@ class Rollout:
                 noise=choose_noise(config, self.needs, step),
                 soon=self._upcoming(step),
             )
-        return Drawn(batch, scored, handing_s, merged=merged is not None)
+        passes = self.policy.passes["rollout"] - passes
+        return Drawn(batch, scored, handing_s, merged=merged is not None, passes=passes)
 
     def _upcoming(self, step: int) -> list[Prompt]:
         """Of the next iterations, so many that fetching text encoders for them takes no time to speak of."""
         last = min(self.config.steps, step + 1 + -(-READ_AHEAD // self.config.groups))
         return [prompt for one in range(step + 1, last) for prompt in self.prompts.take(one, self.config.groups)]
 
-    def _who(self, step: int) -> Who:
+    def who(self, step: int) -> Who:
+        """Whose images an iteration learns from."""
         if self.offline:
             return "reference"
         old_after = self.config.rollout.old_after

@@ -95,6 +95,9 @@ class Rollout(Section):
     """Iterations after which the window moves on by a step (MixGRPO); 0 draws its place in every iteration."""
     micro_batch: Count = 16
     """Images drawn and decoded at once on a rank."""
+    ahead: Annotated[int, Field(ge=0, le=1)] = 0
+    """Draw this many iterations ahead, before the scores of the one in hand are waited for: for rewards that are slower
+    than drawing. Each batch is then off policy by one iteration."""
     merge: Literal["auto", "always", "never"] = "auto"
     """Draw with the adapters added to the weights of their layers, which saves the products of the adapters in every
     pass. `auto` does where rounding changes at most a tenth of what they add: always in fp32, in bf16 once they have

@@ -24,6 +24,7 @@ from dgpo.parallel import Ranks
 from dgpo.plan import check_first_step, check_rollout, check_trajectory, describe_passes, weights_kept
 from dgpo.policy import Policy
 from dgpo.precision import AUTO, Settled, examine, held_in, settle
+from dgpo.prefetch import Prefetch
 from dgpo.prompts import PromptStream, default_prompts
 from dgpo.reward_choice import RewardChoice, choose_rewards
 from dgpo.rollout import Rollout
@@ -182,15 +183,22 @@ def assemble(
 ) -> Trainer:
     """The trainer of a run whose folder is open; what `train` puts together and runs."""
     grids = Samples(config.samples, sample_prompts or prompts[:SAMPLED], config.sampling)
+    algorithm = build_algorithm(config, policy, ranks)
+    chosen = (source or choose_source)(config, policy, prompts, pool, ranks)
+    ahead = Prefetch(chosen, policy, config.steps) if config.rollout.ahead and isinstance(chosen, Rollout) else None
     return Trainer(
         config,
         policy=policy,
-        algorithm=build_algorithm(config, policy, ranks),
-        source=(source or choose_source)(config, policy, prompts, pool, ranks),
+        algorithm=algorithm,
+        source=ahead or chosen,
         specs=rewards.trained,
         run=run,
         ranks=ranks,
-        hooks=[*build_hooks(config, rewards, prompts, grids, evaluation, pool, run, ranks), *hooks],
+        hooks=[
+            *([ahead] if ahead else []),
+            *build_hooks(config, rewards, prompts, grids, evaluation, pool, run, ranks),
+            *hooks,
+        ],
         on_step=on_step,
         on_note=on_note,
     )

@@ -18,6 +18,8 @@ class Drawn:
     """Of this rank's images that were made, in the order of `batch.image_B`."""
     handing_s: float = 0.0
     """Seconds spent handing images over to be scored; with workers=0 they are scored in that time."""
+    passes: int | None = None
+    """Passes through the network that drew this rank's images, where they were drawn; None where there were none."""
     merged: bool = False
     """Whether the images were drawn by merged weights (`rollout.merge`)."""
 

@@ -4,6 +4,7 @@ Shapes: R rewards, K prompts per iteration, G images of each.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -17,7 +18,7 @@ from dgpo.plan import passes_per_image
 from dgpo.policy import Policy
 from dgpo.run import Run
 from dgpo.scores import CannotGoOn, collect_drawn, describe_parts, describe_scores, scoring_seconds
-from dgpo.source import Source
+from dgpo.source import Drawn, Source
 from dgpo.state import State
 from dgpo.supervision.hooks import Hook, Moment, Scores, due
 from rewards.errors import SetupError
@@ -134,11 +135,16 @@ class Trainer:
             "merged": drawn.merged,
             "seconds": drawn.divide(clock),
             "scoring_seconds": scoring_seconds(drawn.scored),
-            "passes": passes_per_image(self.config, self.policy.model.passes, self.policy.passes, passes, self.ranks),
+            "passes": passes_per_image(self.config, self.policy.model.passes, self._made(passes, drawn), self.ranks),
         }
         if self.ranks.main:
             self.run.record(metrics)
             self.on_step(metrics)
+
+    def _made(self, before: Counter[str], drawn: Drawn) -> dict[str, int]:
+        """Passes of this rank since `before`; in drawing those of this iteration's images, whenever they were drawn."""
+        made = {name: count - before[name] for name, count in self.policy.passes.items()}
+        return made if drawn.passes is None else {**made, "rollout": drawn.passes}
 
     def _update(self) -> None:
         self.algorithm.updated(self.state.update())

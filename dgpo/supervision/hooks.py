@@ -4,7 +4,8 @@ The moments of a run, in this order: `begin` once, before anything is drawn (als
 iteration `scored`, when all scores are there and nothing was learned from them yet, and `ended`. `saving` comes before
 a checkpoint is written: a hook that raises there prevents it.
 
-At each moment the hooks are asked in this order, on every rank:
+At each moment the hooks are asked in this order, on every rank (before all others, where `rollout.ahead` is on, the
+source that is ahead, so that a checkpoint knows what is in flight):
 
 1. canaries: scores that changed are noticed before a checkpoint holds what they have taught;
 2. alarms: rewards that are stuck, and rising failures;
