@@ -111,13 +111,12 @@ def _plan_memory(config: Config, machine: Machine, processes: int, gpu_gib: floa
 
 def _describe_memory(config: Config, machine: Machine, processes: int, gpu_gib: float | None) -> list[str]:
     """Of its GPU or, without any, of this machine, whose processes share it."""
-    import torch
-
     from cli.model import pick_device
     from dgpo.footprint import Footprint
     from dgpo.footprint_advice import GIB, describe_footprint
     from dgpo.load import load_outline
-    from dgpo.memory import total_memory
+    from dgpo.memory import room_of
+    from dgpo.precision import AUTO
 
     model = load_outline(config)
     if model is None:
@@ -125,8 +124,6 @@ def _describe_memory(config: Config, machine: Machine, processes: int, gpu_gib: 
     device = pick_device()
     gpu = gpu_gib is not None or device.type == "cuda"
     footprint = Footprint(model, config, ranks=processes, gpu=gpu)
-    if gpu_gib is not None:
-        room = int(gpu_gib * GIB)
-    else:
-        room = torch.cuda.get_device_properties(device).total_memory if gpu else total_memory() // processes
-    return describe_footprint(footprint, room, machine.name, processes)
+    room = int(gpu_gib * GIB) if gpu_gib is not None else room_of(device, processes)
+    chosen = [footprint.settle_checkpointing(room)] if config.training.checkpointing == AUTO else []
+    return [*chosen, *describe_footprint(footprint, room, machine.name, processes)]

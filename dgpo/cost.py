@@ -177,7 +177,7 @@ def estimate(measured: Measured, config: Config, cost: Callable[[float], int], p
     score_all = images * measured.score
     behind = score_all - (batches - 1) / batches * (draw + decode)
     again = passes["current"] - passes["backward"]
-    others = sum(passes.get(name, 0) for name in passes if name not in ("rollout", "current", "backward"))
+    others = sum(passes.get(name, 0) for name in passes if name not in ("rollout", "current", "backward", "recompute"))
     learn = images * (passes["backward"] * measured.learn + (again + others) * measured.compare)
     score = 0.0 if config.source.kind == "recorded" else max(score_all / batches, behind)
     return Estimate(draw, decode, score, learn, _evaluate(measured, config, cost, processes))

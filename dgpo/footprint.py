@@ -30,6 +30,8 @@ CUDA_ITSELF = 3 * 2**29
 """What the driver, its libraries and their workspaces take on a GPU, about."""
 PYTHON_ITSELF = 2**30
 """What a process with torch and diffusers takes before it has a model, about."""
+TO_BE_FILLED = 0.85
+"""The share of a device's memory that a plan may count on: rewards, and what allocators leave unused, take the rest."""
 FP32 = 4
 CPU = torch.device("cpu")
 
@@ -112,9 +114,23 @@ class Footprint:
         """What is taken in that stage, with what is held."""
         return self.held_in_all + self.stages[self.largest].size
 
+    def settle_checkpointing(self, room: int) -> str:
+        """Choose `training.checkpointing` for a device of so many bytes; a sentence with what decided it."""
+        images = self.stages["learning"].images
+        kept = self.held_in_all + self.stage("learning", images, checkpointing=False).size
+        recomputes = kept > room * TO_BE_FILLED
+        training = self.config.training.model_copy(update={"checkpointing": recomputes})
+        self.config = self.config.model_copy(update={"training": training})
+        vars(self).pop("stages", None)
+        word = "recomputed in the backward pass" if recomputes else "kept for the backward pass"
+        return (
+            f"activations are {word} (training.checkpointing={str(recomputes).lower()}): with all of them learning "
+            f"takes about {kept / 2**30:.1f} GiB, of {room / 2**30:.1f}"
+        )
+
     def stage(self, name: str, images: int, *, checkpointing: bool | None = None) -> Stage:
         """What drawing, decoding or learning takes with so many images at a time."""
-        on = self.config.training.checkpointing if checkpointing is None else checkpointing
+        on = self.config.training.checkpointing is True if checkpointing is None else checkpointing
         key = name, images, on
         if key not in self._known:
             runs = {"drawing": self._draw, "decoding": self._decode, "learning": partial(self._learn, on)}

@@ -22,7 +22,7 @@ def describe_footprint(footprint: Footprint, room: int, device: str, ranks: int)
 
     Nothing is refused: it is an estimate, and a device may be shared.
     """
-    other = not footprint.config.training.checkpointing
+    other = footprint.config.training.checkpointing is not True
     without = footprint.stage("learning", footprint.stages["learning"].images, checkpointing=other)
     word = "with" if other else "without"
     whose = "the process" if ranks == 1 else f"each of {ranks} processes"
@@ -42,7 +42,7 @@ def _conclude(footprint: Footprint, without: Stage, room: int, device: str) -> s
     if footprint.most > room:
         return f"{most}, and {device} has {_gib(room)}. {' '.join(_ways_out(footprint, room))}"
     enough = f"{most}, of {_gib(room)} that {device} has"
-    if footprint.config.training.checkpointing and footprint.held_in_all + without.size <= room:
+    if footprint.config.training.checkpointing is True and footprint.held_in_all + without.size <= room:
         return f"{enough}; without training.checkpointing, which costs a forward for each backward, it fits too"
     return enough
 
@@ -55,7 +55,7 @@ def _ways_out(footprint: Footprint, room: int) -> Iterator[str]:
         return
     for name in [name for name, stage in footprint.stages.items() if stage.size > left]:
         ways = []
-        if name == "learning" and not training.checkpointing:
+        if name == "learning" and training.checkpointing is not True:
             images = footprint.stages[name].images
             fits = footprint.stage(name, images, checkpointing=True).size <= left
             fewer = images if fits else footprint.fitting(name, left, checkpointing=True)

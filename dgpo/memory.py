@@ -18,6 +18,15 @@ def total_memory() -> int:
     return machine if limit is None else min(machine, limit)
 
 
+def room_of(device: "torch.device", processes: int) -> int:
+    """Bytes that each of the processes of this machine may fill: its GPU, or its share of the host's memory."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(device).total_memory
+    return total_memory() // processes
+
+
 def free_memory(device: "torch.device") -> int:
     """Bytes that can still be taken; on the CPU of a system that does not tell, all that the machine has."""
     if device.type == "cuda":

@@ -28,7 +28,9 @@ def planned_passes(config: Config, cost: Cost, *, live_share: float = 1.0) -> di
     guidance = config.sampling.guidance
     rollout = 0 if config.source.kind == "recorded" else config.sampling.steps * cost(guidance)
     iteration = Planned(guidance, len(planned_steps(config)), config.group_size, live_share, cost)
-    return {"rollout": rollout, **find_algorithm(config.algorithm).passes(config.learning, iteration)}
+    learning = find_algorithm(config.algorithm).passes(config.learning, iteration)
+    recomputed = {"recompute": learning["backward"]} if config.training.checkpointing is True else {}
+    return {"rollout": rollout, **learning, **recomputed}
 
 
 def planned_steps(config: Config) -> range:

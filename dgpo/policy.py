@@ -56,7 +56,7 @@ class Policy:
             transformer.add_adapter(lora_config(self.training, self.model.lora_targets), adapter_name=ADAPTER)
         else:
             transformer.requires_grad_(True)
-        if self.training.checkpointing:
+        if self.training.checkpointing is True:
             transformer.enable_gradient_checkpointing()
         self.trained = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
         for parameter in self.trained.values():

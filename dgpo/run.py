@@ -46,6 +46,12 @@ class Run:
         begun = self._holds_a_run() and self._made_something()
         return read_config(self.folder).training.dtype if begun else AUTO
 
+    @property
+    def checkpointing(self) -> bool | str:
+        """Whether an earlier part of this run recomputes activations; `auto` where there was none."""
+        begun = self._holds_a_run() and self._made_something()
+        return read_config(self.folder).training.checkpointing if begun else AUTO
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder; a second process that tries is told so."""
@@ -276,7 +282,7 @@ def find_checkpoint(folder: Path, step: int | None) -> Path:
     path = present[0] if step is None else checkpoint_of(folder / "checkpoints", step)
     if path not in present:
         steps = ", ".join(str(step_of(found)) for found in reversed(present))
-        kept = read_config(folder).checkpoint.keep
+        kept = read_config(folder).checkpoint.keep if (folder / "config.yaml").is_file() else None
         pruned = "" if kept is None else f" (checkpoint.keep={kept} removes older ones)"
         raise UsageError(f"{folder} has no checkpoint of step {step}; it has {steps}{pruned}.")
     problem = damage(path)

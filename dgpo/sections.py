@@ -44,8 +44,9 @@ class Training(Section):
     dtype: Wanted = AUTO
     """Precision of the forward passes; trained weights and optimiser stay in fp32. `auto` is bf16 where the machine
     computes in it itself, fp32 elsewhere; fp16 is for drawing only."""
-    checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, one more forward."""
+    checkpointing: bool | Literal["auto"] = False
+    """Recompute activations in the backward pass: less memory, one more forward. `auto` does where the memory plan
+    (`--dry-run`) says that the device has no room for them; a run keeps what it began with."""
     quantize: Quantize = "none"
     """Hold the network's frozen weights in 8 bits (torchao) or, on a GPU, in 4 (bitsandbytes); for adapters only. What
     it draws is a little different from what the whole model draws."""

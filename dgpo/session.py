@@ -17,8 +17,11 @@ from dgpo.algorithms.algorithm import Algorithm, Geometry, find_algorithm
 from dgpo.config import Config
 from dgpo.cost import describe_spent
 from dgpo.facts import describe_training, tell_changes
-from dgpo.load import check_learnable, load_policy
-from dgpo.memory import free_memory
+from dgpo.footprint import Footprint
+from dgpo.load import check_learnable, load_outline, load_policy
+from dgpo.memory import free_memory, room_of
+from dgpo.models.libraries import hushed_loading
+from dgpo.models.pretrained import FAULTS
 from dgpo.offline import RecordedSource, Recording, read_recording
 from dgpo.parallel import Ranks
 from dgpo.plan import check_first_step, check_rollout, check_trajectory, describe_passes, weights_kept
@@ -124,6 +127,8 @@ def train(
         settled = held_in(_settle_precision(config, run, ranks, fresh=fresh), config.training.quantize)
         tell(f"precision: {settled}")
         config = config.in_precision(settled.dtype)
+        if config.training.checkpointing == AUTO:
+            config = _settle_checkpointing(config, run, ranks, tell, fresh=fresh)
         policy = load_policy(config.model, config, ranks.device, trainable=True)
         known = {**(facts or {}), "precision": asdict(settled)}
         measuring = evaluation is not None
@@ -298,6 +303,34 @@ def _settle_precision(config: Config, run: Run, ranks: Ranks, *, fresh: bool) ->
         earlier = AUTO if fresh else run.precision
         settled = settle(config.training.dtype, examine(ranks.device), earlier=earlier, since="as this run began")
     return ranks.gather([settled])[0]
+
+
+def _settle_checkpointing(
+    config: Config, run: Run, ranks: Ranks, tell: Callable[[str], None], *, fresh: bool
+) -> Config:
+    """Whether activations are recomputed, decided by the main rank; a run that is continued keeps to what it did."""
+    chosen = None
+    if ranks.main:
+        chosen = AUTO if fresh else run.checkpointing
+        if chosen == AUTO:
+            chosen, sentence = _plan_checkpointing(config, ranks)
+            tell(sentence)
+    chosen = ranks.gather([chosen])[0]
+    return config.model_copy(update={"training": config.training.model_copy(update={"checkpointing": chosen})})
+
+
+def _plan_checkpointing(config: Config, ranks: Ranks) -> tuple[bool, str]:
+    """By the plan of memory; where there can be none, the choice that takes least."""
+    with hushed_loading():
+        try:
+            model = load_outline(config)
+            if model is not None:
+                plan = Footprint(model, config, ranks=ranks.size, gpu=ranks.device.type == "cuda")
+                sentence = plan.settle_checkpointing(room_of(ranks.device, ranks.place.local_size))
+                return plan.config.training.checkpointing is True, sentence
+        except FAULTS as error:
+            return True, f"activations are recomputed: memory cannot be planned for {config.model} ({error})"
+    return True, f"activations are recomputed: memory cannot be planned for {config.model}"
 
 
 def _begin(

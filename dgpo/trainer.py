@@ -144,6 +144,7 @@ class Trainer:
     def _made(self, before: Counter[str], drawn: Drawn) -> dict[str, int]:
         """Passes of this rank since `before`; in drawing those of this iteration's images, whenever they were drawn."""
         made = {name: count - before[name] for name, count in self.policy.passes.items()}
+        made["recompute"] = made.get("backward", 0)  # where activations are not kept, which the plan knows
         return made if drawn.passes is None else {**made, "rollout": drawn.passes}
 
     def _update(self) -> None:

@@ -90,3 +90,16 @@ def test_all_weights_cost_their_copies_gradients_and_averages(folder):
     assert (held["gradients"], held["optimiser"]) == (weights, 2 * weights)
     assert held["copies of them"] == 3 * weights  # the reference, the old policy, and the average that is evaluated
     assert plan(folder).held["copies of them"] == 2 * plan(folder).held["adapters"]
+
+
+def test_activations_are_kept_where_there_is_room_for_them(folder):
+    """Of a device, 85 % may be planned with."""
+    footprint = plan(folder, checkpointing="auto")
+    images = footprint.stages["learning"].images
+    kept = footprint.held_in_all + footprint.stage("learning", images, checkpointing=False).size
+    for room, recomputes in ((int(kept / 0.84), False), (int(kept / 0.86), True)):
+        chosen = plan(folder, checkpointing="auto")
+        said = chosen.settle_checkpointing(room)
+        assert chosen.config.training.checkpointing is recomputes
+        assert f"training.checkpointing={str(recomputes).lower()}" in said
+        assert chosen.stages["learning"].size == chosen.stage("learning", images, checkpointing=recomputes).size
