@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from rewards.errors import SetupError, UsageError
 
@@ -185,20 +185,27 @@ def is_stream(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def read_regular(path: Path, most: int | None = None) -> bytes:
+def read_regular(path: Path | str, most: int | None = None) -> bytes:
     """What a file holds; nothing else is read, since a pipe waits for a writer and a device may never end.
 
     Raises:
         OSError: there is none, it is not a regular file, it has more than `most` bytes, and so on; its `strerror` says
             what is wrong.
     """
-    with open(path, "rb", opener=_open_at_once) as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        if most is not None and facts.st_size > most:
-            raise OSError(errno.EFBIG, f"it has {facts.st_size} bytes, and at most {most} are read", str(path))
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, and at most {most} are read", str(path))
         return file.read()
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """A file to be read; OSError for what is not a regular one."""
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 (whoever asked closes it)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return file
 
 
 def read_json(path: Path) -> Any:

@@ -10,7 +10,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -70,12 +70,17 @@ class ImageFile:
 
 def read_image(path: Path) -> ImageFile:
     """The image in a file (of an animation the first); there is always an answer."""
+    return image_from(lambda: read_regular(path, IMAGE_BYTES), str(path))
+
+
+def image_from(read: Callable[[], bytes], name: str) -> ImageFile:
+    """The image in the bytes that `read` gives, or its OSError as the reason why there is none."""
     try:
-        data = read_regular(path, IMAGE_BYTES)
+        data = read()
     except (FileNotFoundError, NotADirectoryError):
-        return ImageFile("", None, f"there is no image {path}", missing=True)
+        return ImageFile("", None, f"there is no image {name}", missing=True)
     except OSError as error:
-        return ImageFile("", None, f"the image file cannot be read ({error.strerror})")
+        return ImageFile("", None, f"the image file cannot be read ({error.strerror or error})")
     digest = sha256_of(data)
     try:
         return ImageFile(digest, decode(data))

@@ -51,7 +51,7 @@ def read_text(path: Path, what: str = "file") -> str:
     return decode(path, data)
 
 
-def decode(path: Path, data: bytes) -> str:
+def decode(path: Path | str, data: bytes) -> str:
     """The text of a file's bytes; UsageError where they are no text in UTF-8."""
     try:
         text = data.decode("utf-8-sig")
@@ -71,7 +71,7 @@ def lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, settled
 
 
-def json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_rows(path: Path | str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON Lines text with their line numbers; UsageError for a line that is none."""
     for number, line in lines(text):
         try:
@@ -84,7 +84,7 @@ def json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def csv_rows(
-    path: Path, text: str, needed: Sequence[str], optional: Sequence[str] = ()
+    path: Path | str, text: str, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows under a CSV text's header: settled cells by column, with line numbers; blank rows are left out.
 
@@ -111,7 +111,7 @@ def csv_rows(
             yield number, dict(zip(columns, [*row, *[""] * len(columns)], strict=False))
 
 
-def csv_cells(path: Path, text: str, *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:
+def csv_cells(path: Path | str, text: str, *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:
     """The records of a CSV text, cell by cell as they are, each with the number of its last line.
 
     Quotes are taken strictly, since a lenient reader drops the marks of `"HELLO" on a sign`, and lets a cell that is

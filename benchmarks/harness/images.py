@@ -185,7 +185,7 @@ class FoundImages:
                 counts[prompt.id] += 1
                 if key in paths:
                     raise UsageError(f'{row.where}: the prompt "{row.prompt}" has two images of seed {key[1]}.')
-                paths[key] = row.path
+                paths[key] = metadata.parent / row.file_name
         return paths, strangers
 
     def _sampled(self, suite: Suite) -> tuple[dict[CellKey, Path], int]:

@@ -1,9 +1,11 @@
-"""Which images are to be scored, and under which prompts: folders, their metadata files, single files.
+"""Which images are to be scored, and under which prompts: folders, lists, tables, tars, single files.
 
 A folder stands for its metadata.csv (or metadata.jsonl, see `metadata`) where it has one, else for the image files in
-it (not in its subfolders), by name. A file may stand in several rows. A prompt comes from there, or from a file's name
-(PROMPTID_SEED, looked up in a prompt file), or is one text for all. What a prompt's spec holds (objects to be counted,
-say) is in the prompt file, where rows find it by their text.
+it (not in its subfolders), else for its tables and tars, each by name. A file may stand in several rows. A prompt comes
+from there, or from a file's name (PROMPTID_SEED, looked up in a prompt file), or is one text for all. What a prompt's
+spec holds (objects to be counted, say) is in the prompt file, where rows find it by their text.
+
+Only names and prompts are read here; an entry says how its image's bytes are had (`entry.image`, see `stored`).
 """
 
 from __future__ import annotations
@@ -11,52 +13,79 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from errno import ENOENT
+from os import strerror
+from pathlib import Path, PurePosixPath
 
-from benchmarks.harness.metadata import PromptsByText, find_metadata, read_metadata
+from benchmarks.harness.metadata import METADATA_FILES, PromptsByText, parse_metadata, read_metadata
+from benchmarks.harness.parquet import IMAGE, PROMPT, list_table
+from benchmarks.harness.places import (
+    ending,
+    exists,
+    folder_of,
+    full_name,
+    is_folder,
+    is_url,
+    list_folder,
+    read_file,
+)
+from benchmarks.harness.stored import Lost, Stored, Told, file_image, image_beside, lost_image
+from benchmarks.harness.tars import list_tar
 from rewards.errors import UsageError
 from rewards.images import FORMATS, image_endings
 from rewards.prompt import Prompt
-from rewards.tables import settle
+from rewards.tables import TEXT_BYTES, decode, settle
+
+LISTS, TABLE, TAR = (".csv", ".jsonl"), ".parquet", ".tar"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One image under one prompt (None where there is none); `run` is the name of its folder."""
+    """One image under one prompt (None where there is none); `run` is the name of the folder of its source.
 
-    path: Path
+    With its image it can be pickled, and scored in another process.
+    """
+
+    image: Stored
     run: str
     prompt: Prompt | None
     seed: int
 
+    @property
+    def lost(self) -> bool:
+        """Whether it was found out in listing that this cannot be read; it is scored to a failed row."""
+        return isinstance(self.image.holder, Lost)
 
-def list_images(sources: Sequence[Path], prompts: Sequence[Prompt] = (), text: str | None = None) -> list[Entry]:
+
+def list_images(sources: Sequence[Path | str], prompts: Sequence[Prompt] = (), text: str | None = None) -> list[Entry]:
     """Every image of the sources under each of its prompts.
 
     Args:
-        sources: folders, image files, or .csv and .jsonl files like metadata.csv.
+        sources: paths or URLs of folders, image files, .csv and .jsonl files like metadata.csv, .parquet tables and
+            .tar archives.
         prompts: those that names like PROMPTID_SEED.png and texts in metadata.csv refer to.
         text: one prompt for all.
 
-    A file that is not there is an entry like any other. Images without a seed of their own are numbered from 0, prompt
-    by prompt, in their order.
+    A file that is not there is an entry like any other; so is a table or a tar that cannot be read. Images without a
+    seed of their own are numbered from 0, prompt by prompt, in their order.
 
     Raises:
-        UsageError: a source that is nothing of these, a folder without images, a metadata.csv that is not as it should
-            be, two images of the same prompt and seed in one folder.
+        UsageError: a source that is nothing of these, a folder without images, a metadata.csv or a table that is not as
+            it should be, two images of the same prompt and seed in one folder.
+        SetupError: a package that reads a source is not installed.
     """
     if text is not None and prompts:
         raise UsageError("Give either --prompts, a file of prompts, or --prompt, one text for all images.")
     known = _Known(prompts, text)
-    return _number(found for source in sources for found in _expand(source, known))
+    return _number(found for source in sources for found in _expand(full_name(str(source)), known))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Found:
     """An image on the way to its number within `folder`; `where` it was found is for errors."""
 
-    path: Path
-    folder: Path
+    image: Stored
+    folder: str
     prompt: Prompt | None
     seed: int | None
     where: str
@@ -69,71 +98,119 @@ class _Known:
         self.for_all = None if text is None else Prompt(settle(text))
         self.by_id = {prompt.id: prompt for prompt in prompts}
         self.by_text = PromptsByText(self.by_id.values())
+        self.made: dict[str, Prompt] = {}
 
-    def of_name(self, path: Path) -> tuple[Prompt | None, int | None]:
+    def of_name(self, name: str) -> tuple[Prompt | None, int | None]:
         """Prompt and seed that a file's name tells."""
         if self.for_all is not None:
             return self.for_all, None
-        prompt_id, _, seed = path.stem.rpartition("_")
+        prompt_id, _, seed = PurePosixPath(name).stem.rpartition("_")
         if prompt_id in self.by_id and seed.isdecimal():
             return self.by_id[prompt_id], int(seed)
         return None, None
 
-    def of_text(self, text: str) -> list[Prompt]:
-        """The prompts of that text, which differ in their specs; the bare text where the prompt file has none."""
-        return self.by_text.find(text) or [Prompt(settle(text))]
+    def of_text(self, text: str, prompt_id: str = "") -> list[Prompt]:
+        """The prompts of that text, which differ in their specs (of these the one with that id, if it is among them);
+        the bare text where the prompt file has none."""
+        found = self.by_text.find(text)
+        if not found:
+            if text not in self.made:
+                self.made[text] = Prompt(settle(text))
+            return [self.made[text]]
+        return [prompt for prompt in found if prompt.id == prompt_id] or found
 
 
-def _expand(source: Path, known: _Known) -> Iterator[_Found]:
-    if source.is_dir():
-        listed = find_metadata(source)
-        yield from _rows_of(listed, known) if listed is not None else _files_of(source, known)
-    elif source.suffix.lower() in (".csv", ".jsonl"):
-        yield from _rows_of(source, known)
-    elif source.is_file() or source.suffix.lower() in image_endings():
+def _expand(source: str, known: _Known) -> Iterator[_Found]:
+    kind = ending(source)
+    if is_folder(source):
+        yield from _expand_folder(source, known)
+    elif kind in LISTS:
+        yield from _settle(_rows_of(source), source, known)
+    elif kind == TABLE:
+        needed = (IMAGE, PROMPT) if known.for_all is None else (IMAGE,)
+        yield from _settle(list_table(source, needed) if exists(source) else _absent(source), source, known)
+    elif kind == TAR:
+        yield from _settle(list_tar(source) if exists(source) else _absent(source), source, known)
+    elif kind in image_endings() or exists(source):
         yield _named(source, known)
     else:
-        raise UsageError(f"{source}: there is no such folder or image; give a folder of images, or image files.")
+        raise UsageError(
+            f"{source}: there is no such folder or image; give a folder of images, image files, a list (.csv, .jsonl), "
+            "a table (.parquet) or a tar."
+        )
 
 
-def _files_of(folder: Path, known: _Known) -> Iterator[_Found]:
-    endings = image_endings()
-    paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in endings and path.name[0] != "."]
-    if not paths:
-        raise UsageError(f"{folder} holds no image ({', '.join(FORMATS)}; its subfolders are not searched).")
-    for path in paths:
-        yield _named(path, known)
+def _expand_folder(folder: str, known: _Known) -> Iterator[_Found]:
+    names = [name for name in list_folder(folder) if PurePosixPath(name).name[0] != "."]
+    listed = [name for name in names if PurePosixPath(name).name in METADATA_FILES]
+    images = [name for name in names if ending(name) in image_endings()]
+    if listed:
+        yield from _expand(min(listed, key=lambda name: METADATA_FILES.index(PurePosixPath(name).name)), known)
+    elif images:
+        yield from (_named(name, known) for name in images)
+    elif holders := [name for name in names if ending(name) in (TABLE, TAR)]:
+        for name in holders:
+            yield from _expand(name, known)
+    else:
+        formats = ", ".join(FORMATS)
+        raise UsageError(
+            f"{folder} holds no image ({formats}), no .parquet and no .tar; its subfolders are not searched."
+        )
 
 
-def _named(path: Path, known: _Known) -> _Found:
-    prompt, seed = known.of_name(path)
-    return _Found(path, path.absolute().parent, prompt, seed, str(path))
+def _named(name: str, known: _Known) -> _Found:
+    prompt, seed = known.of_name(name)
+    return _Found(file_image(name), folder_of(name), prompt, seed, name)
 
 
-def _rows_of(table: Path, known: _Known) -> Iterator[_Found]:
+def _absent(source: str) -> Iterator[Told]:
+    yield Told(lost_image(source, OSError(ENOENT, strerror(ENOENT))))
+
+
+def _rows_of(source: str) -> Iterator[Told]:
     """The rows of a metadata file."""
-    for row in read_metadata(table):
+    if is_url(source):
+        try:
+            rows = parse_metadata(source, decode(source, read_file(source, TEXT_BYTES)))
+        except OSError as error:
+            raise UsageError(f"{source}: cannot be read ({error.strerror or error}).") from error
+    else:
+        rows = read_metadata(Path(source))
+    for row in rows:
+        yield Told(image_beside(source, row.file_name), row.prompt, row.seed, where=row.where)
+
+
+def _settle(rows: Iterable[Told], source: str, known: _Known) -> Iterator[_Found]:
+    """The rows of a list, a table or a tar under the prompts of this call."""
+    folder = folder_of(source)
+    for row in rows:
+        if isinstance(row.image.holder, Lost):
+            yield _Found(row.image, folder, None, None, row.where)
+            continue
         if row.prompt and known.for_all is not None:
             raise UsageError(f"{row.where}: this image has a prompt already; leave --prompt out.")
-        by_name, named_seed = known.of_name(row.path)
-        for one in known.of_text(row.prompt) if row.prompt else [by_name]:
-            yield _Found(
-                row.path, table.absolute().parent, one, named_seed if row.seed is None else row.seed, row.where
-            )
+        by_name, named_seed = known.of_name(row.image.name)
+        seed = named_seed if row.seed is None else row.seed
+        for one in known.of_text(row.prompt, row.prompt_id) if row.prompt else [by_name]:
+            yield _Found(row.image, folder, one, seed, row.where)
 
 
 def _number(found: Iterable[_Found]) -> list[Entry]:
     """Entries with a seed each; what is found twice counts once."""
-    taken: dict[tuple[Path, Prompt | None, int], str] = {}
-    counts: Counter[tuple[Path, Prompt | None]] = Counter()
+    taken: dict[tuple[str, Prompt | None, int], str] = {}
+    counts: Counter[tuple[str, Prompt | None]] = Counter()
     entries = []
-    for one in {(one.path, one.prompt, one.seed): one for one in found}.values():
+    for one in {(one.image.name, one.prompt, one.seed): one for one in found}.values():
         group = one.folder, one.prompt
+        run = PurePosixPath(one.folder).name
+        if isinstance(one.image.holder, Lost):
+            entries.append(Entry(one.image, run, None, 0))
+            continue
         seed = counts[group] if one.seed is None else one.seed
         counts[group] += 1
         first = taken.setdefault((*group, seed), one.where)
         if first != one.where:
             text = "" if one.prompt is None else f' of the prompt "{one.prompt.text}"'
             raise UsageError(f"{one.where}: seed {seed}{text} is already the image of {first}.")
-        entries.append(Entry(one.path, one.folder.name, one.prompt, seed))
+        entries.append(Entry(one.image, run, one.prompt, seed))
     return entries

@@ -21,9 +21,10 @@ COLUMNS = ("file_name", "prompt", "seed")
 
 @dataclass(frozen=True)
 class Listed:
-    """One row: the image, its settled prompt (empty where there is none), its seed, and `where` the row stands."""
+    """One row: the image's name relative to the list, its settled prompt (empty where there is none), its seed, and
+    `where` the row stands."""
 
-    path: Path
+    file_name: str
     prompt: str
     seed: int | None
     where: str
@@ -53,8 +54,12 @@ def read_metadata(path: Path, needed: Sequence[str] = ("file_name",)) -> list[Li
         UsageError: it cannot be read, lacks a needed column, a row lacks a needed value or has a seed that is none, or
             there is no row.
     """
-    text = read_text(path, "list of images")
-    if path.suffix.lower() == ".jsonl":
+    return parse_metadata(path, read_text(path, "list of images"), needed)
+
+
+def parse_metadata(path: Path | str, text: str, needed: Sequence[str] = ("file_name",)) -> list[Listed]:
+    """The rows of a list's text; `path` is for messages, and its ending tells CSV from JSON Lines."""
+    if str(path).lower().endswith(".jsonl"):
         rows = [(line, {name: _cell(row.get(name)) for name in COLUMNS}) for line, row in json_rows(path, text)]
     else:
         rows = list(csv_rows(path, text, needed, COLUMNS))
@@ -64,16 +69,20 @@ def read_metadata(path: Path, needed: Sequence[str] = ("file_name",)) -> list[Li
         absent = [name for name in needed if not row[name]]
         if absent:
             raise UsageError(f"{where}: a row needs a {' and a '.join(absent)}.")
-        seed = row.get("seed", "")
-        if seed and not (seed.isascii() and seed.isdecimal() and len(seed) < 20):
-            raise UsageError(f'{where}: the seed "{seed[:40]}" is not a whole number from 0 up.')
         if "\0" in row["file_name"]:
             raise UsageError(f"{where}: the file name holds a NUL character.")
-        name = path.parent / row["file_name"]
-        listed.append(Listed(name, row.get("prompt", ""), int(seed) if seed else None, where))
+        listed.append(Listed(row["file_name"], row.get("prompt", ""), parse_seed(row.get("seed"), where), where))
     if not listed:
         raise UsageError(f"{path} lists no image.")
     return listed
+
+
+def parse_seed(value: object, where: str) -> int | None:
+    """A seed as a list tells it, None for nothing; UsageError for what is no whole number from 0 up."""
+    seed = "" if value is None else str(value)
+    if seed and not (seed.isascii() and seed.isdecimal() and len(seed) < 20):
+        raise UsageError(f'{where}: the seed "{seed[:40]}" is not a whole number from 0 up.')
+    return int(seed) if seed else None
 
 
 def _cell(value: object) -> str:

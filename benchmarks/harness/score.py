@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.harness.draft import Key
 from benchmarks.harness.listing import Entry
@@ -20,9 +19,10 @@ from benchmarks.harness.pipeline import score_ahead
 from benchmarks.harness.requirements import check_prompts
 from benchmarks.harness.rows import Subject
 from benchmarks.harness.store import Row
+from benchmarks.harness.stored import Read, read_stored
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
-from rewards.images import ImageFile, read_image
+from rewards.images import ImageFile, image_from
 from rewards.pool import ScoringPool
 from rewards.registry import card_of
 
@@ -42,9 +42,9 @@ def check_entries(entries: Sequence[Entry], pool: ScoringPool) -> None:
     """
     pool.wait_until_built()
     reading = [spec.key for spec in pool.specs if card_of(spec).reads_prompt]
-    without = [entry for entry in entries if entry.prompt is None]
+    without = [entry for entry in entries if entry.prompt is None and not entry.lost]
     if reading and without:
-        names = [str(entry.path) for entry in without[:SHOWN]] + ["..."] * (len(without) > SHOWN)
+        names = [entry.image.name for entry in without[:SHOWN]] + ["..."] * (len(without) > SHOWN)
         raise UsageError(
             f"{', '.join(reading)} cannot do without prompts, and {len(without)} of "
             f"{len(entries)} images have none ({', '.join(names)}). Give one text for all with --prompt TEXT; or the "
@@ -69,12 +69,12 @@ def score_images(
     known = known or {}
     waiting: deque[list[Subject]] = deque()
 
-    def begin(files: Iterable[_File]) -> list[Subject]:
+    def begin(files: Iterable[_Picture]) -> list[Subject]:
         waiting.append([_subject(entry, file.found, keys, known) for file in files for entry in file.entries])
         return waiting[-1]
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="reading") as readers:
-        batches = _cut(_read_ahead(readers, _by_file(entries)))
+        batches = _cut(_read_ahead(readers, _by_image(entries)))
         for new in score_ahead(map(begin, batches), pool):
             yield [
                 row
@@ -84,8 +84,8 @@ def score_images(
 
 
 @dataclass(frozen=True)
-class _File:
-    """One image file, read, with the entries in which it stands."""
+class _Picture:
+    """One image, read, with the entries in which it stands."""
 
     entries: Sequence[Entry]
     found: ImageFile
@@ -96,7 +96,7 @@ class _File:
 
 
 def _subject(entry: Entry, found: ImageFile, keys: Sequence[str], known: Mapping[Key, Row]) -> Subject:
-    image, prompt_id = os.path.abspath(entry.path), "" if entry.prompt is None else entry.prompt.id
+    image, prompt_id = entry.image.name, "" if entry.prompt is None else entry.prompt.id
     rows = {key: known.get((image, prompt_id, entry.seed, key)) for key in keys}
     wanted = [key for key, row in rows.items() if row is None or not row.settled or row.image_sha != found.sha256]
     return Subject(entry.run, entry.prompt, entry.seed, image, found, tuple(wanted))
@@ -109,30 +109,28 @@ def _whole(subject: Subject, new: Sequence[Row], keys: Sequence[str], known: Map
     return [made[key] if key in made else known[*of_image, key] for key in keys]
 
 
-def _by_file(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """The entries of each file, at most so many that a worker may have them all at a time."""
-    by_path: dict[Path, list[Entry]] = {}
+def _by_image(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """The entries of each image, at most so many that a worker may have them all at a time."""
+    by_name: dict[str, list[Entry]] = {}
     for entry in entries:
-        by_path.setdefault(entry.path, []).append(entry)
-    for same in by_path.values():
-        for start in range(0, len(same), PAIRS):
-            yield same[start : start + PAIRS]
+        by_name.setdefault(entry.image.name, []).append(entry)
+    return [same[start : start + PAIRS] for same in by_name.values() for start in range(0, len(same), PAIRS)]
 
 
-def _read_ahead(readers: ThreadPoolExecutor, parts: Iterable[list[Entry]]) -> Iterator[_File]:
-    """Read files, in order; while one is with the caller, the next ones are being read."""
-    reading: deque[Future[_File]] = deque()
-    for part in parts:
-        reading.append(readers.submit(_read_file, part))
+def _read_ahead(readers: ThreadPoolExecutor, parts: Sequence[list[Entry]]) -> Iterator[_Picture]:
+    """Read images, in order; while one is with the caller, the next ones are being read."""
+    reading: deque[Future[_Picture]] = deque()
+    for part, read in zip(parts, read_stored(entries[0].image for entries in parts), strict=True):
+        reading.append(readers.submit(_decode, part, read))
         if len(reading) > READ_AHEAD:
             yield reading.popleft().result()
     while reading:
         yield reading.popleft().result()
 
 
-def _cut(files: Iterable[_File]) -> Iterator[list[_File]]:
+def _cut(files: Iterable[_Picture]) -> Iterator[list[_Picture]]:
     """Batches of files, none larger than a worker is handed at a time."""
-    batch: list[_File] = []
+    batch: list[_Picture] = []
     for file in files:
         grown = [*batch, file]
         pairs, pixels = sum(len(one.entries) for one in grown), sum(one.pixels for one in grown)
@@ -144,5 +142,5 @@ def _cut(files: Iterable[_File]) -> Iterator[list[_File]]:
         yield batch
 
 
-def _read_file(entries: Sequence[Entry]) -> _File:
-    return _File(entries, read_image(entries[0].path))
+def _decode(entries: Sequence[Entry], read: Read) -> _Picture:
+    return _Picture(entries, image_from(read, entries[0].image.name))

@@ -13,6 +13,7 @@ from benchmarks.harness.draft import Draft, key_of
 from benchmarks.harness.listing import Entry, list_images
 from benchmarks.harness.score import FILES, check_entries, score_images
 from benchmarks.harness.store import COLUMNS, load_scores
+from benchmarks.harness.stored import file_image
 from benchmarks.harness.tally import Tally
 from rewards.errors import UsageError
 from rewards.images import image_endings
@@ -61,7 +62,7 @@ class TestListing:
         (folder / "deeper").mkdir()
         draw(folder / "deeper" / "z.png")
         entries = list_images([folder])
-        assert [entry.path.name for entry in entries] == sorted(names)
+        assert [os.path.basename(entry.image.name) for entry in entries] == sorted(names)
         assert {entry.run for entry in entries} == {"pictures"}
         assert [entry.seed for entry in entries] == [0, 1, 2, 3, 4, 5]
         assert {entry.prompt for entry in entries} == {None}
@@ -71,7 +72,10 @@ class TestListing:
         cat, dog = Prompt("a cat"), Prompt("a dog", {"tag": "counting"})
         for name in (f"{cat.id}_3.png", f"{dog.id}_0.jpg", "portrait_1.png"):
             draw(folder / name)
-        found = {entry.path.name: (entry.prompt, entry.seed) for entry in list_images([folder], [cat, dog])}
+        found = {
+            os.path.basename(entry.image.name): (entry.prompt, entry.seed)
+            for entry in list_images([folder], [cat, dog])
+        }
         assert found == {
             f"{cat.id}_3.png": (cat, 3),
             f"{dog.id}_0.jpg": (dog, 0),
@@ -85,16 +89,18 @@ class TestListing:
         )
         draw(folder / "unlisted.png")
         assert list_images([folder]) == [
-            Entry(folder / "x.png", "pictures", Prompt('a "red" cat'), 7),
-            Entry(folder / "x.png", "pictures", Prompt("a dog"), 0),
-            Entry(folder / "sub" / "y.png", "pictures", Prompt("a dog"), 1),
+            Entry(file_image(str(folder / "x.png")), "pictures", Prompt('a "red" cat'), 7),
+            Entry(file_image(str(folder / "x.png")), "pictures", Prompt("a dog"), 0),
+            Entry(file_image(str(folder / "sub" / "y.png")), "pictures", Prompt("a dog"), 1),
         ]
         assert list_images([folder / "metadata.csv"]) == list_images([folder])
 
     def test_rows_find_the_spec_of_their_text_in_the_prompt_file(self, folder):
         (folder / "metadata.csv").write_text("file_name,prompt\nx.png,two cats\ny.png,a fish\n")
         counted, plain = Prompt("two cats", {"count": 2}), Prompt("two cats")
-        found = [(entry.path.name, entry.prompt) for entry in list_images([folder], [counted, plain])]
+        found = [
+            (os.path.basename(entry.image.name), entry.prompt) for entry in list_images([folder], [counted, plain])
+        ]
         assert found == [("x.png", counted), ("x.png", plain), ("y.png", Prompt("a fish"))]
 
     def test_one_text_for_all(self, folder):
@@ -115,13 +121,13 @@ class TestListing:
             (tmp_path / run / "images").mkdir(parents=True)
             draw(tmp_path / run / "images" / f"{cat.id}_0.png")
         entries = list_images([tmp_path / "one" / "images", tmp_path / "two" / "images"], [cat])
-        assert [(entry.path.parts[-3], entry.run, entry.seed) for entry in entries] == [
+        assert [(entry.image.name.split(os.sep)[-3], entry.run, entry.seed) for entry in entries] == [
             ("one", "images", 0),
             ("two", "images", 0),
         ]
 
     def test_missing_file_is_an_entry(self, folder):
-        assert [entry.path for entry in list_images([folder / "gone.PNG"])] == [folder / "gone.PNG"]
+        assert [entry.image.name for entry in list_images([folder / "gone.PNG"])] == [str(folder / "gone.PNG")]
 
     @pytest.mark.parametrize(
         ("table", "said"),
@@ -236,14 +242,14 @@ class TestRows:
         lines = [f"{name}.png,prompt {number}" for number in range(3) for name in ("a", "b")]
         (folder / "metadata.csv").write_text("\n".join(["file_name,prompt", *lines]))
         read, lock = [], threading.Lock()
-        read_image = module.read_image
+        image_from = module.image_from
 
-        def remember(path):
+        def remember(give, name):
             with lock:
-                read.append(path.name)
-            return read_image(path)
+                read.append(os.path.basename(name))
+            return image_from(give, name)
 
-        monkeypatch.setattr(module, "read_image", remember)
+        monkeypatch.setattr(module, "image_from", remember)
         rows = rows_of(list_images([folder]))
         assert sorted(read) == ["a.png", "b.png"]
         assert [(os.path.basename(row.image), row.prompt, row.score) for row in rows] == [
@@ -255,8 +261,8 @@ class TestRows:
 
         for place in range(8 * FILES):
             draw(folder / f"{place:03d}.png")
-        read, read_image = [], module.read_image
-        monkeypatch.setattr(module, "read_image", lambda path: read.append(path) or read_image(path))
+        read, image_from = [], module.image_from
+        monkeypatch.setattr(module, "image_from", lambda give, name: read.append(name) or image_from(give, name))
         batches = score_images(list_images([folder]), pool := ScoringPool(DARK, 0))
         with pool:
             next(batches)
