@@ -12,6 +12,7 @@ from cli.disk import check_here, explain, give_up_answer, reader_is_gone
 from cli.doctor import doctor
 from cli.eval import evaluate
 from cli.launch import let_the_cause_end_first, say_last
+from cli.merge import merge
 from cli.sample import sample
 from cli.score import score
 from cli.serve import serve
@@ -93,6 +94,7 @@ def dgpo(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("score")(score)
+app.command("merge")(merge)
 app.command("compare")(compare)
 app.command("sample")(sample)
 app.command("serve")(serve)

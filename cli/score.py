@@ -1,4 +1,4 @@
-"""`dgpo score`: images that are already there, judged by rewards, into a CSV file."""
+"""`dgpo score`: images that are already there, judged by rewards, into a CSV or Parquet file."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from rewards.reward import DEADLINE_S
 if TYPE_CHECKING:
     from benchmarks.harness.draft import Draft
     from benchmarks.harness.listing import Entry
+    from benchmarks.harness.shard import Part, Shard
     from benchmarks.harness.store import Row
     from benchmarks.harness.tally import Tally
     from rewards.pool import RewardFacts, ScoringPool
@@ -32,17 +33,17 @@ STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def score(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further image files.")] = None,
+    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="Further sources.")] = None,
     reward: JudgeTexts = None,
     reward_set: RewardSets = None,
     weights: WeightFolders = None,
     images: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--images",
-            metavar="DIR|FILE",
-            help="A folder (its metadata.csv with file_name[,prompt][,seed], else its image files) or a file; "
-            "repeatable.",
+            metavar="DIR|FILE|URL",
+            help="A folder (its metadata.csv with file_name[,prompt][,seed], else its image files, else its tables and "
+            "tars), an image, a list (.csv, .jsonl), a table (.parquet) or a .tar; repeatable.",
         ),
     ] = None,
     prompts: Annotated[
@@ -51,7 +52,14 @@ def score(
     ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="One prompt for all images.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE.csv", help="Otherwise the CSV goes to stdout.")
+        Path | None,
+        typer.Option("--output", metavar="FILE.csv|.parquet", help="Otherwise the CSV goes to stdout."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard", metavar="I/N", help="Score the I-th of N parts, from 1; `dgpo merge` joins their files."
+        ),
     ] = None,
     max_failed: Annotated[int, typer.Option("--max-failed", min=0, help="Images that may stay without a score.")] = 0,
     workers: Workers = 1,
@@ -59,9 +67,10 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score images by rewards: a row per image, prompt and reward, in the columns of scores.csv."""
-    from benchmarks.harness.draft import check_output
     from benchmarks.harness.listing import list_images
     from benchmarks.harness.score import check_entries
+    from benchmarks.harness.score_files import check_output
+    from benchmarks.harness.shard import cut, describe_part, parse_shard
     from cli.threads import scoring_threads, share_cores
     from rewards.parse import parse_judges
     from rewards.pool import ScoringPool
@@ -71,7 +80,7 @@ def score(
     check_deadline(reward_seconds, workers)
     sources = [*(images or ()), *(files or ())]
     if not sources:
-        raise UsageError("Say which images to score: --images DIR, or image files.")
+        raise UsageError("Say which images to score: --images DIR, or image files, tables or tars.")
     specs = parse_judges(reward or (), reward_set or (), weights or ())
     if not specs:
         raise UsageError(
@@ -80,15 +89,22 @@ def score(
     output = None if str(output) in STANDARD_OUTPUT else output
     if output is not None:
         check_output(output)
-    entries = list_images(sources, read_prompts(prompts) if prompts is not None else (), prompt)
+    which = None if shard is None else parse_shard(shard)
+    if which is not None and (output is None or is_stream(output)):
+        raise UsageError("--shard needs --output FILE: beside it is noted what it is a part of, for `dgpo merge`.")
+    listed = list_images(sources, read_prompts(prompts) if prompts is not None else (), prompt)
+    entries = listed if which is None else cut(listed, which)
+    if which is not None:
+        say(f"shard {which}: {len(entries)} of {len(listed)} images")
     if workers == 0:
         share_cores(0)
     with ScoringPool(specs, workers, scoring_threads(workers), deadline_s=reward_seconds) as pool:
         check_entries(entries, pool)
         rewards = {} if output is None and not as_json else pool.facts()  # hashed are gigabytes of weights
-        tally, rows = _score(entries, rewards, output, pool, silent=as_json)
+        part = None if which is None else describe_part(which, entries, listed, rewards)
+        tally, rows = _score(entries, rewards, output, pool, part, silent=as_json)
     if as_json:
-        print_json(_document(tally, rewards, rows, output))
+        print_json(_document(tally, rewards, rows, output, which))
     elif output is not None:
         _show(tally, rewards, rows, output)
     if len(tally.failed) > max_failed:
@@ -101,6 +117,7 @@ def _score(
     rewards: Mapping[str, RewardFacts],
     output: Path | None,
     pool: ScoringPool,
+    part: Part | None,
     *,
     silent: bool,
 ) -> tuple[Tally, list[Row]]:
@@ -130,7 +147,7 @@ def _score(
             rows += batch
             progress.update(len(rows) // len(pool.specs), _note(tally))
         if draft is not None:
-            draft.finish(rows)
+            draft.finish(rows, part)
     return tally, rows
 
 
@@ -174,7 +191,7 @@ def _show(tally: Tally, rewards: Mapping[str, RewardFacts], rows: Sequence[Row],
 
 
 def _document(
-    tally: Tally, rewards: Mapping[str, RewardFacts], rows: Sequence[Row], output: Path | None
+    tally: Tally, rewards: Mapping[str, RewardFacts], rows: Sequence[Row], output: Path | None, shard: Shard | None
 ) -> dict[str, Any]:
     from benchmarks.harness.record import describe_reward
 
@@ -190,6 +207,7 @@ def _document(
     ]
     return {
         "output": None if output is None else str(output),
+        "shard": None if shard is None else str(shard),
         "images": len(rows) // len(rewards),
         "failed": len(tally.failed),
         "reasons": dict(tally.reasons.most_common()),

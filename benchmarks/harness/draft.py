@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.record import RECORD_FILE, describe_reward
+from benchmarks.harness.score_files import check_output, write_scores
+from benchmarks.harness.shard import Part, record_path
 from benchmarks.harness.shares import LOCK_FILE
-from benchmarks.harness.store import COLUMNS, SCORES_FILE, Row, ScoreStore, format_rows
-from rewards.errors import UsageError
-from rewards.files import check_writable, locked, replace_file
+from benchmarks.harness.store import SCORES_FILE, Row, ScoreStore
+from rewards.files import locked, replace_file
 from rewards.pool import RewardFacts
 
 Key = tuple[str, str, int, str]
@@ -58,31 +59,19 @@ class Draft:
         """Put rows on disk, those that are not there yet."""
         self.store.append(row for row in rows if self.store.rows.get(key_of(row)) != row)
 
-    def finish(self, rows: Iterable[Row]) -> None:
-        """Write the output, whole or not at all, and drop the draft."""
-        replace_file(self.output, format_rows(rows, header=True), named=True)
+    def finish(self, rows: Iterable[Row], part: Part | None = None) -> None:
+        """Write the output, whole or not at all, with what it is a part of beside it, and drop the draft."""
+        write_scores(self.output, rows)
+        if part is not None:
+            part.write(self.output)
+        else:
+            record_path(self.output).unlink(missing_ok=True)  # the output was a part of something before
         self._clear()
         shutil.rmtree(self.folder)
 
     def _clear(self) -> None:
         for name in (RECORD_FILE, SCORES_FILE):
             (self.folder / name).unlink(missing_ok=True)
-
-
-def check_output(output: Path) -> None:
-    """Before any work: scores can be written there, and what is there is not somebody else's.
-
-    Raises:
-        UsageError: a folder, or a file that we did not write.
-        OSError: the operating system does not let us.
-    """
-    if output.is_dir():
-        raise UsageError(f"{output} is a folder; --output takes a file, for instance {output / 'scores.csv'}.")
-    if output.is_file() and output.stat().st_size:
-        with output.open("rb") as file:
-            if file.readline().strip() != ",".join(COLUMNS).encode():
-                raise UsageError(f"{output} is not a file of scores, and is left alone; choose another --output.")
-    check_writable(output)
 
 
 def _plain(record: Mapping[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ from errno import ENOENT
 from os import strerror
 from pathlib import Path, PurePosixPath
 
-from benchmarks.harness.metadata import METADATA_FILES, PromptsByText, parse_metadata, read_metadata
+from benchmarks.harness.metadata import METADATA_FILES, PromptsByText, is_seed, parse_metadata, read_metadata
 from benchmarks.harness.parquet import IMAGE, PROMPT, list_table
 from benchmarks.harness.places import (
     ending,
@@ -80,6 +80,14 @@ def list_images(sources: Sequence[Path | str], prompts: Sequence[Prompt] = (), t
     return _number(found for source in sources for found in _expand(full_name(str(source)), known))
 
 
+def group_by_image(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """The entries of each image, images in the order in which they first appear; scores are written in it."""
+    by_name: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_name.setdefault(entry.image.name, []).append(entry)
+    return list(by_name.values())
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """An image on the way to its number within `folder`; `where` it was found is for errors."""
@@ -105,7 +113,7 @@ class _Known:
         if self.for_all is not None:
             return self.for_all, None
         prompt_id, _, seed = PurePosixPath(name).stem.rpartition("_")
-        if prompt_id in self.by_id and seed.isdecimal():
+        if prompt_id in self.by_id and is_seed(seed):
             return self.by_id[prompt_id], int(seed)
         return None, None
 

@@ -79,10 +79,15 @@ def parse_metadata(path: Path | str, text: str, needed: Sequence[str] = ("file_n
 
 def parse_seed(value: object, where: str) -> int | None:
     """A seed as a list tells it, None for nothing; UsageError for what is no whole number from 0 up."""
-    seed = "" if value is None else str(value)
-    if seed and not (seed.isascii() and seed.isdecimal() and len(seed) < 20):
-        raise UsageError(f'{where}: the seed "{seed[:40]}" is not a whole number from 0 up.')
-    return int(seed) if seed else None
+    text = "" if value is None else str(value)
+    if text and not is_seed(text):
+        raise UsageError(f'{where}: the seed "{text[:40]}" is not a whole number from 0 up.')
+    return int(text) if text else None
+
+
+def is_seed(text: str) -> bool:
+    """Whether it is a whole number from 0 up, of 64 bits as tables have them."""
+    return text.isascii() and text.isdecimal() and len(text) < 20 and int(text) < 2**63
 
 
 def _cell(value: object) -> str:

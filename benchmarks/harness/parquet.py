@@ -88,10 +88,9 @@ def list_table(name: str, needed: Sequence[str] = (IMAGE, PROMPT)) -> Iterator[T
             kind = _check_columns(name, table.schema_arrow, needed)
             for group in _row_groups(table):
                 yield from _list_group(name, table, group, kind)
-    except OSError as error:
-        yield Told(lost_image(name, error))
     except _damage() as error:
-        yield Told(lost_image(name, f"it is no whole Parquet file ({_words(error)})"))
+        of_disk = isinstance(error, OSError) and error.errno
+        yield Told(lost_image(name, error if of_disk else f"it is no whole Parquet file ({_words(error)})"))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from benchmarks.harness.draft import Key
-from benchmarks.harness.listing import Entry
+from benchmarks.harness.listing import Entry, group_by_image
 from benchmarks.harness.pipeline import score_ahead
 from benchmarks.harness.requirements import check_prompts
 from benchmarks.harness.rows import Subject
@@ -74,7 +74,7 @@ def score_images(
         return waiting[-1]
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="reading") as readers:
-        batches = _cut(_read_ahead(readers, _by_image(entries)))
+        batches = _cut(_read_ahead(readers, _divide(group_by_image(entries))))
         for new in score_ahead(map(begin, batches), pool):
             yield [
                 row
@@ -109,12 +109,9 @@ def _whole(subject: Subject, new: Sequence[Row], keys: Sequence[str], known: Map
     return [made[key] if key in made else known[*of_image, key] for key in keys]
 
 
-def _by_image(entries: Sequence[Entry]) -> list[list[Entry]]:
+def _divide(images: Sequence[list[Entry]]) -> list[list[Entry]]:
     """The entries of each image, at most so many that a worker may have them all at a time."""
-    by_name: dict[str, list[Entry]] = {}
-    for entry in entries:
-        by_name.setdefault(entry.image.name, []).append(entry)
-    return [same[start : start + PAIRS] for same in by_name.values() for start in range(0, len(same), PAIRS)]
+    return [same[start : start + PAIRS] for same in images for start in range(0, len(same), PAIRS)]
 
 
 def _read_ahead(readers: ThreadPoolExecutor, parts: Sequence[list[Entry]]) -> Iterator[_Picture]:

@@ -28,7 +28,7 @@ PART = "scores.part-"
 OK, FAILED, MISSING = "ok", "failed", "missing"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One score of one image, or the reason in `detail` why there is none.
 
@@ -124,9 +124,9 @@ class ScoreStore:
 
     def _read(self, path: Path) -> None:
         if path.exists():
-            data = _read_data(path)
+            data = read_data(path)
             complete = _complete_records(data)
-            self.rows.update((self.key_of(row), row) for row in _parse(path, complete))
+            self.rows.update((self.key_of(row), row) for row in parse_rows(path, complete))
             self.torn |= len(complete) < len(data)
 
 
@@ -156,7 +156,7 @@ def check_folder(folder: Path) -> None:
 def read_all_rows(folder: Path) -> list[Row]:
     """Every row in a folder that may be under way, of the parts too; the files are left as they are."""
     paths = [path for path in (folder / SCORES_FILE, *_parts(folder)) if path.exists()]
-    return [row for path in paths for row in _parse(path, _complete_records(_read_data(path)))]
+    return [row for path in paths for row in parse_rows(path, _complete_records(read_data(path)))]
 
 
 def holds_scores(folder: Path) -> bool:
@@ -177,7 +177,8 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{PART}*.csv"))
 
 
-def _read_data(path: Path) -> bytes:
+def read_data(path: Path) -> bytes:
+    """What a file holds; UsageError where it cannot be read."""
     try:
         return read_regular(path)
     except OSError as error:
@@ -199,16 +200,22 @@ def format_rows(rows: Iterable[Row], *, header: bool) -> bytes:
     """Rows as CSV, under the names of the columns if `header`."""
     cells = ([_cell(getattr(row, name)) for name in COLUMNS] for row in rows)
     lines = map(write_cells, [COLUMNS, *cells] if header else cells)
-    return "".join(lines).encode("utf-8", errors="replace")
+    return "".join(lines).encode()
 
 
 def _cell(value: str | int | float | None) -> str:
     if value is None:
         return ""
-    return value.replace("\0", "") if isinstance(value, str) else repr(value)
+    return plain_text(value) if isinstance(value, str) else repr(value)
 
 
-def _parse(path: Path, data: bytes) -> list[Row]:
+def plain_text(text: str) -> str:
+    """A text as files of scores hold it: without NUL, and a question mark for half of a character."""
+    return text.replace("\0", "").encode("utf-8", errors="replace").decode()
+
+
+def parse_rows(path: Path, data: bytes) -> list[Row]:
+    """The rows in the bytes of a CSV file; UsageError for what is none of ours, or damaged."""
     cells = csv_cells(path, decode(path, data))
     header = next(cells, None)
     if header is None:

@@ -70,12 +70,11 @@ def file_image(name: str) -> Stored:
     return Stored(name, Files(), name)
 
 
-def lost_image(name: str, error: OSError | str) -> Stored:
+def lost_image(name: str, error: Exception | str) -> Stored:
     """What cannot be read, for a reason in words or that of the operating system."""
-    if isinstance(error, str):
-        return Stored(name, Lost(error))
-    code = error.errno or EIO
-    return Stored(name, Lost(error.strerror or str(error) or os.strerror(code), code))
+    code = error.errno or EIO if isinstance(error, OSError) else EIO
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return Stored(name, Lost(words or os.strerror(code), code))
 
 
 def image_beside(table: str, name: str) -> Stored:

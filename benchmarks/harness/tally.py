@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.harness.store import Row
@@ -29,6 +29,12 @@ class Tally:
                 self.failures[row.reward] += 1
                 self.reasons[row.detail] += 1
                 self.failed.add((row.image, row.prompt_id, row.seed))
+
+    def listen(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The same rows, each of which has been added before it is handed on."""
+        for row in rows:
+            self.add((row,))
+            yield row
 
     def mean(self, key: str) -> float | None:
         return self.sums[key] / self.scored[key] if self.scored[key] else None
