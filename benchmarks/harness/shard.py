@@ -24,7 +24,7 @@ from rewards.pool import RewardFacts
 RECORD_ENDING = ".shard.json"
 SCHEMA = 1
 # A tar or table stays whole unless it is so many times as large as a part should be.
-LARGE = 2
+LARGE = 1.5
 
 
 @dataclass(frozen=True)

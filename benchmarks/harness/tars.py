@@ -54,6 +54,8 @@ def list_tar(name: str) -> Iterator[Told]:
         yield Told(lost_image(name, error))
         return
     found = 0
+    if problem:
+        _miss_prompts(list(samples.values()))
     for key, sample in samples.items():
         for told in sample.images(name, key):
             yield told
@@ -74,9 +76,13 @@ class _Sample:
     problem: str = ""
     names: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def prompt(self) -> str | None:
+        return self.record.get("prompt") if self.text is None else self.text
+
     def images(self, shard: str, key: str) -> Iterator[Told]:
-        prompt = self.record.get("prompt") if self.text is None else self.text
-        if self.places or prompt is not None or self.problem:
+        """What the sample tells; nothing, where it is of something else than images and prompts."""
+        if self.places or self.prompt is not None or self.problem:
             seed = parse_seed(self.record.get("seed"), f"{shard}#{key}.json")
             for member, place in self.places.items() or [(key, "the tar has its prompt, and no image")]:
                 name = f"{shard}#{member}"
@@ -84,7 +90,15 @@ class _Sample:
                     place = f"the tar has {self.names[member]} members of this name"
                 problem = place if isinstance(place, str) else self.problem
                 image = lost_image(name, problem) if problem else Stored(name, Tar(shard), place)
-                yield Told(image, prompt or "", seed, str(self.record.get("id", "")), name)
+                yield Told(image, self.prompt or "", seed, str(self.record.get("id", "")), name)
+
+
+def _miss_prompts(samples: Sequence[_Sample]) -> None:
+    """Of a tar that is not whole: where images have prompts, those that lack one have lost it, and so may the last."""
+    prompted = any(sample.prompt is not None for sample in samples)
+    for sample in samples if prompted else samples[-1:]:
+        if sample.prompt is None:
+            sample.problem = sample.problem or "its prompt is not in what is left of the tar"
 
 
 def _list_members(file: BinaryIO, samples: dict[str, _Sample]) -> str:
@@ -155,7 +169,10 @@ def _text(file: BinaryIO, member: tarfile.TarInfo) -> str:
     if member.size > TEXT_BYTES or member.issparse():
         raise ValueError(f"it has {member.size} bytes, and at most {TEXT_BYTES} are read")
     file.seek(member.offset_data)
-    text = file.read(member.size).decode("utf-8-sig")
+    data = file.read(member.size)
+    if len(data) < member.size:
+        raise ValueError("the tar ends before it does")
+    text = data.decode("utf-8-sig")
     if "\0" in text:
         raise ValueError("it holds a NUL character")
     return text

@@ -67,3 +67,14 @@ def samples(images: Sequence[bytes], prompts: Sequence[str], start: int = 0) -> 
         for place, (image, prompt) in enumerate(zip(images, prompts, strict=True), start)
         for member in ((f"{place:03d}.png", image), (f"{place:03d}.txt", prompt.encode()))
     ]
+
+
+def write_everywhere(root: Path, images: Sequence[bytes], prompts: Sequence[str]) -> Path:
+    """The same pictures in ROOT/folder, ROOT/table and ROOT/tar, each in a folder of the name `pictures`."""
+    write_folder(root / "folder" / "pictures", images, prompts)
+    rows = [{"bytes": data, "path": None} for data in images]
+    write_table(root / "table" / "pictures" / "a.parquet", rows, prompts, rows_a_group=5)
+    for number, start in enumerate(range(0, len(images), 4)):
+        some = slice(start, start + 4)
+        write_tar(root / "tar" / "pictures" / f"{number}.tar", samples(images[some], prompts[some], start))
+    return root

@@ -12,6 +12,7 @@ from PIL import Image, features
 from benchmarks.harness.draft import Draft, key_of
 from benchmarks.harness.listing import Entry, list_images
 from benchmarks.harness.score import FILES, check_entries, score_images
+from benchmarks.harness.score_files import read_scores
 from benchmarks.harness.store import COLUMNS, load_scores
 from benchmarks.harness.stored import file_image
 from benchmarks.harness.tally import Tally
@@ -317,6 +318,17 @@ class TestDraft:
         assert len(judged) == FILES
         assert rows[:FILES] == first
         assert [row.score for row in rows] == [row.score for row in first + second]
+
+    def test_a_draft_of_parquet_goes_on_too(self, entries, tmp_path):
+        first, _ = score(entries)
+        Draft(tmp_path / "out" / "s.parquet", tell_facts(build(DARK))).add(first)  # and killed here
+        draft = Draft(tmp_path / "out" / "s.parquet", tell_facts(build(DARK)))
+        assert len(draft.known) == FILES
+        rows = rows_of(entries, known=draft.known)
+        assert rows[:FILES] == first
+        draft.finish(rows)
+        assert os.listdir(tmp_path / "out") == ["s.parquet"]
+        assert read_scores(tmp_path / "out" / "s.parquet") == rows
 
     def test_changed_file_and_failed_score_are_made_again(self, folder, tmp_path):
         draw(folder / "a.png")

@@ -110,19 +110,19 @@ def test_what_is_wrong_with_one_image_costs_that_image(tmp_path):
 def test_a_tar_cut_off_anywhere_loses_nothing_without_a_word(tmp_path):
     """At whatever byte it ends: what is whole is read, and one more row says that it is not all."""
     whole = write_tar(tmp_path / "whole.tar", samples(IMAGES, PROMPTS)).read_bytes()
-    everything = [data for *_, data in read(tmp_path / "whole.tar")]
+    everything = [one[1:] for one in read(tmp_path / "whole.tar")]
     end = len(whole.rstrip(b"\0"))
     for size in [*range(1, end, 311), *range(512, end, 512), end]:
         path = tmp_path / "cut.tar"
         path.write_bytes(whole[:size])
-        found = [data for *_, data in read(path)]
-        read_whole = [data for data in found if isinstance(data, bytes)]
-        assert read_whole == everything[: len(read_whole)]
-        assert isinstance(found[-1], str), size
-        # No more than one image is known of and not there, and one row is of the tar itself.
-        assert len(found) - len(read_whole) <= 2
-        tar_rows = [reason for name, _, reason in read(path) if name == "cut.tar"]
-        assert len(tar_rows) == 1
+        *known, (name, _, reason) = read(path)
+        whole_ones = [one[1:] for one in known if isinstance(one[2], bytes)]
+        assert isinstance(reason, str)
+        assert name == "cut.tar"
+        assert "cut.tar" not in [name for name, *_ in known]
+        assert whole_ones == everything[: len(whole_ones)]  # with their whole prompts
+        # No more than one image is known of and not there.
+        assert len(known) - len(whole_ones) <= 1
 
 
 def test_a_damaged_header_ends_the_tar_with_a_reason(tmp_path):
