@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from errno import ENOENT
 from os import strerror
 from pathlib import Path, PurePosixPath
+from posixpath import basename
 
 from benchmarks.harness.metadata import METADATA_FILES, PromptsByText, is_seed, parse_metadata, read_metadata
 from benchmarks.harness.parquet import IMAGE, PROMPT, list_table
@@ -112,6 +113,8 @@ class _Known:
         """Prompt and seed that a file's name tells."""
         if self.for_all is not None:
             return self.for_all, None
+        if not self.by_id:
+            return None, None
         prompt_id, _, seed = PurePosixPath(name).stem.rpartition("_")
         if prompt_id in self.by_id and is_seed(seed):
             return self.by_id[prompt_id], int(seed)
@@ -210,7 +213,7 @@ def _number(found: Iterable[_Found]) -> list[Entry]:
     entries = []
     for one in {(one.image.name, one.prompt, one.seed): one for one in found}.values():
         group = one.folder, one.prompt
-        run = PurePosixPath(one.folder).name
+        run = basename(one.folder)
         if isinstance(one.image.holder, Lost):
             entries.append(Entry(one.image, run, None, 0))
             continue
