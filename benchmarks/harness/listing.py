@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from errno import ENOENT
-from os import strerror
 from pathlib import Path, PurePosixPath
 from posixpath import basename
 
@@ -30,7 +28,7 @@ from benchmarks.harness.places import (
     list_folder,
     read_file,
 )
-from benchmarks.harness.stored import Lost, Stored, Told, file_image, image_beside, lost_image
+from benchmarks.harness.stored import Lost, Stored, Told, file_image, image_beside
 from benchmarks.harness.tars import list_tar
 from rewards.errors import UsageError
 from rewards.images import FORMATS, image_endings
@@ -133,16 +131,18 @@ class _Known:
 
 def _expand(source: str, known: _Known) -> Iterator[_Found]:
     kind = ending(source)
-    if is_folder(source):
+    known_kind = kind in (*LISTS, TABLE, TAR, *image_endings())
+    # Some servers (https) tell a folder from a file by sending all of it.
+    if not (is_url(source) and known_kind and source[-1] != "/") and is_folder(source):
         yield from _expand_folder(source, known)
     elif kind in LISTS:
         yield from _settle(_rows_of(source), source, known)
     elif kind == TABLE:
         needed = (IMAGE, PROMPT) if known.for_all is None else (IMAGE,)
-        yield from _settle(list_table(source, needed) if exists(source) else _absent(source), source, known)
+        yield from _settle(list_table(source, needed), source, known)
     elif kind == TAR:
-        yield from _settle(list_tar(source) if exists(source) else _absent(source), source, known)
-    elif kind in image_endings() or exists(source):
+        yield from _settle(list_tar(source), source, known)
+    elif known_kind or exists(source):
         yield _named(source, known)
     else:
         raise UsageError(
@@ -172,10 +172,6 @@ def _expand_folder(folder: str, known: _Known) -> Iterator[_Found]:
 def _named(name: str, known: _Known) -> _Found:
     prompt, seed = known.of_name(name)
     return _Found(file_image(name), folder_of(name), prompt, seed, name)
-
-
-def _absent(source: str) -> Iterator[Told]:
-    yield Told(lost_image(source, OSError(ENOENT, strerror(ENOENT))))
 
 
 def _rows_of(source: str) -> Iterator[Told]:

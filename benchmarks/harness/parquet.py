@@ -89,7 +89,7 @@ def list_table(name: str, needed: Sequence[str] = (IMAGE, PROMPT)) -> Iterator[T
             for group in _row_groups(table):
                 yield from _list_group(name, table, group, kind)
     except _damage() as error:
-        of_disk = isinstance(error, OSError) and error.errno
+        of_disk = isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno)
         yield Told(lost_image(name, error if of_disk else f"it is no whole Parquet file ({_words(error)})"))
 
 

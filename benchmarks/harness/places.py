@@ -60,7 +60,7 @@ def is_folder(name: str) -> bool:
     if not is_url(name):
         return os.path.isdir(name)
     system, path = _far(name)
-    with _as_oserror(name):
+    with _reaching(name):
         return system.isdir(path)
 
 
@@ -68,7 +68,7 @@ def exists(name: str) -> bool:
     if not is_url(name):
         return os.path.exists(name)
     system, path = _far(name)
-    with _as_oserror(name):
+    with _reaching(name):
         return system.exists(path)
 
 
@@ -77,7 +77,7 @@ def list_folder(name: str) -> list[str]:
     if not is_url(name):
         return [os.path.join(name, one) for one in sorted(os.listdir(name))]
     system, path = _far(name)
-    with _as_oserror(name):
+    with _reaching(name):
         found = sorted(PurePosixPath(one).name for one in system.ls(path, detail=False))
     return [posixpath.join(name, one) for one in found]
 
@@ -145,6 +145,16 @@ def _far(url: str) -> tuple[Any, str]:
         raise SetupError(f"{hide_secrets(url)}: this kind of address needs one more package ({error}).") from None
     except ValueError as error:
         raise UsageError(f"{hide_secrets(url)}: {str(error).rstrip('.')}.") from None
+
+
+@contextmanager
+def _reaching(name: str) -> Iterator[None]:
+    """Sources are looked for before anything is scored, so a place out of reach is the end, as a SetupError."""
+    try:
+        with _as_oserror(name):
+            yield
+    except OSError as error:
+        raise SetupError(f"{hide_secrets(name)}: out of reach ({error.strerror or error}).") from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from errno import EIO
+from errno import EIO, ENOENT
 from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
@@ -73,6 +73,7 @@ def file_image(name: str) -> Stored:
 def lost_image(name: str, error: Exception | str) -> Stored:
     """What cannot be read, for a reason in words or that of the operating system."""
     code = error.errno or EIO if isinstance(error, OSError) else EIO
+    code = ENOENT if isinstance(error, FileNotFoundError) else code  # far file systems leave the number out
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return Stored(name, Lost(words or os.strerror(code), code))
 

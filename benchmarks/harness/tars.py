@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from errno import EIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from benchmarks.harness.metadata import parse_seed
 from benchmarks.harness.places import open_file
@@ -78,13 +78,14 @@ class _Sample:
 
     @property
     def prompt(self) -> str | None:
-        return self.record.get("prompt") if self.text is None else self.text
+        prompt = self.record.get("prompt") if self.text is None else self.text
+        return None if prompt is None else settle(prompt)
 
     def images(self, shard: str, key: str) -> Iterator[Told]:
         """What the sample tells; nothing, where it is of something else than images and prompts."""
         if self.places or self.prompt is not None or self.problem:
             seed = parse_seed(self.record.get("seed"), f"{shard}#{key}.json")
-            for member, place in self.places.items() or [(key, "the tar has its prompt, and no image")]:
+            for member, place in self.places.items() or [(key, self.problem or "the tar has its prompt, and no image")]:
                 name = f"{shard}#{member}"
                 if self.names[member] > 1:
                     place = f"the tar has {self.names[member]} members of this name"
@@ -110,7 +111,7 @@ def _list_members(file: BinaryIO, samples: dict[str, _Sample]) -> str:
                 if tar.offset <= offset:
                     return f"the tar is damaged at byte {offset}, and what follows is not known"
                 offset = tar.offset
-                tar.members.clear()  # or all headers would stay in memory
+                cast(Any, tar).members.clear()  # or all headers would stay in memory
                 if member.isreg():
                     _take(file, member, samples)
             return _end(file, tar.offset)
@@ -147,12 +148,12 @@ def _take(file: BinaryIO, member: tarfile.TarInfo, samples: dict[str, _Sample]) 
         try:
             text = _text(file, member)
             if ending == "txt":
-                sample.text = settle(text)
+                sample.text = text
             else:
                 record = json.loads(text)
-                sample.record = record if isinstance(record, dict) else {}
-                if not isinstance(sample.record.get("prompt", ""), str):
-                    raise ValueError('"prompt" is no text')
+                if not isinstance(record, dict) or not isinstance(record.get("prompt", ""), str):
+                    raise ValueError('it needs an object with a text under "prompt"')
+                sample.record = record
         except (ValueError, RecursionError) as error:
             sample.problem = f"its prompt in {member.name} cannot be read ({str(error)[:200]})"
 

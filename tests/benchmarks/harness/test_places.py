@@ -97,6 +97,9 @@ def test_an_error_of_its_own_kind_is_a_reason(tmp_path, memory, monkeypatch):
         assert "secret" not in str(caught.value)
     (lost,) = list_images(["memory://shop/a.tar"])
     assert lost.lost
+    monkeypatch.setattr(MemoryFileSystem, "ls", refuse)
+    with pytest.raises(SetupError, match=r"memory://shop/: out of reach \(NoCredentials: Unable"):
+        list_images(["memory://shop/"])
 
 
 def test_no_more_is_read_than_an_image_may_have(memory):

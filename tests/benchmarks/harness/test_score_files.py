@@ -13,7 +13,7 @@ from benchmarks.harness.store import COLUMNS, FAILED, MISSING, OK, Row
 from rewards.errors import SetupError, UsageError
 
 
-def make(place, score=0.1, status=OK, detail="", prompt="a cat"):
+def make(place, score: float | None = 0.1, status=OK, detail="", prompt="a cat"):
     seconds = None if status == MISSING else 0.25
     return Row("run", "", "", "id", prompt, place, f"{place}.png", "0" * 64, "ocr@1", score, status, detail, seconds)
 
@@ -48,7 +48,7 @@ def test_parquet_has_types_and_csv_has_the_same_rows(tmp_path):
     assert [schema.field(name).type for name in COLUMNS] == [numbers.get(name, pa.string()) for name in COLUMNS]
     table = pandas.read_parquet(tmp_path / "scores.parquet")
     assert table["score"].tolist()[0] == 0.1 + 0.2
-    assert math.isnan(table["score"][1])
+    assert math.isnan(table["score"].tolist()[1])
 
 
 def test_many_rows_are_written_in_pieces(tmp_path):

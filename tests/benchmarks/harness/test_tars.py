@@ -102,7 +102,7 @@ def test_what_is_wrong_with_one_image_costs_that_image(tmp_path):
     assert said["twice.png"] == "the tar has 2 members of this name"
     assert "its prompt in bad.json cannot be read" in said["bad.png"]
     assert "its prompt in latin.txt cannot be read" in said["latin.png"]
-    assert '"prompt" is no text' in said["number.png"]
+    assert 'it needs an object with a text under "prompt"' in said["number.png"]
     assert said["alone"] == "the tar has its prompt, and no image"
     assert said["big.png"] == f"it has {IMAGE_BYTES + 1} bytes, and at most {IMAGE_BYTES} are read"
 
