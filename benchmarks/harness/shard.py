@@ -7,6 +7,7 @@ scores lies a record, FILE.shard.json, of what it is a part of; by it `dgpo merg
 from __future__ import annotations
 
 import json
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -122,6 +123,7 @@ def describe_part(
 
 
 def record_path(scores: Path) -> Path:
+    scores = Path(os.path.realpath(scores))  # a link is followed where scores are written
     return scores.with_name(scores.name + RECORD_ENDING)
 
 

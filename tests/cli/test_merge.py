@@ -62,6 +62,13 @@ def test_shards_are_merged_to_what_one_command_writes(run, score, sources, kind,
     assert Path("merged.parquet").read_bytes() == Path("again.parquet").read_bytes()
 
 
+def test_the_document_says_which_part_it_is(run, sources):
+    words = ["score", "--reward", "imagestats", "--workers", "0", "--images", sources / "tar/pictures", "--json"]
+    assert json.loads(run(*words).stdout)["shard"] is None
+    document = json.loads(run(*words, "--shard", "1/3", "--output", "s.csv").stdout)
+    assert (document["shard"], document["images"], document["failed"]) == ("1/3", 4, 0)
+
+
 class TestRefusals:
     @pytest.fixture
     def shards(self, score, sources):
@@ -131,6 +138,15 @@ class TestRefusals:
         assert "is one of the shards" in done.stderr
         Path(two).write_text(Path(two).read_text().replace("ok", "OK"))
         self.refused(run, [one, two], r"shards/2\.csv is not the file that 2\.csv\.shard\.json was written for")
+
+    def test_a_link_is_as_good_as_its_file(self, run, shards):
+        Path("disk").mkdir()
+        Path("shards").mkdir()
+        for number in (1, 2):
+            Path(f"shards/{number}.csv").symlink_to(f"../disk/{number}.csv")
+        names = shards(2)
+        assert run("merge", *names, "--output", "merged.csv").exit_code == 0
+        assert sorted(path.name for path in Path("shards").iterdir()) == ["1.csv", "2.csv"]
 
     def test_a_whole_file_is_no_shard_any_more(self, run, shards, score, sources):
         one, two = shards(2)
