@@ -21,6 +21,7 @@ from rewards.files import open_regular, read_regular
 from rewards.secrets import hide_secrets
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
+_PASSWORD = re.compile(_URL.pattern + r"[^/@]*:[^/]*@")
 
 
 def is_url(name: str) -> bool:
@@ -28,7 +29,12 @@ def is_url(name: str) -> bool:
 
 
 def full_name(name: str) -> str:
-    """What a file is called in scores.csv: its absolute path, or its URL."""
+    """What a file is called in scores.csv: its absolute path, or its URL; UsageError for one with a password in it."""
+    if _PASSWORD.match(name):
+        raise UsageError(
+            f"{hide_secrets(name)}: there is a password in this address, and addresses are written beside scores; give "
+            "it by the environment variables of its file system."
+        )
     return name if is_url(name) else os.path.abspath(name)
 
 

@@ -102,6 +102,14 @@ def test_an_error_of_its_own_kind_is_a_reason(tmp_path, memory, monkeypatch):
         list_images(["memory://shop/"])
 
 
+def test_passwords_are_not_written_down(memory):
+    with pytest.raises(UsageError, match="there is a password in this address") as caught:
+        list_images(["sftp://me:secret@shop/a.tar"])
+    assert "secret" not in str(caught.value)
+    (entry,) = list_images(["memory://container@account/a.tar"])
+    assert entry.image.name == "memory://container@account/a.tar"
+
+
 def test_no_more_is_read_than_an_image_may_have(memory):
     memory.pipe("/shop/a.png", bytes(100))
     assert read_file("memory://shop/a.png", 100) == bytes(100)
