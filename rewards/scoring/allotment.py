@@ -21,7 +21,9 @@ def allot(specs: Sequence[RewardSpec], workers: int, on_gpu: Callable[[RewardSpe
 
 def is_on_gpu(spec: RewardSpec) -> bool:
     """Whether a reward computes on a GPU of this machine, by its card's option `device`."""
-    device = card_of(spec).settle_options(spec.options).get("device", "cpu")
+    device = {**{option.name: option.default for option in card_of(spec).options}, **dict(spec.options)}.get("device")
+    if device is None:
+        return False
     if device != "auto":
         return device != "cpu"
     import torch

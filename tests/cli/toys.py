@@ -61,4 +61,6 @@ def train(output: str, *words: str, code: int = 0) -> str:
 def metrics(run: Path) -> Sequence[dict[str, Any]]:
     """The iterations of a run, without what took how long."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines if "reward" in line]
+    return [
+        {name: value for name, value in line.items() if "seconds" not in name} for line in lines if "reward" in line
+    ]

@@ -12,10 +12,11 @@ from rewards.errors import SetupError
 
 WHOLE = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
 COME = """
-import sys
+import sys, time
 from dgpo.processes import Place, meet
 meet(Place(rank=int(sys.argv[1]), size=2, address="127.0.0.1", port=int(sys.argv[2])))
-print("met")
+print("met", flush=True)
+time.sleep(3 if sys.argv[1] == "0" else 0)  # whoever holds the place stays until the other has seen it
 """
 
 

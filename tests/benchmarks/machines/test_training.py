@@ -10,7 +10,7 @@ import torch
 from benchmarks.machines.peak import measure_peak, peak_of
 from benchmarks.machines.random_models import make_random_model
 from benchmarks.machines.stages import Copies, Stages, patched
-from benchmarks.machines.training import _parse, main, run
+from benchmarks.machines.training import MEAN, _parse, main, run
 from rewards.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -82,8 +82,10 @@ def test_a_cpus_peak_is_measured(monkeypatch):
 
 
 @pytest.mark.parametrize("more", [(), ("--set", "dgpo.clip=0.01", "--set", "sampling.guidance=2.0")])
-def test_the_plain_loop_comes_to_the_same_numbers(more):
+def test_the_plain_loop_comes_to_the_same_numbers(more, tmp_path):
     """To the last bit where adapters are not merged."""
+    (tmp_path / "mean.py").write_text(MEAN)
+    more = ("--reward", f"{tmp_path}/mean.py:Mean", *more)
     unmerged = ("--set", "rollout.merge=never")
     same = "gradients of the first iteration differ by 0.0e+00, latents of the last by 0.0e+00"
     assert same in measure("--against", "plain", "--set", "training.dtype=fp32", *unmerged, *more)
