@@ -155,9 +155,11 @@ class _Team:
             self.hurried = True
             self.deadline = min(self.deadline, time.monotonic() + AT_ONCE_S)
         self.heard.add(number)
+        # The agent itself sends SIGTERM to those whose peer has failed; who asks for an end is told apart from that.
+        told = signal.SIGINT if number == signal.SIGTERM else number
         for process in self._processes():
             with suppress(ProcessLookupError):
-                os.kill(process, number)
+                os.kill(process, told)
 
     def wait(self) -> int:
         while not self.outcome.done():

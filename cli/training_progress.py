@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cli.launch import signals_to_heed
+from cli.launch import LAUNCHER, signals_to_heed
 from cli.progress import Progress
 from cli.screen import leave_terminal
 from dgpo.supervision.hooks import Hook, Moment
@@ -84,6 +84,8 @@ def ask_to_stop(say: Callable[[str], None]) -> Callable[[], bool]:
         elif number in heard:
             raise KeyboardInterrupt
         heard.add(number)
+        if number == signal.SIGTERM and LAUNCHER in os.environ:
+            return  # another process has failed, which is said when all have ended
         say("finishing this iteration, then saving (Ctrl-C again stops at once, without saving)")
 
     for number in signals_to_heed():
