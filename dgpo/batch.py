@@ -5,6 +5,7 @@ Shapes: B images of this rank, dealt as in `parallel`; group_B says to which of 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 
@@ -55,11 +56,16 @@ class Batch:
     def group_B(self) -> torch.Tensor:
         return self.image_B // self.group_size
 
+    @cached_property
+    def numbers(self) -> list[int]:
+        """`image_B` on the host: asked for once, since a GPU answers only when it has done all it was given."""
+        return self.image_B.tolist()
+
     @property
     def drawn_B(self) -> torch.Tensor:
         """Whether each image was made; bool."""
-        made = [image not in self.failed for image in self.image_B.tolist()]
-        return torch.tensor(made, device=self.image_B.device, dtype=torch.bool)
+        made = torch.tensor([image not in self.failed for image in self.numbers], dtype=torch.bool)
+        return made.to(self.image_B.device, non_blocking=True)
 
     def name_images(self, numbers: Sequence[int]) -> list[str]:
         """Images by their numbers and prompts, for a sentence."""

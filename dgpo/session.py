@@ -129,7 +129,8 @@ def train(
         config = config.in_precision(settled.dtype)
         if config.training.checkpointing == AUTO:
             config = _settle_checkpointing(config, run, ranks, tell, fresh=fresh)
-        policy = load_policy(config.model, config, ranks.device, trainable=True)
+        with hushed_loading():
+            policy = load_policy(config.model, config, ranks.device, trainable=True)
         known = {**(facts or {}), "precision": asdict(settled)}
         measuring = evaluation is not None
         with open_pool(config, rewards, measuring=measuring) if pool is None else nullcontext(pool) as pool:

@@ -114,7 +114,7 @@ class Trainer:
         for hook in self.hooks:
             hook.scored(self, Scores(parts_RKG, described, failures))
         self.optimizer.gradient_norm = 0.0
-        self.algorithm.suspects.clear()
+        self.algorithm.forget_suspects()
         try:
             learned = self.algorithm.learn(drawn.batch.scored(learned_KG), step, self._update)
         except NotFinite:

@@ -96,8 +96,7 @@ class Algorithm(ABC):
     ) -> None:
         self.settings, self.advantage, self.geometry = settings, advantage, geometry
         self.policy, self.ranks, self.path = policy, ranks, policy.model.path
-        self.suspects: list[int] = []
-        """Numbers of images of this rank whose loss was not finite in this iteration."""
+        self._losses: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     @classmethod
     def needs(cls, settings: Any) -> Needs:
@@ -129,8 +128,18 @@ class Algorithm(ABC):
         return standardise(batch.scores_KG, std=settings.std, epsilon=settings.epsilon, clamp=settings.clamp)
 
     def suspect(self, loss_B: "torch.Tensor", image_B: "torch.Tensor") -> None:
-        """Remember the images whose loss is not finite: their gradient stops the run, which then names them."""
-        self.suspects += image_B[~loss_B.detach().isfinite()].tolist()
+        """Remember the losses of these images: one that is not finite has a gradient that stops the run."""
+        self._losses.append((loss_B.detach(), image_B))
+
+    @property
+    def suspects(self) -> list[int]:
+        """Numbers of images of this rank whose loss was not finite in this iteration; looked at when asked for, since
+        a look makes the host wait for the device."""
+        return [number for loss_B, image_B in self._losses for number in image_B[~loss_B.isfinite()].tolist()]
+
+    def forget_suspects(self) -> None:
+        """An iteration begins."""
+        self._losses.clear()
 
     def updated(self, updates: int) -> None:
         """What follows an optimiser step, the `updates`-th of the run: an old policy that is averaged, say."""

@@ -53,25 +53,22 @@ class Settings(Section):
         return self.reference_guidance > 1
 
 
-@dataclass
 class Tally:
-    """Sums over images, groups and times of one iteration, to be added over ranks and divided."""
+    """Sums over images, groups and times of one iteration, to be added over ranks and divided.
 
-    images: float = 0.0
-    kl: float = 0.0
-    clipped: float = 0.0
-    groups: int = 0
-    loss: float = 0.0
-    """Of whole groups, and so the same on all ranks already."""
+    They stay on the device and are asked for once: every question makes the host wait for all it has given out.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.images = self.groups = 0
+        self.kl, self.clipped, self.loss = torch.zeros(3, dtype=torch.float64, device=device)
 
     def averages(self, ranks: Ranks) -> dict[str, float]:
-        total = ranks.sum(torch.tensor([self.images, self.kl, self.clipped], dtype=torch.float64, device=ranks.device))
-        images = max(1.0, total[0].item())
-        return {
-            "loss": self.loss / max(1, self.groups),
-            "kl": total[1].item() / images,
-            "clipped": total[2].item() / images,
-        }
+        """The loss is of whole groups, and so the same on all ranks already."""
+        sums = ranks.sum(torch.stack([torch.zeros_like(self.kl) + self.images, self.kl, self.clipped]))
+        images, kl, clipped, loss = torch.stack([*sums, self.loss]).tolist()
+        images = max(1.0, images)
+        return {"loss": loss / max(1, self.groups), "kl": kl / images, "clipped": clipped / images}
 
 
 @dataclass(frozen=True)
@@ -154,19 +151,20 @@ class DGPO(Algorithm):
         Raises:
             UsageError: the rollout visits fewer times above `min_sigma` than `times`.
         """
-        tally = Tally()
+        tally = Tally(self.ranks.device)
         chosen = choose_times(batch.times, self.settings, self.geometry.seed, step)
         times = chosen if advantage_KG.any() else []
         times_a_step = len(times) if self.settings.one_update else 1
+        chunks = list(self._chunks(batch, advantage_KG))
         for place, sigma in enumerate(times):
-            for chosen_K, rows in self._chunks(batch, advantage_KG):
+            for chosen, rows in chunks:
                 noised = self._noise(batch, advantage_KG, rows, sigma, place, step)
-                self._accumulate(noised, chosen_K, times_a_step, tally)
+                self._accumulate(noised, chosen, times_a_step, tally)
             if (place + 1) % times_a_step == 0:
                 update()
         return {**tally.averages(self.ranks), "times": {"rollout": batch.times, "trained": times}}
 
-    def _chunks(self, batch: Batch, advantage_KG: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _chunks(self, batch: Batch, advantage_KG: torch.Tensor) -> Iterator[tuple[list[int], list[int]]]:
         """As many whole groups as fit a micro-batch, and this rank's rows of them, which may be none.
 
         An image that could not be made is in no row: numbers that do not exist still do not times a weight of 0.
@@ -176,21 +174,24 @@ class DGPO(Algorithm):
         live = advantage_KG.ne(0).any(dim=1).nonzero().flatten().tolist()
         together = max(1, self.geometry.micro_batch * self.ranks.size // batch.group_size)
         for start in range(0, len(live), together):
-            chosen = torch.tensor(live[start : start + together], device=batch.group_B.device)
-            yield chosen, (torch.isin(batch.group_B, chosen) & batch.drawn_B).nonzero().flatten()
+            chosen = live[start : start + together]
+            made = [(row, image) for row, image in enumerate(batch.numbers) if image not in batch.failed]
+            yield chosen, [row for row, image in made if image // batch.group_size in chosen]
 
     def _noise(
-        self, batch: Batch, advantage_KG: torch.Tensor, rows: torch.Tensor, sigma: float, place: int, step: int
+        self, batch: Batch, advantage_KG: torch.Tensor, rows: list[int], sigma: float, place: int, step: int
     ) -> Noised:
         """The chosen images at `sigma`, with one noise a group, fresh for every time."""
-        group_B = batch.group_B[rows]
-        x0 = batch.x0_BCHW[rows]
+        row_B = torch.tensor(rows, dtype=torch.int64).to(batch.image_B.device, non_blocking=True)
+        image_B, group_B, x0 = batch.image_B[row_B], batch.group_B[row_B], batch.x0_BCHW[row_B]
+        groups = [batch.numbers[row] // batch.group_size for row in rows]
         kinds = {
             group: seeded_noise(x0.shape[1:], "time", self.geometry.seed, step, place, batch.prompts[group].id, group)
-            for group in set(group_B.tolist())
+            for group in set(groups)
         }
-        noise = torch.stack([kinds[group] for group in group_B.tolist()]).to(x0) if kinds else torch.empty_like(x0)
-        advantage_B = advantage_KG.to(x0.device).flatten()[batch.image_B[rows]]
+        noise = torch.stack([kinds[group] for group in groups]) if kinds else torch.empty(x0.shape)
+        noise = noise.to(x0.device, x0.dtype, non_blocking=True)
+        advantage_B = advantage_KG.to(x0.device, non_blocking=True).flatten()[image_B]
         sigma_B = torch.full((len(rows),), sigma, device=x0.device)
         return Noised(
             x0,
@@ -199,11 +200,11 @@ class DGPO(Algorithm):
             sigma_B,
             batch.conditioning.take(group_B),
             group_B,
-            batch.image_B[rows],
+            image_B,
             advantage_B,
         )
 
-    def _accumulate(self, batch: Noised, chosen_K: torch.Tensor, times_a_step: int, tally: Tally) -> None:
+    def _accumulate(self, batch: Noised, chosen: list[int], times_a_step: int, tally: Tally) -> None:
         """Add this time's gradient for these groups, as its share of a step's mean over times.
 
         A rank whose share of one group is larger than a micro-batch first takes the errors without gradient, in parts,
@@ -233,7 +234,7 @@ class DGPO(Algorithm):
         weight_B = image_weights(margin_K, batch.advantage_B, batch.group_B)
         if settings.clip is not None:
             counts = unclipped(error, old_error, batch.advantage_B, settings.clip)
-            tally.clipped += (~counts).sum().item()
+            tally.clipped += (~counts).sum()
             weight_B = weight_B * counts
         for rows in parts:
             velocity, part_error = whole or self._error(batch.part(rows))
@@ -244,10 +245,11 @@ class DGPO(Algorithm):
             with training_attention(batch.x0_BCHW.device):
                 (loss / times_a_step).backward()
             self.policy.passes["backward"] += len(drift_B)
-            tally.kl += drift_B.detach().sum().item()
+            tally.kl += drift_B.detach().sum()
         tally.images += images
-        tally.groups += len(chosen_K)
-        tally.loss += reported_loss(margin_K[chosen_K], settings.beta).item() * len(chosen_K)
+        tally.groups += len(chosen)
+        chosen_K = torch.tensor(chosen).to(margin_K.device, non_blocking=True)
+        tally.loss += reported_loss(margin_K[chosen_K], settings.beta) * len(chosen)
 
     def _error(self, batch: Noised) -> tuple[torch.Tensor, torch.Tensor]:
         """The current policy's velocity and its error, with gradient where gradients are on."""

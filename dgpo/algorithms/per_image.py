@@ -35,17 +35,19 @@ class Sums:
 
     def __init__(self) -> None:
         self.images = 0
-        self.totals: dict[str, float] = {}
+        self.totals: dict[str, torch.Tensor] = {}  # on the device, which is not asked before the end
 
     def add(self, images: int, **values_B: torch.Tensor) -> None:
         self.images += images
         for name, value_B in values_B.items():
-            self.totals[name] = self.totals.get(name, 0.0) + value_B.detach().double().sum().item()
+            total = value_B.detach().double().sum()
+            self.totals[name] = self.totals[name] + total if name in self.totals else total
 
     def averages(self, names: tuple[str, ...], ranks: Ranks) -> dict[str, float]:
         """0 for all of them where there was no image: nothing was learned."""
-        mine = [float(self.images), *(self.totals.get(name, 0.0) for name in names)]
-        images, *totals = ranks.sum(torch.tensor(mine, dtype=torch.float64, device=ranks.device)).tolist()
+        none = torch.zeros((), dtype=torch.float64, device=ranks.device)
+        mine = torch.stack([none + self.images, *(self.totals.get(name, none) for name in names)])
+        images, *totals = ranks.sum(mine).tolist()
         return {name: total / max(1.0, images) for name, total in zip(names, totals, strict=True)}
 
 

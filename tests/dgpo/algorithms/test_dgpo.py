@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dgpo.algorithms.algorithm import Geometry
 from dgpo.algorithms.dgpo import DGPO, choose_times
@@ -394,6 +395,50 @@ def passes(model_folder, folder, value=brightness, **changes):
     trainer = train(config, folder, value=value, prompts=order)
     line = copy.copy(trainer.run.read_metrics()[0]["passes"])
     return [line[name] for name in ("rollout", "old", "reference", "current", "backward")]
+
+
+class Asked(TorchDispatchMode):
+    """Counts how often the host asks for numbers that a device has: it then waits for all that it has given out."""
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.times = 0
+        tolist = torch.Tensor.tolist  # on a CPU no operator is called for it
+
+        def asking(tensor):
+            self.times += 1
+            return tolist(tensor)
+
+        monkeypatch.setattr(torch.Tensor, "tolist", asking)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.times += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+class TestHost:
+    def test_asks_no_more_of_the_device_for_more_times_and_smaller_parts(self, make_policy, monkeypatch):
+        asked = []
+        for times, micro_batch in ((1, 8), (4, 8), (4, 2)):
+            policy, config = make_policy({"dgpo.times": times, "optimizer.micro_batch": micro_batch})
+            stir(policy, 0.05)
+            batch, advantage, learner = draw_batch(policy, config), draw_advantages(config), build(policy, config)
+            with monkeypatch.context() as patches, Asked(patches) as counter:
+                learner.learn_from(batch, advantage, 0, lambda: None)
+            asked.append(counter.times)
+            assert policy.passes["backward"] == times * config.images
+        assert asked[0] > 0
+        assert len(set(asked)) == 1
+
+    def test_names_images_without_a_finite_loss_when_asked(self, make_policy):
+        policy, config = make_policy()
+        batch, learner = draw_batch(policy, config), build(policy, config)
+        batch.x0_BCHW[2] = math.nan
+        learner.learn_from(batch, draw_advantages(config), 0, lambda: None)
+        assert set(learner.suspects) >= {2}
+        assert all(image // config.group_size == 2 // config.group_size for image in learner.suspects)
+        learner.forget_suspects()
+        assert learner.suspects == []
 
 
 class TestPasses:
