@@ -45,7 +45,7 @@ def open_cluster(cores: Callable[[], int]) -> Iterator[tuple[Any, str]]:
     with ExitStack() as opened:
         opened.enter_context(_environment({name: os.environ.get(name, value) for name, value in QUIET.items()}))
         ray = load_extra("ray", "ray")
-        load_extra("ray.data", "ray")
+        load_extra("ray.data.exceptions", "ray")
         _hush()
         if address:
             opened.callback(ray.shutdown)

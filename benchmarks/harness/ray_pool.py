@@ -25,13 +25,14 @@ from rewards.errors import SetupError, UsageError
 from rewards.pool import RewardFacts
 from rewards.prompt import Prompt
 from rewards.scoring.allotment import allot, is_on_gpu
+from rewards.scoring.worker import LOADING_S
 from rewards.spec import RewardSpec
 
 # Loads of a portion at most, that is about a thousand images; fewer where actors would be left without any.
 LOADS = 64
 PORTIONS_AN_ACTOR = 4
-# An actor that is lost more often, or a portion with which it is, is no accident.
-RESTARTS, RETRIES = 100, 10
+# Ray starts lost actors again without end. Where nothing moves for so many times what a batch may take, it gives up.
+PATIENCE = 2
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class RayPool:
             self._ray.kill(actor)
         self._asked = []
         portions = self._deal(entries, known or {})
-        with self._giving_up(), _settings(in_order):
+        with self._giving_up(), self._settings(in_order):
             data = self._ray.data.from_arrow([as_table(portion) for portion in portions])
             if self._kinds[0].gpus:
                 data = data.map_batches(read, batch_size=None, batch_format="pyarrow", num_cpus=1)
@@ -140,8 +141,6 @@ class RayPool:
                     batch_size=None,
                     batch_format="pyarrow",
                     compute=self._ray.data.ActorPoolStrategy(size=kind.actors),
-                    max_restarts=RESTARTS,
-                    max_task_retries=RETRIES,
                     **kind.needs,
                 )
             for table in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -213,32 +212,30 @@ class RayPool:
             self.on_note(one.text)
 
     @contextmanager
+    def _settings(self, in_order: bool) -> Iterator[None]:
+        """Ray Data without bars of its own; each batch is a block, so that it is handed on when it is done."""
+        context = self._ray.data.DataContext()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.target_max_block_size = 1
+        context.execution_options.preserve_order = in_order
+        context.execution_no_progress_timeout_s = PATIENCE * (LOADING_S + len(self.specs) * self.deadline_s)
+        with self._ray.data.DataContext.current(context):
+            yield
+
+    @contextmanager
     def _giving_up(self) -> Iterator[None]:
         """What Ray raises when it does not try again; a mistake in our code, which it wraps, stays one."""
         try:
             yield
         except self._ray.exceptions.RayTaskError:
             raise
-        except self._ray.exceptions.RayError as error:
+        except (self._ray.exceptions.RayError, self._ray.data.exceptions.ExecutionTimeoutError) as error:
             words = " ".join(str(error).split())[:300]
             raise SetupError(
                 f"Ray has given up ({type(error).__name__}: {words}). What is finished is kept, and the same command "
                 "goes on."
             ) from error
-
-
-@contextmanager
-def _settings(in_order: bool) -> Iterator[None]:
-    """Ray Data without bars of its own; each batch is a block, so that it is handed on when it is done."""
-    from ray.data import DataContext
-
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.target_max_block_size = 1
-    context.execution_options.preserve_order = in_order
-    with DataContext.current(context):
-        yield
 
 
 def _describe(kind: _Kind) -> str:

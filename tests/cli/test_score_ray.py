@@ -4,6 +4,9 @@ import os
 import re
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +65,7 @@ def cluster():
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_prestart_worker_first_driver", "0")
         cluster = Cluster(True, head_node_args={"num_cpus": 3, "num_gpus": 1, "include_dashboard": False})
-        patch.setenv("RAY_ADDRESS", cluster.address)
+        patch.setenv("RAY_ADDRESS", str(cluster.address))
         yield cluster
         cluster.shutdown()
 
@@ -129,7 +132,7 @@ def test_goes_on_from_a_local_draft_shard_by_shard_and_in_order_on_stdout(cluste
         facts = pool.facts()
         first, *_ = score_images(list_images(sources[1:2]), pool)
     with Draft(Path("s-1.parquet"), facts) as draft:
-        draft.add(kept := [one.__class__(**{**as_dict(one), "seconds": 7.0}) for one in first])
+        draft.add(kept := [replace(row, seconds=7.0) for row in first])
     ray = ["--engine", "ray", "--workers", "2"]
     told = score(*words, *ray, "--shard", "1/2", "--output", "s-1.parquet", code=FAILS).stderr
     assert f"going on from {Path.cwd()}/s-1.parquet.draft: {len(kept)} scores are there" in told
@@ -144,8 +147,50 @@ def test_goes_on_from_a_local_draft_shard_by_shard_and_in_order_on_stdout(cluste
     assert without_seconds(told.stdout.encode()) == without_seconds("whole.csv")
 
 
-def as_dict(row):
-    return {name: getattr(row, name) for name in row.__slots__}
+@pytest.mark.slow
+def test_rewards_on_gpus_have_actors_of_their_own_behind_tasks_that_decode(cluster, score, tmp_path):
+    """Ray believes in a GPU, and the network that asks for one finds none and computes on the CPU: as it does here."""
+    text = "a photo"
+    rewards = ["aesthetic", "imagestats", "pickscore"]
+    words = [word for name in rewards for word in ("--reward", name)]
+    words += [
+        "--weights",
+        f"aesthetic={GOLDEN}/aesthetic",
+        "--weights",
+        f"pickscore={os.path.relpath(GOLDEN)}/pickscore",
+    ]
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(10):
+        for path in (GOLDEN / "images").iterdir():
+            (folder / f"{number}-{path.name}").write_bytes(path.read_bytes())
+    words += ["--images", folder, "--prompt", text]
+    told = score(*words, "--engine", "ray", "--workers", "1", "--output", "ray.csv").stderr
+    assert (
+        "1 actor of 1 core and a GPU for aesthetic@1, pickscore@1 and 1 actor of 1 core for imagestats.dark@1" in told
+    )
+    score(*words, "--output", "local.csv")
+    assert without_seconds("ray.csv") == without_seconds("local.csv")
+
+
+@pytest.mark.slow
+def test_a_lost_machine_costs_no_row(cluster, score, sources, tmp_path):
+    reward = tmp_path / "slow.py"
+    reward.write_text(FRAGILE.replace("for image in images:", "import time; time.sleep(0.3)\n        for image in ():"))
+    node = cluster.add_node(num_cpus=2)
+    words = ["--reward", f"{reward}:Fragile", *images(sources), "--workers", "3"]
+
+    def lose():
+        while not list(tmp_path.glob("ray.csv.draft/scores.csv")):
+            time.sleep(0.1)
+        cluster.remove_node(node, allow_graceful=False)
+
+    with ThreadPoolExecutor(1) as beside:
+        lost = beside.submit(lose)
+        score(*words, "--engine", "ray", "--output", "ray.csv", code=FAILS)
+        lost.result()
+    score(*words, "--output", "local.csv", code=FAILS)
+    assert without_seconds("ray.csv") == without_seconds("local.csv")
 
 
 class TestRefused:
