@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -132,12 +133,15 @@ def score(
 def _open_pool(
     engine: Engine, specs: Sequence[RewardSpec], workers: int, reward_seconds: float
 ) -> ScoringPool | RayPool:
-    from cli.threads import actor_threads, scoring_threads, share_cores
+    from cli.threads import decided_threads, scoring_threads, share_cores
 
     if engine is Engine.RAY:
+        from benchmarks.harness.ray_cluster import is_running_elsewhere
         from benchmarks.harness.ray_pool import RayPool
 
-        return RayPool(specs, workers, actor_threads(workers), deadline_s=reward_seconds, on_note=say)
+        # How many cores other machines have is not known here.
+        threads = decided_threads(os.environ) or 1 if is_running_elsewhere() else scoring_threads(workers)
+        return RayPool(specs, workers, threads, deadline_s=reward_seconds, on_note=say)
     from rewards.pool import ScoringPool
 
     if workers == 0:

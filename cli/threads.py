@@ -29,14 +29,6 @@ def scoring_threads(workers: int) -> int:
     return decided_threads(os.environ) or max(1, available_cores() // max(workers, 1))
 
 
-def actor_threads(workers: int) -> int:
-    """Threads of each actor of Ray: as `scoring_threads` where its cluster is this machine; on others, whose cores are
-    not known here, one unless somebody has decided."""
-    if os.environ.get("RAY_ADDRESS"):
-        return decided_threads(os.environ) or 1
-    return scoring_threads(workers)
-
-
 def decided_threads(environment: Mapping[str, str]) -> int | None:
     """The number of threads that the environment names; None where nobody has decided."""
     for name in VARIABLES:

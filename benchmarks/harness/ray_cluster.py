@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, chdir, contextmanager
@@ -15,6 +16,9 @@ import benchmarks
 from rewards.errors import SetupError, UsageError, load_extra
 
 ADDRESS = "RAY_ADDRESS"
+HERE = ("", "local")
+# Ray itself would wait for minutes for a machine that does not answer.
+CONNECT_S = 10.0
 # The actors and tasks of a local cluster find this package first, and nothing in the folder that they are started in.
 HOME = str(Path(benchmarks.__file__).parents[1])
 QUIET = {
@@ -23,6 +27,11 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_prestart_worker_first_driver": "0",
 }
+
+
+def is_running_elsewhere() -> bool:
+    """Whether there is a cluster to use already; otherwise one is started on this machine."""
+    return os.environ.get(ADDRESS, "") not in HERE
 
 
 @contextmanager
@@ -47,7 +56,7 @@ def open_cluster(cores: Callable[[], int]) -> Iterator[tuple[Any, str]]:
         ray = load_extra("ray", "ray")
         load_extra("ray.data.exceptions", "ray")
         _hush()
-        if address:
+        if is_running_elsewhere():
             opened.callback(ray.shutdown)
             _connect(ray, address)
             total = ray.cluster_resources()
@@ -69,11 +78,14 @@ def open_cluster(cores: Callable[[], int]) -> Iterator[tuple[Any, str]]:
 
 def _connect(ray: Any, address: str, **settings: Any) -> None:
     try:
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
         with _silent():
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **settings)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError, OverflowError) as error:
         words = " ".join(str(error).split())[:300]
-        if address == "local":
+        if address in HERE:
             raise SetupError(f"Ray did not start on this machine ({words}).") from error
         raise SetupError(
             f"The Ray cluster that {ADDRESS}={address} names does not answer ({words}). Start it with `ray start "

@@ -149,7 +149,7 @@ class Actor:
             post = self.post
             pool = ScoringPool(post.specs, 1, post.threads, deadline_s=post.deadline_s).__enter__()
             if post.expected is not None:
-                _check_same(identify(pool.facts()), post.expected)
+                check_same(identify(pool.facts()), post.expected)
             if load_extra("ray", "ray").get_runtime_context().was_current_actor_reconstructed:
                 lost = (
                     f"Ray has lost an actor and started another on {socket.gethostname()}, which does its work again."
@@ -159,7 +159,8 @@ class Actor:
         return self._pool
 
 
-def _check_same(here: Mapping[str, Mapping[str, str]], expected: Mapping[str, Mapping[str, str]]) -> None:
+def check_same(here: Mapping[str, Mapping[str, str]], expected: Mapping[str, Mapping[str, str]]) -> None:
+    """SetupError where a reward on this machine is another than is expected, by `identify`."""
     for key, facts in here.items():
         differ = [name for name in {**expected[key], **facts} if facts.get(name) != expected[key].get(name)]
         if differ:

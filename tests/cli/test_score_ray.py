@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from benchmarks.harness.draft import Draft
 from benchmarks.harness.listing import list_images
+from benchmarks.harness.ray_work import check_same
 from benchmarks.harness.score import score_images
 from benchmarks.harness.score_files import read_scores
 from cli.commands import app
+from rewards.errors import SetupError
 from rewards.parse import parse_rewards
 from rewards.pool import ScoringPool
 from tests.benchmarks.stored_images import draw, write_everywhere
@@ -207,6 +209,21 @@ class TestRefused:
         monkeypatch.setenv("RAY_ADDRESS", "ray://host:10001")
         told = score("--reward", "imagestats", self.image(tmp_path), "--engine", "ray", code=2).stderr
         assert "RAY_ADDRESS=ray://host:10001 is for Ray's client" in told
+
+    def test_a_cluster_that_does_not_answer(self, score, monkeypatch, tmp_path):
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        told = score("--reward", "imagestats", self.image(tmp_path), "--engine", "ray", code=3).stderr
+        assert "The Ray cluster that RAY_ADDRESS=127.0.0.1:1 names does not answer" in told
+        assert "refused" in told
+
+    def test_a_reward_that_cannot_be_built_on_the_cluster(self, cluster, score, tmp_path):
+        words = ["--reward", "aesthetic", "--weights", f"aesthetic={tmp_path}", self.image(tmp_path)]
+        local, ray = (score(*words, "--engine", engine, code=3).stderr for engine in ("local", "ray"))
+        assert ray.splitlines()[1:] == local.splitlines()
+
+    def test_a_machine_with_another_reward_is_named(self):
+        with pytest.raises(SetupError, match=r"On .* the reward a@1 is another .*\(weights '2' in place of '1'\)"):
+            check_same({"a@1": {"engine": "e", "weights": "2"}}, {"a@1": {"engine": "e", "weights": "1"}, "b@1": {}})
 
     def test_more_actors_than_the_cluster_has_cores(self, cluster, score, tmp_path):
         told = score("--reward", "imagestats", self.image(tmp_path), "--engine", "ray", "--workers", "4", code=2).stderr
