@@ -128,6 +128,8 @@ class RayPool:
         for actor in self._asked:  # what they hold is for the pools
             self._ray.kill(actor)
         self._asked = []
+        if not entries:  # an empty shard, and Ray Data takes no table of nothing
+            return
         portions = self._deal(entries, known or {})
         with self._giving_up(), self._settings(in_order):
             data = self._ray.data.from_arrow([as_table(portion) for portion in portions])

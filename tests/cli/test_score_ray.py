@@ -30,6 +30,7 @@ IMAGES = draw(COUNT)
 IMAGES[TORN] = IMAGES[TORN][:60]
 PROMPTS = [f'a sign that says "word{place % 3}"' for place in range(COUNT)]
 FAILS = 5
+KEPT_S = 7.0
 # One image kills whatever process scores it. Another ends the actor, the parent of that process, so many times.
 FRAGILE = f"""
 import os, signal
@@ -54,6 +55,19 @@ class Fragile(Reward):
                         continue
                     os.kill(os.getppid(), signal.SIGKILL)
         return [Score(image.width) for image in images]
+"""
+
+
+MUTE = """
+from rewards import Card, Reward
+from rewards.errors import SetupError
+
+
+class Mute(Reward):
+    card = Card(name="mute", version=1, unit="", bounds=(0, 1), higher_is_better=True, summary="", reads_prompt=False)
+
+    def __init__(self, spec, card):
+        raise SetupError("an ear is missing")
 """
 
 
@@ -99,16 +113,32 @@ def images(sources):
     return [word for source in sources for word in ("--images", source)]
 
 
-def test_a_cluster_of_its_own_writes_the_file_of_the_local_engine_and_leaves_nothing(program, score, sources, tmp_path):
+def begin_locally(output, sources):
+    """The draft of a local command that was ended after its first batch, whose rows tell a time of their own."""
+    with ScoringPool(parse_rewards(["imagestats"]), 0) as pool, Draft(output, pool.facts()) as draft:
+        first, *_ = score_images(list_images(sources), pool)
+        kept = [replace(row, seconds=KEPT_S) for row in first]
+        draft.add(kept)
+    return kept
+
+
+def test_a_cluster_of_its_own_goes_on_to_the_file_of_the_local_engine_and_leaves_nothing(
+    program, score, sources, tmp_path
+):
     lost = tmp_path / "pictures/gone.png"
     words = ["--reward", "imagestats", *images(sources), lost, "--workers", "2"]
     score(*words, "--output", "local.csv", code=FAILS)
+    kept = begin_locally(Path("ray.csv"), sources)
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         words = [*map(str, words), "--output", "ray.csv", "--engine", "ray"]
         done = program("score", *words, RAY_ADDRESS="", RAY_TMPDIR=folder)
         assert done.returncode == FAILS, done.stderr
         assert os.listdir(folder) == []
     assert without_seconds("ray.csv") == without_seconds("local.csv")
+    assert f"ray.csv.draft: {len(kept)} scores are there" in done.stderr
+    assert [row for row in read_scores(Path("ray.csv")) if row.seconds == KEPT_S] == [
+        row for row in kept if row.settled
+    ]
     assert f"{3 * COUNT + 1}/{3 * COUNT + 1} images, in" in done.stderr
     assert "2 actors of 1 core for imagestats.dark@1" in done.stderr
     assert not [line for line in done.stderr.splitlines() if not line.startswith(("dgpo: ", "score "))]
@@ -128,19 +158,11 @@ def test_lost_actors_cost_no_row_and_a_deadly_image_only_itself(cluster, score, 
     assert failed[2].deadly
 
 
-def test_goes_on_from_a_local_draft_shard_by_shard_and_in_order_on_stdout(cluster, score, sources):
+@pytest.mark.slow
+def test_shard_by_shard_and_in_order_on_stdout(cluster, score, sources):
     words = ["--reward", "imagestats", *images(sources[1:2])]
-    with ScoringPool(parse_rewards(["imagestats"]), 0) as pool:
-        facts = pool.facts()
-        first, *_ = score_images(list_images(sources[1:2]), pool)
-    with Draft(Path("s-1.parquet"), facts) as draft:
-        draft.add(kept := [replace(row, seconds=7.0) for row in first])
     ray = ["--engine", "ray", "--workers", "2"]
-    told = score(*words, *ray, "--shard", "1/2", "--output", "s-1.parquet", code=FAILS).stderr
-    assert f"going on from {Path.cwd()}/s-1.parquet.draft: {len(kept)} scores are there" in told
-    assert [row for row in read_scores(Path("s-1.parquet")) if row.seconds == 7.0] == [
-        row for row in kept if row.settled
-    ]
+    score(*words, *ray, "--shard", "1/2", "--output", "s-1.parquet", code=FAILS)
     score(*words, "--shard", "2/2", "--output", "s-2.csv")
     score(*words, "--output", "whole.csv", code=FAILS)
     assert CliRunner().invoke(app, ["merge", "s-1.parquet", "s-2.csv", "--output", "merged.csv"]).exit_code == 0
@@ -217,8 +239,10 @@ class TestRefused:
         assert "refused" in told
 
     def test_a_reward_that_cannot_be_built_on_the_cluster(self, cluster, score, tmp_path):
-        words = ["--reward", "aesthetic", "--weights", f"aesthetic={tmp_path}", self.image(tmp_path)]
+        (tmp_path / "mute.py").write_text(MUTE)
+        words = ["--reward", "mute.py:Mute", self.image(tmp_path)]
         local, ray = (score(*words, "--engine", engine, code=3).stderr for engine in ("local", "ray"))
+        assert "an ear is missing" in local
         assert ray.splitlines()[1:] == local.splitlines()
 
     def test_a_machine_with_another_reward_is_named(self):
