@@ -162,6 +162,7 @@ def _score(
     from benchmarks.harness.draft import Draft
     from benchmarks.harness.tally import Tally
     from cli.progress import Progress
+    from rewards.pool import ScoringPool
 
     keys = [spec.key for spec in pool.specs]
     tally, made, done = Tally(keys), {}, 0
@@ -184,6 +185,8 @@ def _score(
             tally.add(batch)
             made[place] = batch
             done += len(batch)
+            if len(made) == 1 and not isinstance(pool, ScoringPool):
+                progress.begin(done // len(keys))  # until now Ray was starting actors, which says nothing of the rest
             progress.update(done // len(keys), _note(tally))
         rows = [row for place in sorted(made) for row in made[place]]
         if draft is not None:
