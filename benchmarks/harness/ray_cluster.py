@@ -60,7 +60,7 @@ def open_cluster(cores: Callable[[], int]) -> Iterator[tuple[Any, str]]:
             opened.callback(ray.shutdown)
             _connect(ray, address)
             total = ray.cluster_resources()
-            named = f"the cluster at {address} with {total.get('CPU', 0):g} cores and {total.get('GPU', 0):g} GPUs"
+            named = f"the cluster at {address} (cores: {total.get('CPU', 0):g}, GPUs: {total.get('GPU', 0):g})"
         else:
             # Ray's sockets lie in it, whose names may have about a hundred characters.
             folder = opened.enter_context(

@@ -134,13 +134,13 @@ class RayPool:
         with self._giving_up(), self._settings(in_order):
             data = self._ray.data.from_arrow([as_table(portion) for portion in portions])
             if self._kinds[0].gpus:
-                data = data.map_batches(read, batch_size=None, batch_format="pyarrow", num_cpus=1)
+                data = data.map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=1)
             for kind in self._kinds:
                 post = replace(kind.post, expected=identify(facts), last=kind is self._kinds[-1])
                 data = data.map_batches(
                     Actor,
                     fn_constructor_args=(post,),
-                    batch_size=None,
+                    batch_size=1,
                     batch_format="pyarrow",
                     compute=self._ray.data.ActorPoolStrategy(size=kind.actors),
                     **kind.needs,
