@@ -49,7 +49,7 @@ check: lint test
 # The second OCR engine's package is wanted for its weights only; its own requirements would bring an opencv that needs libGL.
 $(ENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ocr,openclip,serve,remote,tables,vlm,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ocr,openclip,serve,remote,tables,ray,vlm,dev]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps rapidocr_onnxruntime
 	touch $@
 

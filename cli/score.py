@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -21,15 +23,25 @@ from rewards.numbers import format_number
 from rewards.reward import DEADLINE_S
 
 if TYPE_CHECKING:
-    from benchmarks.harness.draft import Draft
+    from benchmarks.harness.draft import Draft, Key
     from benchmarks.harness.listing import Entry
+    from benchmarks.harness.ray_pool import RayPool
     from benchmarks.harness.shard import Part, Shard
     from benchmarks.harness.store import Row
     from benchmarks.harness.tally import Tally
     from rewards.pool import RewardFacts, ScoringPool
+    from rewards.spec import RewardSpec
+
+    # Batches of rows as they are made, each with its place in the order of the list.
+    Placed = Iterator[tuple[Any, list[Row]]]
 
 # The answer goes there anyhow, and opening it once more would write over what stands there already.
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+class Engine(StrEnum):
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def score(
@@ -62,6 +74,14 @@ def score(
         ),
     ] = None,
     max_failed: Annotated[int, typer.Option("--max-failed", min=0, help="Images that may stay without a score.")] = 0,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            "--engine",
+            help="ray: --workers are actors on the Ray cluster that RAY_ADDRESS names, else on one of its own here; "
+            "the same scores.",
+        ),
+    ] = Engine.LOCAL,
     workers: Workers = 1,
     reward_seconds: RewardSeconds = DEADLINE_S,
     as_json: AsJson = False,
@@ -71,13 +91,13 @@ def score(
     from benchmarks.harness.score import check_entries
     from benchmarks.harness.score_files import check_output
     from benchmarks.harness.shard import cut, describe_part, parse_shard
-    from cli.threads import scoring_threads, share_cores
     from rewards.parse import parse_judges
-    from rewards.pool import ScoringPool
     from rewards.prompt import read_prompts
 
     hear_rewards()
     check_deadline(reward_seconds, workers)
+    if engine is Engine.RAY and workers == 0:
+        raise UsageError("--engine ray scores in actors, never in this process; give --workers 1 or more.")
     sources = [*(images or ()), *(files or ())]
     if not sources:
         raise UsageError("Say which images to score: --images DIR, or image files, tables or tars.")
@@ -96,9 +116,7 @@ def score(
     entries = listed if which is None else cut(listed, which)
     if which is not None:
         say(f"shard {which}: {len(entries)} of {len(listed)} images")
-    if workers == 0:
-        share_cores(0)
-    with ScoringPool(specs, workers, scoring_threads(workers), deadline_s=reward_seconds) as pool:
+    with _open_pool(engine, specs, workers, reward_seconds) as pool:
         check_entries(entries, pool)
         rewards = {} if output is None and not as_json else pool.facts()  # hashed are gigabytes of weights
         part = None if which is None else describe_part(which, entries, listed, rewards)
@@ -112,22 +130,42 @@ def score(
         raise typer.Exit(SOME_FAILED)
 
 
+def _open_pool(
+    engine: Engine, specs: Sequence[RewardSpec], workers: int, reward_seconds: float
+) -> ScoringPool | RayPool:
+    from cli.threads import decided_threads, scoring_threads, share_cores
+
+    if engine is Engine.RAY:
+        from benchmarks.harness.ray_cluster import is_running_elsewhere
+        from benchmarks.harness.ray_pool import RayPool
+
+        # How many cores other machines have is not known here.
+        threads = decided_threads(os.environ) or 1 if is_running_elsewhere() else scoring_threads(workers)
+        return RayPool(specs, workers, threads, deadline_s=reward_seconds, on_note=say)
+    from rewards.pool import ScoringPool
+
+    if workers == 0:
+        share_cores(0)
+    return ScoringPool(specs, workers, scoring_threads(workers), deadline_s=reward_seconds)
+
+
 def _score(
     entries: Sequence[Entry],
     rewards: Mapping[str, RewardFacts],
     output: Path | None,
-    pool: ScoringPool,
+    pool: ScoringPool | RayPool,
     part: Part | None,
     *,
     silent: bool,
 ) -> tuple[Tally, list[Row]]:
     """All rows, with a progress line; in the draft as they are made, or on a stream: a pipe, a device, or stdout."""
     from benchmarks.harness.draft import Draft
-    from benchmarks.harness.score import score_images
     from benchmarks.harness.tally import Tally
     from cli.progress import Progress
+    from rewards.pool import ScoringPool
 
-    tally, rows = Tally([spec.key for spec in pool.specs]), []
+    keys = [spec.key for spec in pool.specs]
+    tally, made, done = Tally(keys), {}, 0
     with ExitStack() as opened:
         stream = draft = None
         if output is not None and is_stream(output):
@@ -139,16 +177,49 @@ def _score(
         elif not silent:
             stream = sys.stdout
         progress = opened.enter_context(Progress("score", len(entries)))
-        batches = score_images(entries, pool, draft.known if draft is not None else None)
-        for batch in batches if stream is None else _write_rows(batches, stream):
+        known = draft.known if draft is not None else {}
+        batches = _batches(entries, pool, known, progress.say, in_order=stream is not None)
+        for place, batch in batches if stream is None else _write_rows(batches, stream):
             if draft is not None:
                 draft.add(batch)
             tally.add(batch)
-            rows += batch
-            progress.update(len(rows) // len(pool.specs), _note(tally))
+            made[place] = batch
+            done += len(batch)
+            if len(made) == 1 and not isinstance(pool, ScoringPool):
+                progress.begin(done // len(keys))  # until now Ray was starting actors, which says nothing of the rest
+            progress.update(done // len(keys), _note(tally))
+        rows = [row for place in sorted(made) for row in made[place]]
         if draft is not None:
             draft.finish(rows, part)
-    return tally, rows
+    return _tally_of(rows, keys), rows
+
+
+def _batches(
+    entries: Sequence[Entry],
+    pool: ScoringPool | RayPool,
+    known: Mapping[Key, Row],
+    on_note: Callable[[str], None],
+    *,
+    in_order: bool,
+) -> Placed:
+    from rewards.pool import ScoringPool
+
+    if isinstance(pool, ScoringPool):
+        from benchmarks.harness.score import score_images
+
+        yield from enumerate(score_images(entries, pool, known))
+    else:
+        pool.on_note = on_note
+        yield from pool.score_images(entries, known, in_order=in_order)
+
+
+def _tally_of(rows: Iterable[Row], keys: Sequence[str]) -> Tally:
+    """In the order of the rows, by which a sum is rounded."""
+    from benchmarks.harness.tally import Tally
+
+    tally = Tally(keys)
+    tally.add(rows)
+    return tally
 
 
 def _tell(draft: Draft) -> None:
@@ -159,17 +230,17 @@ def _tell(draft: Draft) -> None:
         say(f"going on from {draft.folder}: {len(draft.known)} scores are there")
 
 
-def _write_rows(batches: Iterator[list[Row]], stream: IO[str]) -> Iterator[list[Row]]:
+def _write_rows(batches: Placed, stream: IO[str]) -> Placed:
     """The same batches; each is on the stream before it is handed on."""
     from benchmarks.harness.store import format_rows
 
     header = True
-    for batch in batches:
+    for place, batch in batches:
         text = format_rows(batch, header=header).decode()
         stream.write(escape_controls(text) if stream.isatty() else text)  # file names and details may steer a terminal
         stream.flush()
         header = False
-        yield batch
+        yield place, batch
 
 
 def _note(tally: Tally) -> str:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
-from rewards.pool import ScoringPool
+from rewards.prompt import Prompt
 from rewards.spec import RewardSpec
 
 SHOWN = 10
+
+
+class Judges(Protocol):
+    """Open rewards that can be asked: those of a `ScoringPool`, or those on the machines of a cluster."""
+
+    @property
+    def specs(self) -> Sequence[RewardSpec]: ...
+
+    def wait_until_built(self) -> None: ...
+
+    def find_problems(
+        self, prompts: Sequence[Prompt], keys: Collection[str] | None = None
+    ) -> Mapping[str, list[str | None]]: ...
 
 
 def check_request(seeds: Sequence[int], specs: Sequence[RewardSpec]) -> None:
@@ -22,7 +36,7 @@ def check_request(seeds: Sequence[int], specs: Sequence[RewardSpec]) -> None:
         raise UsageError("A seed was given twice; every seed is one image per prompt.")
 
 
-def check_prompts(suite: Suite, pool: ScoringPool, keys: Collection[str] | None = None) -> None:
+def check_prompts(suite: Suite, pool: Judges, keys: Collection[str] | None = None) -> None:
     """All rewards of an open pool, or those of these keys, can be built and can judge every prompt.
 
     Raises:

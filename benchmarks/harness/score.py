@@ -1,39 +1,32 @@
 """Scores of images that are already there: each image under its prompts by every reward, a row a score.
 
-Files are read and decoded in threads ahead of the pool that scores them; a file that stands under several prompts is
-read once and goes to one worker with all of them, which encodes it once. Whatever cannot be scored is a row with the
-reason. With a draft, finished rows are on disk at once, and the same work goes on where a killed one stood.
+Files are read and decoded in threads ahead of the pool that scores them (`reading`); a file that stands under several
+prompts is read once and goes to one worker with all of them, which encodes it once. Whatever cannot be scored is a row
+with the reason. With a draft, finished rows are on disk at once, and the same work goes on where a killed one stood.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.harness.draft import Key
-from benchmarks.harness.listing import Entry, group_by_image
+from benchmarks.harness.listing import Entry
 from benchmarks.harness.pipeline import score_ahead
-from benchmarks.harness.requirements import check_prompts
+from benchmarks.harness.reading import Picture, divide, read_batches
+from benchmarks.harness.requirements import Judges, check_prompts
 from benchmarks.harness.rows import Subject
 from benchmarks.harness.store import Row
-from benchmarks.harness.stored import Read, read_stored
 from benchmarks.suite import Suite
 from rewards.errors import UsageError
-from rewards.images import ImageFile, image_from
+from rewards.images import ImageFile
 from rewards.pool import ScoringPool
 from rewards.registry import card_of
 
-# Files, images under their prompts, and pixels (unless one image alone has more) that a worker is handed at a time.
-FILES, PAIRS, PIXELS = 16, 128, 2**26
-READERS = min(8, os.cpu_count() or 1)
-READ_AHEAD = 2 * READERS
 SHOWN = 5
 
 
-def check_entries(entries: Sequence[Entry], pool: ScoringPool) -> None:
+def check_entries(entries: Sequence[Entry], pool: Judges) -> None:
     """All rewards of an open pool can be built, and those that read prompts have one for each image.
 
     Raises:
@@ -69,30 +62,24 @@ def score_images(
     known = known or {}
     waiting: deque[list[Subject]] = deque()
 
-    def begin(files: Iterable[_Picture]) -> list[Subject]:
-        waiting.append([_subject(entry, file.found, keys, known) for file in files for entry in file.entries])
+    def begin(pictures: Sequence[Picture]) -> list[Subject]:
+        waiting.append(subjects_of(pictures, keys, known))
         return waiting[-1]
 
-    with ThreadPoolExecutor(READERS, thread_name_prefix="reading") as readers:
-        batches = _cut(_read_ahead(readers, _divide(group_by_image(entries))))
-        for new in score_ahead(map(begin, batches), pool):
-            yield [
-                row
-                for subject, rows in zip(waiting.popleft(), new, strict=True)
-                for row in _whole(subject, rows, keys, known)
-            ]
+    for new in score_ahead(map(begin, read_batches(divide(entries))), pool):
+        yield whole_rows(waiting.popleft(), new, keys, known)
 
 
-@dataclass(frozen=True)
-class _Picture:
-    """One image, read, with the entries in which it stands."""
+def subjects_of(pictures: Sequence[Picture], keys: Sequence[str], known: Mapping[Key, Row]) -> list[Subject]:
+    """Each image under each of its prompts, with the rewards by which it has no settled row."""
+    return [_subject(entry, picture.found, keys, known) for picture in pictures for entry in picture.entries]
 
-    entries: Sequence[Entry]
-    found: ImageFile
 
-    @property
-    def pixels(self) -> int:
-        return 0 if self.found.image is None else self.found.image.width * self.found.image.height
+def whole_rows(
+    subjects: Sequence[Subject], new: Sequence[Sequence[Row]], keys: Sequence[str], known: Mapping[Key, Row]
+) -> list[Row]:
+    """A row for each subject and key: the new ones, and those that are known."""
+    return [row for subject, rows in zip(subjects, new, strict=True) for row in _whole(subject, rows, keys, known)]
 
 
 def _subject(entry: Entry, found: ImageFile, keys: Sequence[str], known: Mapping[Key, Row]) -> Subject:
@@ -103,41 +90,6 @@ def _subject(entry: Entry, found: ImageFile, keys: Sequence[str], known: Mapping
 
 
 def _whole(subject: Subject, new: Sequence[Row], keys: Sequence[str], known: Mapping[Key, Row]) -> list[Row]:
-    """A row for each key: the new ones, and those that are known."""
     made = {row.reward: row for row in new}
     of_image = subject.name, subject.prompt_id, subject.seed
     return [made[key] if key in made else known[*of_image, key] for key in keys]
-
-
-def _divide(images: Sequence[list[Entry]]) -> list[list[Entry]]:
-    """The entries of each image, at most so many that a worker may have them all at a time."""
-    return [same[start : start + PAIRS] for same in images for start in range(0, len(same), PAIRS)]
-
-
-def _read_ahead(readers: ThreadPoolExecutor, parts: Sequence[list[Entry]]) -> Iterator[_Picture]:
-    """Read images, in order; while one is with the caller, the next ones are being read."""
-    reading: deque[Future[_Picture]] = deque()
-    for part, read in zip(parts, read_stored(entries[0].image for entries in parts), strict=True):
-        reading.append(readers.submit(_decode, part, read))
-        if len(reading) > READ_AHEAD:
-            yield reading.popleft().result()
-    while reading:
-        yield reading.popleft().result()
-
-
-def _cut(files: Iterable[_Picture]) -> Iterator[list[_Picture]]:
-    """Batches of files, none larger than a worker is handed at a time."""
-    batch: list[_Picture] = []
-    for file in files:
-        grown = [*batch, file]
-        pairs, pixels = sum(len(one.entries) for one in grown), sum(one.pixels for one in grown)
-        if batch and (len(grown) > FILES or pairs > PAIRS or pixels > PIXELS):
-            yield batch
-            grown = [file]
-        batch = grown
-    if batch:
-        yield batch
-
-
-def _decode(entries: Sequence[Entry], read: Read) -> _Picture:
-    return _Picture(entries, image_from(read, entries[0].image.name))

@@ -19,13 +19,21 @@ def allot(specs: Sequence[RewardSpec], workers: int, on_gpu: Callable[[RewardSpe
     return [*([(there, 1)] if there else []), *([(here, workers)] if here or not there else [])]
 
 
-def is_on_gpu(spec: RewardSpec) -> bool:
-    """Whether a reward computes on a GPU of this machine, by its card's option `device`."""
+def is_on_gpu(spec: RewardSpec, has_gpu: Callable[[], bool] | None = None) -> bool:
+    """Whether a reward computes on a GPU, by its card's option `device`.
+
+    Args:
+        has_gpu: whether the machine that scores has one; this machine is asked unless it is another.
+    """
     device = {**{option.name: option.default for option in card_of(spec).options}, **dict(spec.options)}.get("device")
     if device is None:
         return False
     if device != "auto":
         return device != "cpu"
+    return (has_gpu or _has_gpu)()
+
+
+def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()

@@ -11,7 +11,8 @@ from PIL import Image, features
 
 from benchmarks.harness.draft import Draft, key_of
 from benchmarks.harness.listing import Entry, list_images
-from benchmarks.harness.score import FILES, check_entries, score_images
+from benchmarks.harness.reading import FILES
+from benchmarks.harness.score import check_entries, score_images
 from benchmarks.harness.score_files import read_scores
 from benchmarks.harness.store import COLUMNS, load_scores
 from benchmarks.harness.stored import file_image
@@ -236,7 +237,7 @@ class TestRows:
         assert [replace(row, seconds=0) for row in others] == [replace(row, seconds=0) for row in rows]
 
     def test_file_in_several_rows_is_read_once_and_judged_under_each(self, folder, monkeypatch):
-        from benchmarks.harness import score as module
+        from benchmarks.harness import reading as module
 
         draw(folder / "a.png")
         draw(folder / "b.png", dark=2)
@@ -258,7 +259,7 @@ class TestRows:
         ]
 
     def test_files_are_read_ahead_by_a_bounded_number(self, folder, monkeypatch):
-        from benchmarks.harness import score as module
+        from benchmarks.harness import reading as module
 
         for place in range(8 * FILES):
             draw(folder / f"{place:03d}.png")
