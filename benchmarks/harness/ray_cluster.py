@@ -83,7 +83,7 @@ def _connect(ray: Any, address: str, **settings: Any) -> None:
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
         with _silent():
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **settings)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError, OverflowError) as error:
+    except (OSError, RuntimeError, ValueError, OverflowError) as error:
         words = " ".join(str(error).split())[:300]
         if address in HERE:
             raise SetupError(f"Ray did not start on this machine ({words}).") from error

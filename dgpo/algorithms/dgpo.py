@@ -152,8 +152,8 @@ class DGPO(Algorithm):
             UsageError: the rollout visits fewer times above `min_sigma` than `times`.
         """
         tally = Tally(self.ranks.device)
-        chosen = choose_times(batch.times, self.settings, self.geometry.seed, step)
-        times = chosen if advantage_KG.any() else []
+        drawn = choose_times(batch.times, self.settings, self.geometry.seed, step)
+        times = drawn if advantage_KG.any() else []
         times_a_step = len(times) if self.settings.one_update else 1
         chunks = list(self._chunks(batch, advantage_KG))
         for place, sigma in enumerate(times):
@@ -172,10 +172,10 @@ class DGPO(Algorithm):
         All ranks walk the same groups together.
         """
         live = advantage_KG.ne(0).any(dim=1).nonzero().flatten().tolist()
+        made = [(row, image) for row, image in enumerate(batch.numbers) if image not in batch.failed]
         together = max(1, self.geometry.micro_batch * self.ranks.size // batch.group_size)
         for start in range(0, len(live), together):
             chosen = live[start : start + together]
-            made = [(row, image) for row, image in enumerate(batch.numbers) if image not in batch.failed]
             yield chosen, [row for row, image in made if image // batch.group_size in chosen]
 
     def _noise(

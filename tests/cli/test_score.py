@@ -245,7 +245,7 @@ def test_a_terminal_is_not_steered_by_what_was_scored():
     row = Row("", "", "", "id", "a cat", 0, "\x1b[2J.png", "", "ocr@1", 1.0, OK, "read \x1b[31mred\nand more", 0.1)
     written = {}
     for stream in (Terminal(), io.StringIO()):
-        assert list(_write_rows(iter([[row]]), stream)) == [[row]]
+        assert list(_write_rows(iter([(0, [row])]), stream)) == [(0, [row])]
         written[stream.isatty()] = stream.getvalue()
     assert "\x1b" not in written[True]
     assert "\\x1b[2J.png" in written[True]
