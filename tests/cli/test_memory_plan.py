@@ -33,8 +33,8 @@ def plan(*words):
 
 
 def test_processes_of_this_machine_have_a_share_of_it():
-    said = plan("--model", "tiny", "--num-processes", "2")
-    assert "memory of each of 2 processes, without rewards, in GiB: Python 1.0" in said
+    said = plan("--model", "tiny", "--num-processes", "2", "--set", "training.dtype=fp32")
+    assert "memory of each of 2 processes, without rewards, in GiB: network 0.01, Python 1.0" in said
     assert f"of {total_memory() / 2**31:.1f} that this CPU has" in said
 
 
